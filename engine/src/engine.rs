@@ -1,0 +1,431 @@
+//! The engine's handle: the stores, the pointer table and the clock, opened together and closed together.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::sync::Cache;
+use object_store::ObjectStoreExt;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::account::Principal;
+use crate::blob::BlobStore;
+use crate::blob::index::MemoryIndex;
+use crate::clock::{Clock, UnixMillis};
+use crate::data_folder::DataFolder;
+#[cfg(feature = "rocksdb")]
+use crate::data_folder::OpenError;
+use crate::error::StoreError;
+use crate::id::{PlanId, TeamId, TokenId, UserId};
+use crate::limits::Limits;
+use crate::meta::{Check, Commit, Key, MemoryMeta, MetaError, MetaStore, Outcome};
+use crate::plan::{ATTEMPTS, PlanBody};
+use crate::pointers::{PointerEvent, PointerTable};
+use crate::records::accounts::{OwnerRecord, TeamRecord, TokenRecord, UserRecord, secret_digest};
+use crate::records::audit::{AuditLog, AuditRecord};
+use crate::records::environments::EnvironmentRecord;
+use crate::records::projects::ProjectRecord;
+use crate::records::{self, Stored, Unknown, decode, encode};
+use crate::resolve::Resolver;
+
+/// Events read from the feed at a time.
+const FEED_PAGE: usize = 1000;
+
+/// How an embedded engine is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The data folder; made where it is not there.
+    pub data: PathBuf,
+    /// What publishers may send.
+    pub limits: Limits,
+    /// What tells the time.
+    pub clock: Clock,
+}
+
+impl OpenOptions {
+    /// The defaults, for the data folder `data`.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self { data: data.into(), limits: Limits::default(), clock: Clock::system() }
+    }
+}
+
+/// Whether the stores answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Health {
+    /// The metadata store.
+    pub metadata: bool,
+    /// The object store.
+    pub objects: bool,
+}
+
+/// Stores, publishes and resolves sites. Cloning it is cheap; every clone is the same engine.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    meta: Arc<dyn MetaStore>,
+    blobs: BlobStore,
+    pointers: Arc<PointerTable>,
+    clock: Clock,
+    limits: Limits,
+    plan_bodies: Cache<PlanId, Arc<PlanBody>>,
+    audit: AuditLog,
+    owner: Principal,
+    /// Held while events are applied, so that they are applied in order.
+    applying: tokio::sync::Mutex<()>,
+    follower: Mutex<Option<JoinHandle<()>>>,
+    folder: Mutex<Option<DataFolder>>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("meta", &self.0.meta).field("blobs", &self.0.blobs).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens the embedded engine in a data folder, which it makes and fills at the first start.
+    ///
+    /// # Errors
+    ///
+    /// Where the folder is in use, of a newer format, somebody else's or not writable, or its metadata is damaged.
+    #[cfg(feature = "rocksdb")]
+    pub async fn open(options: OpenOptions) -> Result<Self, OpenError> {
+        let (path, clock) = (options.data.clone(), options.clock.clone());
+        let opened = tokio::task::spawn_blocking(move || open_stores(&path, true, clock)).await;
+        let (mut folder, meta, blobs) = match opened {
+            Ok(opened) => opened?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let token = folder.owner_token()?;
+        let damaged = |source| OpenError::Meta { path: options.data.clone(), source };
+        let engine = Self::assemble(meta, blobs, options.clock, options.limits, &token).await.map_err(damaged)?;
+        folder.finish()?;
+        if folder.was_interrupted() {
+            match folder.remove_leftovers() {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "removed temporary files of an interrupted process"),
+                Err(error) => tracing::warn!(%error, "temporary files of an interrupted process could not be removed"),
+            }
+        }
+        *engine.0.folder.lock() = Some(folder);
+        Ok(engine)
+    }
+
+    /// An engine in memory, for tests and examples: gone with the process.
+    pub async fn in_memory(clock: Clock) -> Self {
+        Self::in_memory_with(clock, Limits::default()).await
+    }
+
+    /// An engine in memory with bounds of its own.
+    ///
+    /// # Panics
+    ///
+    /// Never: stores in memory do not fail.
+    pub async fn in_memory_with(clock: Clock, limits: Limits) -> Self {
+        let meta = Arc::new(MemoryMeta::new(clock.clone()));
+        let objects = Arc::new(object_store::memory::InMemory::new());
+        let blobs = BlobStore::new(objects, Arc::new(MemoryIndex::default()));
+        Self::assemble(meta, blobs, clock, limits, "pin_in_memory").await.expect("stores in memory do not fail")
+    }
+
+    /// Puts an engine together from its stores. `owner_token` is the owner's from now on.
+    ///
+    /// # Errors
+    ///
+    /// Where the metadata store does not answer or a record in it is damaged.
+    pub async fn assemble(
+        meta: Arc<dyn MetaStore>,
+        blobs: BlobStore,
+        clock: Clock,
+        limits: Limits,
+        owner_token: &str,
+    ) -> Result<Self, MetaError> {
+        let owner = ensure_owner(&*meta, &clock, owner_token).await?;
+        let audit = AuditLog::open(&*meta, owner.team).await?;
+        let pointers = Arc::new(PointerTable::default());
+        load_pointers(&*meta, &pointers).await?;
+        let weigh = |_: &PlanId, body: &Arc<PlanBody>| u32::try_from(body.weight()).unwrap_or(u32::MAX);
+        let plan_bodies = Cache::builder()
+            .weigher(weigh)
+            .max_capacity(limits.plan_cache)
+            .time_to_idle(Duration::from_secs(10 * 60))
+            .build();
+        let engine = Self(Arc::new(Inner {
+            meta,
+            blobs,
+            pointers,
+            clock,
+            limits,
+            plan_bodies,
+            audit,
+            owner,
+            applying: tokio::sync::Mutex::default(),
+            follower: Mutex::default(),
+            folder: Mutex::default(),
+        }));
+        engine.follow();
+        Ok(engine)
+    }
+
+    /// What publishers may send.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// What tells the time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The read path: what hosts show, manifests and blobs.
+    #[must_use]
+    pub fn resolver(&self) -> Resolver {
+        Resolver::new(
+            Arc::clone(&self.0.pointers),
+            self.0.blobs.clone(),
+            Arc::clone(&self.0.meta),
+            self.0.clock.clone(),
+        )
+    }
+
+    /// The built-in owner, for callers in this process.
+    #[must_use]
+    pub fn owner_principal(&self) -> Principal {
+        self.0.owner.clone()
+    }
+
+    /// Who comes with this token; nobody where it is none.
+    ///
+    /// # Errors
+    ///
+    /// Where the metadata store does not answer.
+    pub async fn authenticate(&self, token: &str) -> Result<Option<Principal>, MetaError> {
+        // The store is asked for the digest, so how long the answer takes says nothing of the secret.
+        let token = records::accounts::token(self.meta(), &secret_digest(token)).await?;
+        Ok(token.map(|Stored { record, .. }| Principal {
+            user: record.user,
+            team: record.team,
+            token: Some(record.id),
+            name: record.user_name,
+        }))
+    }
+
+    /// Whether the stores answer.
+    pub async fn health(&self) -> Health {
+        let metadata = records::accounts::owner(self.meta()).await.is_ok();
+        // No object has this name; that it is not there is an answer.
+        let probe = self.0.blobs.objects().head(&object_store::path::Path::from("blobs/probe")).await;
+        let objects = matches!(probe, Ok(_) | Err(object_store::Error::NotFound { .. }));
+        Health { metadata, objects }
+    }
+
+    /// Stops following the feed, makes what was taken durable and gives the data folder back. Other clones can still
+    /// read what is published.
+    pub async fn close(&self) {
+        let follower = self.0.follower.lock().take();
+        if let Some(follower) = follower {
+            follower.abort();
+            drop(follower.await);
+        }
+        self.0.meta.close().await;
+        let folder = self.0.folder.lock().take();
+        if let Some(Err(error)) = folder.map(DataFolder::close) {
+            tracing::warn!(%error, "the data folder was not closed; the next start looks for leftovers");
+        }
+    }
+
+    pub(crate) fn meta(&self) -> &dyn MetaStore {
+        &*self.0.meta
+    }
+
+    pub(crate) fn blobs(&self) -> &BlobStore {
+        &self.0.blobs
+    }
+
+    pub(crate) fn plan_bodies(&self) -> &Cache<PlanId, Arc<PlanBody>> {
+        &self.0.plan_bodies
+    }
+
+    /// The audit row of what `caller` is about to do.
+    pub(crate) fn audit(&self, caller: &Principal, action: &str, object: String, at: UnixMillis) -> (Key, Bytes) {
+        let record = AuditRecord {
+            at,
+            user: caller.user,
+            actor: caller.name.clone(),
+            credential: caller.token,
+            action: action.to_owned(),
+            object,
+            unknown: Unknown::new(),
+        };
+        self.0.audit.row(caller.team, &record)
+    }
+
+    /// Applies events until the pointer table holds all of them up to `position`.
+    pub(crate) async fn catch_up(&self, position: u64) -> Result<(), StoreError> {
+        while self.0.pointers.applied() < position {
+            self.apply_events().await?;
+        }
+        Ok(())
+    }
+
+    /// Applies one page of events; answers whether there was any.
+    async fn apply_events(&self) -> Result<bool, MetaError> {
+        let _in_order = self.0.applying.lock().await;
+        let feed = self.0.meta.feed(self.0.pointers.applied(), FEED_PAGE).await?;
+        if feed.too_old {
+            // This process slept for longer than events are kept. What hosts show is read again, whole.
+            load_pointers(&*self.0.meta, &self.0.pointers).await?;
+            return Ok(true);
+        }
+        for (position, event) in &feed.events {
+            match serde_json::from_slice(event) {
+                Ok(event) => self.0.pointers.apply(event),
+                // A later program may tell of things that this one does not know; they concern no pointer.
+                Err(error) => tracing::warn!(%error, position, "an event of the feed is not understood"),
+            }
+            self.0.pointers.set_applied(*position);
+        }
+        Ok(!feed.events.is_empty())
+    }
+
+    /// Follows the feed in the background, so that this process also serves what others release.
+    fn follow(&self) {
+        let weak = Arc::downgrade(&self.0);
+        let mut wake = self.0.meta.wake();
+        let follower = tokio::spawn(async move {
+            loop {
+                let Some(inner) = weak.upgrade() else { return };
+                let more = match Self(inner).apply_events().await {
+                    Ok(more) => more,
+                    Err(error) => {
+                        tracing::error!(%error, "the event feed cannot be read");
+                        false
+                    }
+                };
+                // A hint may be lost, so the feed is looked at now and then in any case.
+                if !more && let Ok(Err(_)) = tokio::time::timeout(Duration::from_secs(5), wake.changed()).await {
+                    return;
+                }
+            }
+        });
+        *self.0.follower.lock() = Some(follower);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(follower) = self.follower.get_mut().take() {
+            follower.abort();
+        }
+    }
+}
+
+/// The data folder, locked, and the stores in it.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn open_stores(
+    path: &std::path::Path,
+    create: bool,
+    clock: Clock,
+) -> Result<(DataFolder, Arc<crate::meta::RocksStore>, BlobStore), OpenError> {
+    let folder = DataFolder::open(path, create)?;
+    let store = crate::meta::RocksStore::open(&folder.meta(), clock)
+        .map_err(|source| OpenError::Meta { path: folder.meta(), source })?;
+    let store = Arc::new(store);
+    let objects = object_store::local::LocalFileSystem::new_with_prefix(folder.objects())
+        .map_err(|source| OpenError::Objects { path: folder.objects(), source })?
+        .with_fsync(true);
+    let blobs = BlobStore::new(Arc::new(objects), store.clone());
+    Ok((folder, store, blobs))
+}
+
+/// Makes the built-in owner at the first start, and makes `token` the owner's where it is not yet.
+async fn ensure_owner(meta: &dyn MetaStore, clock: &Clock, token: &str) -> Result<Principal, MetaError> {
+    let secret = secret_digest(token);
+    for _ in 0..ATTEMPTS {
+        let found = records::accounts::owner(meta).await?;
+        if let Some(found) = &found
+            && found.record.secret == secret
+        {
+            return owner_principal(meta, &found.record).await;
+        }
+        let now = clock.now();
+        let (user, team) = match &found {
+            Some(found) => (found.record.user, found.record.team),
+            None => (UserId::random(), TeamId::random()),
+        };
+        let record = OwnerRecord {
+            user,
+            team,
+            secret,
+            unknown: found.as_ref().map(|found| found.record.unknown.clone()).unwrap_or_default(),
+        };
+        let token = TokenRecord {
+            id: TokenId::random(),
+            user,
+            team,
+            name: "owner.token".to_owned(),
+            user_name: "owner".to_owned(),
+            created_at: now,
+            unknown: Unknown::new(),
+        };
+        let owner_key = records::accounts::owner_key();
+        let check = found.as_ref().map_or(Check::Absent, |found| Check::Revision(found.revision));
+        let mut commit = Commit::new()
+            .check(owner_key.clone(), check)
+            .put(owner_key, encode(&record))
+            .put(records::accounts::token_key(&secret), encode(&token));
+        match &found {
+            // The token that was the owner's is nobody's from now on.
+            Some(found) => commit = commit.delete(records::accounts::token_key(&found.record.secret)),
+            None => {
+                let unknown = Unknown::new;
+                let owner =
+                    UserRecord { id: user, number: 1, name: "owner".into(), team, created_at: now, unknown: unknown() };
+                let home =
+                    TeamRecord { id: team, number: 1, slug: "owner".into(), created_at: now, unknown: unknown() };
+                commit = commit
+                    .put(records::accounts::user_key(user), encode(&owner))
+                    .put(records::accounts::team_key(team), encode(&home));
+            }
+        }
+        if let Outcome::Done { .. } = meta.commit(commit).await? {
+            return owner_principal(meta, &record).await;
+        }
+    }
+    Err(MetaError::Damaged { what: "owner" })
+}
+
+async fn owner_principal(meta: &dyn MetaStore, owner: &OwnerRecord) -> Result<Principal, MetaError> {
+    let user = records::accounts::user(meta, owner.user).await?.ok_or(MetaError::Damaged { what: "owner" })?;
+    Ok(Principal { user: owner.user, team: owner.team, token: None, name: user.record.name })
+}
+
+/// Fills the pointer table from snapshots. The events since the older of the two are applied again, which changes
+/// nothing that the younger one held.
+async fn load_pointers(meta: &dyn MetaStore, pointers: &PointerTable) -> Result<(), MetaError> {
+    let projects = meta.snapshot(records::projects::prefix()).await?;
+    for (_, item) in &projects.items {
+        let project: ProjectRecord = decode(item, "project")?.record;
+        pointers.apply(PointerEvent::Project { team: project.team, project_id: project.id, name: project.name });
+    }
+    let environments = meta.snapshot(records::environments::prefix()).await?;
+    for (key, item) in &environments.items {
+        let environment: EnvironmentRecord = decode(item, "environment")?.record;
+        let project = records::environments::project_of(key)?;
+        pointers.apply(PointerEvent::Pointer {
+            project_id: project.project,
+            environment: environment.name,
+            number: environment.number,
+            shows: environment.shows,
+        });
+    }
+    pointers.set_applied(projects.position);
+    Ok(())
+}

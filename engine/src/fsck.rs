@@ -1,0 +1,412 @@
+//! Checking a data folder that no server has open: every pointer → image → manifest → blob → bytes.
+//!
+//! It trusts nothing that can be computed: manifests and blobs are read to their ends and hashed. It changes nothing.
+//! What is missing or damaged is a fault; what nothing refers to is garbage, which a crash may leave and which harms
+//! nobody.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+#[cfg(feature = "rocksdb")]
+use std::path::Path;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectStore;
+use serde::Serialize;
+
+use crate::blob::{self, BlobRecord, BlobStore, Location, ReadError};
+#[cfg(feature = "rocksdb")]
+use crate::clock::Clock;
+use crate::data_folder::OpenError;
+#[cfg(feature = "rocksdb")]
+use crate::engine::open_stores;
+use crate::error::StoreError;
+use crate::hash::{BlobHash, ManifestId};
+use crate::id::{PlanId, TeamId};
+use crate::manifest::Manifest;
+use crate::meta::{MetaError, MetaStore};
+use crate::records::environments::EnvironmentRecord;
+use crate::records::images::ImageRecord;
+use crate::records::plans::{PlanRecord, PlanState};
+use crate::records::projects::{self, ProjectRecord};
+use crate::records::{self, decode};
+
+/// Blobs read at a time.
+const AT_ONCE: usize = 4;
+/// Rows of the index read at a time.
+const PAGE: usize = 10_000;
+/// Findings of each kind that are named in the report; all are counted.
+const NAMED: usize = 1000;
+
+/// What kind of thing was found.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Something refers to it, and it is not there. A fault.
+    Missing,
+    /// It is there, and is not what it should be. A fault.
+    Damaged,
+    /// It is there, and nothing refers to it. No fault.
+    Unreferenced,
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Finding {
+    /// What kind.
+    pub kind: Kind,
+    /// What it is about: `blob`, `manifest`, `image`, `environment`, `plan`, `file`, `record`.
+    pub what: &'static str,
+    /// Which one.
+    pub name: String,
+    /// What is wrong, in words.
+    pub detail: String,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Environments that show something.
+    pub pointers: u64,
+    /// Images.
+    pub images: u64,
+    /// Manifests read.
+    pub manifests: u64,
+    /// Blobs read.
+    pub blobs: u64,
+    /// Bytes read and hashed.
+    pub bytes: u64,
+    /// How many things are missing.
+    pub missing: u64,
+    /// How many are damaged.
+    pub damaged: u64,
+    /// How many are referred to by nothing.
+    pub unreferenced: u64,
+    /// The findings, at most 1,000 of each kind.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether nothing is missing or damaged.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.missing == 0 && self.damaged == 0
+    }
+
+    fn add(&mut self, kind: Kind, what: &'static str, name: impl ToString, detail: impl Into<String>) {
+        let count = match kind {
+            Kind::Missing => &mut self.missing,
+            Kind::Damaged => &mut self.damaged,
+            Kind::Unreferenced => &mut self.unreferenced,
+        };
+        *count += 1;
+        if *count <= NAMED as u64 {
+            self.findings.push(Finding { kind, what, name: name.to_string(), detail: detail.into() });
+        }
+    }
+}
+
+/// How far a check is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Blobs read.
+    pub blobs: u64,
+    /// Blobs to read.
+    pub of: u64,
+}
+
+/// Why a check could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum FsckError {
+    /// The data folder cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A store failed while it was read.
+    #[error("the check broke off")]
+    Store(#[from] StoreError),
+}
+
+impl From<MetaError> for FsckError {
+    fn from(error: MetaError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Checks the data folder at `data`, which no server may have open.
+///
+/// # Errors
+///
+/// Where the folder cannot be opened or a store fails. What it finds is in the report, not an error.
+#[cfg(feature = "rocksdb")]
+pub async fn run(data: &Path, progress: impl FnMut(Progress)) -> Result<Report, FsckError> {
+    let path = data.to_owned();
+    let opened = tokio::task::spawn_blocking(move || open_stores(&path, false, Clock::system())).await;
+    let (folder, meta, blobs) = match opened {
+        Ok(opened) => opened?,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    let report = check(&*meta, &blobs, progress).await;
+    meta.close().await;
+    // A check must not hide from the next start that the last one was interrupted.
+    if !folder.was_interrupted() {
+        folder.close().map_err(|source| OpenError::Io { action: "write", path: data.join("LOCK"), source })?;
+    }
+    report
+}
+
+/// Checks what two stores hold. `run` does so for a data folder; tests do for any.
+///
+/// # Errors
+///
+/// Where a store fails.
+pub async fn check(
+    meta: &dyn MetaStore,
+    blobs: &BlobStore,
+    progress: impl FnMut(Progress),
+) -> Result<Report, FsckError> {
+    let mut check = Check { meta, blobs, report: Report::default(), images: HashMap::new(), named: BTreeMap::new() };
+    check.check_images().await?;
+    check.check_pointers().await?;
+    let plans = check.check_plans().await?;
+    check.check_blobs(progress).await?;
+    check.check_objects(&plans).await?;
+    check.report.findings.sort_by(|a, b| (a.kind, a.what, &a.name).cmp(&(b.kind, b.what, &b.name)));
+    Ok(check.report)
+}
+
+struct Check<'s> {
+    meta: &'s dyn MetaStore,
+    blobs: &'s BlobStore,
+    report: Report,
+    /// Every manifest that an image names.
+    images: HashMap<ManifestId, HashSet<TeamId>>,
+    /// Every blob that a manifest names, with its size and the teams that must have it.
+    named: BTreeMap<BlobHash, Named>,
+}
+
+#[derive(Default)]
+struct Named {
+    size: Option<u64>,
+    teams: HashSet<TeamId>,
+    /// Named by an open plan only, which may well miss it.
+    planned: bool,
+}
+
+impl Check<'_> {
+    async fn check_images(&mut self) -> Result<(), FsckError> {
+        for (key, item) in self.meta.snapshot(records::images::prefix()).await?.items {
+            let owner = projects::project_in(&key)?;
+            let image: ImageRecord = match decode(&item, "image") {
+                Ok(image) => image.record,
+                Err(error) => {
+                    self.report.add(Kind::Damaged, "record", "image", error.to_string());
+                    continue;
+                }
+            };
+            if image.collected_at.is_some() {
+                continue;
+            }
+            self.report.images += 1;
+            self.images.entry(image.manifest).or_default().insert(owner.team);
+            if projects::get(self.meta, owner).await?.is_none() {
+                self.report.add(Kind::Missing, "record", owner.project, "an image's project has no record");
+            }
+            let manifest = match self.blobs.manifest(&image.manifest).await {
+                Ok(manifest) => manifest,
+                Err(ReadError::Missing) => {
+                    self.report.add(Kind::Missing, "manifest", image.manifest, format!("{} names it", image.image));
+                    continue;
+                }
+                Err(error @ (ReadError::Damaged | ReadError::Manifest(_))) => {
+                    self.report.add(Kind::Damaged, "manifest", image.manifest, error.to_string());
+                    continue;
+                }
+                Err(error) => return Err(StoreError::from(error).into()),
+            };
+            self.report.manifests += 1;
+            if manifest.len() as u64 != image.files || manifest.content_hash() != image.content_hash {
+                self.report.add(Kind::Damaged, "image", image.image, "its record does not match its manifest");
+            }
+            self.name_blobs(&manifest, owner.team);
+        }
+        Ok(())
+    }
+
+    fn name_blobs(&mut self, manifest: &Manifest, team: TeamId) {
+        for entry in manifest.entries() {
+            let named = self.named.entry(entry.blob).or_default();
+            named.teams.insert(team);
+            named.planned = false;
+            match named.size {
+                Some(size) if size != entry.size => {
+                    self.report.add(Kind::Damaged, "blob", entry.blob, "manifests give it two sizes");
+                }
+                _ => named.size = Some(entry.size),
+            }
+        }
+    }
+
+    async fn check_pointers(&mut self) -> Result<(), FsckError> {
+        for (_, item) in self.meta.snapshot(projects::prefix()).await?.items {
+            let project: ProjectRecord = decode(&item, "project")?.record;
+            if projects::find_by_name(self.meta, &project.name).await? != Some(project.reference()) {
+                self.report.add(Kind::Damaged, "record", &project.name, "the project's name does not lead to it");
+            }
+        }
+        for (key, item) in self.meta.snapshot(records::environments::prefix()).await?.items {
+            let project = projects::project_in(&key)?;
+            let environment: EnvironmentRecord = decode(&item, "environment")?.record;
+            let name = format!("{} of {}", environment.name, project.project);
+            let releases = records::releases::count(self.meta, project, &environment.name).await?;
+            if releases != environment.number {
+                let detail = format!("it has {releases} releases and its number is {}", environment.number);
+                self.report.add(Kind::Damaged, "environment", &name, detail);
+            }
+            let last = records::releases::get(self.meta, project, &environment.name, environment.number).await?;
+            let shown = environment.shows.as_ref().map(|shown| shown.image);
+            match last {
+                None => self.report.add(Kind::Missing, "record", &name, "its last release has no record"),
+                Some(last) if last.record.image != shown => {
+                    self.report.add(Kind::Damaged, "environment", &name, "it does not show what was last released");
+                }
+                Some(_) => {}
+            }
+            let Some(shown) = environment.shows else { continue };
+            self.report.pointers += 1;
+            match records::images::get(self.meta, project, shown.image).await? {
+                None => self.report.add(Kind::Missing, "image", shown.image, format!("{name} shows it")),
+                Some(image) if image.record.manifest != shown.manifest || image.record.collected_at.is_some() => {
+                    self.report.add(
+                        Kind::Damaged,
+                        "image",
+                        shown.image,
+                        format!("{name} shows another manifest of it"),
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The plans that are open: what they name is not garbage, and may be missing.
+    async fn check_plans(&mut self) -> Result<HashSet<PlanId>, FsckError> {
+        let mut open = HashSet::new();
+        for (_, item) in self.meta.snapshot(records::plans::prefix()).await?.items {
+            let plan: PlanRecord = decode(&item, "plan")?.record;
+            if plan.state != PlanState::Open {
+                continue;
+            }
+            open.insert(plan.id);
+            match self.blobs.plan(&plan.id).await {
+                Ok(bytes) => match crate::plan::hashes_of(bytes) {
+                    Some(hashes) => {
+                        for hash in hashes {
+                            self.named.entry(hash).or_insert_with(|| Named { planned: true, ..Named::default() });
+                        }
+                    }
+                    None => self.report.add(Kind::Damaged, "plan", plan.id, "its list of files cannot be read"),
+                },
+                Err(object_store::Error::NotFound { .. }) => {
+                    self.report.add(Kind::Missing, "plan", plan.id, "its list of files is not there");
+                }
+                Err(error) => return Err(StoreError::from(error).into()),
+            }
+        }
+        Ok(open)
+    }
+
+    async fn check_blobs(&mut self, mut progress: impl FnMut(Progress)) -> Result<(), FsckError> {
+        let mut rows: HashMap<BlobHash, BlobRecord> = HashMap::new();
+        let mut after = None;
+        loop {
+            let page = self.blobs.index().scan(after, PAGE).await.map_err(StoreError::from)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            rows.extend(page);
+        }
+        let named = std::mem::take(&mut self.named);
+        for (hash, named) in &named {
+            if named.planned {
+                continue;
+            }
+            let Some(row) = rows.get(hash) else {
+                self.report.add(Kind::Missing, "blob", hash, "a manifest names it and the index does not have it");
+                continue;
+            };
+            if named.size != Some(row.size) {
+                self.report.add(Kind::Damaged, "blob", hash, "manifest and index give it two sizes");
+            }
+            for team in &named.teams {
+                let owned = self.blobs.index().owned(*team, &[*hash]).await.map_err(StoreError::from)?;
+                if owned != [true] {
+                    self.report.add(Kind::Missing, "blob", hash, format!("{team} uses it and is not said to have it"));
+                }
+            }
+        }
+        let of = rows.len() as u64;
+        let blobs = self.blobs;
+        let mut read = stream::iter(&rows)
+            .map(|(hash, row)| async move { (hash, row, blobs.digest(hash, row).await) })
+            .buffer_unordered(AT_ONCE);
+        while let Some((hash, row, digests)) = read.next().await {
+            match digests {
+                Ok(digests) => {
+                    self.report.bytes += digests.size;
+                    let right = digests.blake3 == *hash
+                        && digests.size == row.size
+                        && digests.sha256 == row.sha256
+                        && digests.is_utf8 == row.is_utf8;
+                    if !right {
+                        self.report.add(Kind::Damaged, "blob", hash, "its bytes are not those that were stored");
+                    }
+                }
+                Err(ReadError::Missing) => {
+                    self.report.add(Kind::Missing, "blob", hash, "the index has it and its object is not there");
+                }
+                Err(ReadError::Damaged) => self.report.add(Kind::Damaged, "blob", hash, "its object is too short"),
+                Err(error) => return Err(StoreError::from(error).into()),
+            }
+            if !named.contains_key(hash) {
+                self.report.add(Kind::Unreferenced, "blob", hash, "no image and no open plan names it");
+            }
+            self.report.blobs += 1;
+            progress(Progress { blobs: self.report.blobs, of });
+        }
+        drop(read);
+        self.find_unindexed(&rows).await
+    }
+
+    /// Objects under `blobs/` that the index does not have: uploads that were never acknowledged.
+    async fn find_unindexed(&mut self, rows: &HashMap<BlobHash, BlobRecord>) -> Result<(), FsckError> {
+        let objects = self.blobs.objects().clone();
+        let mut list = objects.list(Some(&blob::BLOBS.into()));
+        while let Some(object) = list.try_next().await.map_err(StoreError::from)? {
+            let name = object.location.filename().unwrap_or_default();
+            let indexed = name.parse().is_ok_and(|hash: BlobHash| {
+                rows.get(&hash).is_some_and(|row| matches!(row.location, Location::Single))
+            });
+            if !indexed {
+                self.report.add(Kind::Unreferenced, "file", &object.location, "the index does not have it");
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_objects(&mut self, plans: &HashSet<PlanId>) -> Result<(), FsckError> {
+        let objects = self.blobs.objects().clone();
+        let mut list = objects.list(Some(&blob::MANIFESTS.into()));
+        while let Some(object) = list.try_next().await.map_err(StoreError::from)? {
+            let name = object.location.filename().unwrap_or_default();
+            if !name.parse().is_ok_and(|id| self.images.contains_key(&id)) {
+                self.report.add(Kind::Unreferenced, "manifest", &object.location, "no image names it");
+            }
+        }
+        let mut list = objects.list(Some(&blob::PLANS.into()));
+        while let Some(object) = list.try_next().await.map_err(StoreError::from)? {
+            let name = object.location.filename().unwrap_or_default();
+            if !name.parse().is_ok_and(|id| plans.contains(&id)) {
+                self.report.add(Kind::Unreferenced, "plan", &object.location, "no open plan has it");
+            }
+        }
+        Ok(())
+    }
+}

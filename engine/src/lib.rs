@@ -1,0 +1,42 @@
+//! The engine of Pinstone: storing, naming, publishing and resolving sites. It serves no HTTP.
+//!
+//! A request moves one way: host → release → manifest → blob. Only the first arrow can change; a release moves it, once,
+//! by a checked commit, after everything that it points to is durable. So a crash leaves garbage, never a pointer to
+//! something missing, and whatever is kept by hash never expires.
+//!
+//! | question | module |
+//! | --- | --- |
+//! | what is published, and how | [`plan`], [`publish`], [`queries`] |
+//! | what a visitor gets | [`resolve`], [`pointers`], [`manifest`], [`host`] |
+//! | where bytes are | [`blob`], [`data_folder`] |
+//! | where facts are | [`meta`], [`records`] |
+//! | whether all of it is whole | [`fsck`] |
+
+pub mod account;
+pub mod blob;
+pub mod clock;
+pub mod content_type;
+pub mod data_folder;
+pub mod engine;
+pub mod error;
+pub mod fsck;
+pub mod hash;
+mod hex;
+pub mod host;
+pub mod id;
+pub mod limits;
+pub mod manifest;
+pub mod meta;
+pub mod name;
+pub mod path;
+pub mod plan;
+pub mod pointers;
+pub mod publish;
+pub mod queries;
+pub mod records;
+pub mod resolve;
+
+pub use account::Principal;
+pub use engine::{Engine, Health, OpenOptions};
+pub use error::StoreError;
+pub use limits::Limits;

@@ -1,0 +1,36 @@
+//! What a publish may be. Every bound is configurable; none protects a caller from itself only.
+
+use std::time::Duration;
+
+/// Bounds of what callers may send.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Files of one plan.
+    pub files: u64,
+    /// Bytes of one file.
+    pub file_size: u64,
+    /// Bytes of the JSON of one plan.
+    pub plan_size: u64,
+    /// How deep JSON may nest.
+    pub json_depth: usize,
+    /// Bytes of a message.
+    pub message_length: usize,
+    /// How long a plan stays open.
+    pub plan_lifetime: Duration,
+    /// Bytes of open plans that are kept in memory; others are read again from the object store.
+    pub plan_cache: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            files: 200_000,
+            file_size: 100 << 20,
+            plan_size: 64 << 20,
+            json_depth: 16,
+            message_length: 4 << 10,
+            plan_lifetime: Duration::from_secs(24 * 60 * 60),
+            plan_cache: 128 << 20,
+        }
+    }
+}

@@ -1,0 +1,745 @@
+//! The embedded metadata engine and blob index: one RocksDB under `meta/` of the data folder.
+//!
+//! One writer thread takes commits from a queue, checks each against the database and the commits before it in the same
+//! round, and writes the round as one batch with one sync. That is the fastest of the designs that were measured
+//! (24,600 durable commits/s at 16 writers on 2 cores; a mutex made 4,500), and it orders the feed for nothing. The blob
+//! index needs no order, so its batches go to RocksDB directly, which merges concurrent syncs by itself.
+//!
+//! Damage inside the write-ahead log is an error when the store is opened: RocksDB's default would silently drop what
+//! comes after it, which was acknowledged. Only an incomplete tail, which a power cut leaves and nobody was told of, is
+//! taken for the end; [`log_check`] tells the two apart where RocksDB cannot.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use async_trait::async_trait;
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options,
+    ReadOptions, WriteBatch, WriteOptions,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::memory::{KEEP_EVENTS, REMEMBER_IDS};
+use super::{
+    Check, Commit, CommitId, Feed, Item, Key, MetaError, MetaStore, Order, Outcome, Revision, Snapshot, after_prefix,
+};
+use crate::blob::{BlobIndex, BlobRecord, IndexError, IndexWrite};
+use crate::clock::{Clock, UnixMillis};
+use crate::hash::BlobHash;
+use crate::id::TeamId;
+
+mod log_check;
+
+const ITEMS: &str = "items";
+const FEED: &str = "feed";
+const OUTCOMES: &str = "outcomes";
+const BLOBS: &str = "blobs";
+const OWNED: &str = "owned";
+/// In the default column family: the last revision and the last position of the feed, 8 bytes each.
+const COUNTERS: &[u8] = b"counters";
+
+/// Commits merged into one batch, at most.
+const ROUND: usize = 512;
+/// Commits that wait, at most; more wait at the door.
+const QUEUE: usize = 4096;
+/// Commits between two looks for ids and events that are old enough to be forgotten.
+const FORGET_EVERY: u64 = 10_000;
+/// Rows forgotten at a time, so that no round takes long.
+const FORGET_AT_ONCE: usize = 10_000;
+
+/// The embedded store. Cloning it is cheap; the database closes with the last clone.
+#[derive(Clone)]
+pub struct RocksStore {
+    db: Arc<DB>,
+    queue: mpsc::Sender<Job>,
+    writer: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
+    wake: watch::Sender<u64>,
+}
+
+impl fmt::Debug for RocksStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksStore").field("path", &self.db.path()).finish_non_exhaustive()
+    }
+}
+
+struct Job {
+    commit: Commit,
+    answer: oneshot::Sender<Result<Outcome, MetaError>>,
+}
+
+impl RocksStore {
+    /// Opens or creates the database in the folder `path`, and starts its writer. Takes as long as replaying the
+    /// write-ahead log takes; do not call it on an async thread that serves others.
+    ///
+    /// # Errors
+    ///
+    /// Where the folder is in use or cannot be written, and where the write-ahead log or a table file is damaged.
+    pub fn open(path: &Path, clock: Clock) -> Result<Self, MetaError> {
+        check_logs(path)?;
+        let cache = Cache::new_lru_cache(64 << 20);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_paranoid_checks(true);
+        options.set_max_total_wal_size(64 << 20);
+        options.set_keep_log_file_num(2);
+        options.set_max_open_files(256);
+        let family = |name: &str| {
+            let mut options = Options::default();
+            options.set_write_buffer_size(16 << 20);
+            options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+            let mut table = BlockBasedOptions::default();
+            table.set_block_cache(&cache);
+            table.set_bloom_filter(10.0, false);
+            options.set_block_based_table_factory(&table);
+            ColumnFamilyDescriptor::new(name, options)
+        };
+        let families = [ITEMS, FEED, OUTCOMES, BLOBS, OWNED].map(family);
+        let db = Arc::new(DB::open_cf_descriptors(&options, path, families).map_err(engine)?);
+        let mut writer = Writer::new(Arc::clone(&db), clock)?;
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let wake = watch::Sender::new(writer.position);
+        writer.wake = wake.clone();
+        let thread = thread::Builder::new()
+            .name("meta-writer".into())
+            .spawn(move || writer.run(jobs))
+            .map_err(MetaError::engine)?;
+        Ok(Self { db, queue, writer: Arc::new(Mutex::new(Some(thread))), wake })
+    }
+
+    async fn blocking<T, F>(&self, work: F) -> Result<T, MetaError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&DB) -> Result<T, MetaError> + Send + 'static,
+    {
+        let db = Arc::clone(&self.db);
+        tokio::task::spawn_blocking(move || work(&db)).await.map_err(MetaError::engine)?
+    }
+
+    async fn blocking_index<T, F>(&self, work: F) -> Result<T, IndexError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&DB) -> Result<T, IndexError> + Send + 'static,
+    {
+        let db = Arc::clone(&self.db);
+        tokio::task::spawn_blocking(move || work(&db)).await.map_err(|error| IndexError::Engine(error.into()))?
+    }
+}
+
+#[async_trait]
+impl MetaStore for RocksStore {
+    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, MetaError> {
+        let keys = keys.to_vec();
+        self.blocking(move |db| {
+            let snapshot = db.snapshot();
+            let items = family(db, ITEMS);
+            keys.iter()
+                .map(|key| snapshot.get_pinned_cf(items, key).map_err(engine)?.map(|row| read_item(&row)).transpose())
+                .collect()
+        })
+        .await
+    }
+
+    async fn scan(&self, from: Key, to: Key, limit: usize, order: Order) -> Result<Vec<(Key, Item)>, MetaError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        self.blocking(move |db| {
+            let mut options = ReadOptions::default();
+            options.set_iterate_lower_bound(&from[..]);
+            options.set_iterate_upper_bound(&to[..]);
+            let mode = match order {
+                Order::Ascending => IteratorMode::Start,
+                Order::Descending => IteratorMode::End,
+            };
+            db.iterator_cf_opt(family(db, ITEMS), options, mode).take(limit).map(read_pair).collect()
+        })
+        .await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<Outcome, MetaError> {
+        commit.check_bounds()?;
+        let (answer, outcome) = oneshot::channel();
+        self.queue.send(Job { commit, answer }).await.map_err(|_| MetaError::Closed)?;
+        outcome.await.map_err(|_| MetaError::Closed)?
+    }
+
+    async fn feed(&self, after: u64, limit: usize) -> Result<Feed, MetaError> {
+        self.blocking(move |db| {
+            // One snapshot for both looks, or an event could come between them and make the feed look cut.
+            let snapshot = db.snapshot();
+            let feed = family(db, FEED);
+            let first = snapshot.iterator_cf(feed, IteratorMode::Start).next().transpose().map_err(engine)?;
+            let first_kept = match first {
+                Some((key, _)) => read_u64(&key)?,
+                None => counters(&snapshot.get(COUNTERS).map_err(engine)?)?.1 + 1,
+            };
+            let from = (after + 1).to_be_bytes();
+            let events = snapshot
+                .iterator_cf(feed, IteratorMode::From(&from, rocksdb::Direction::Forward))
+                .take(limit)
+                .map(|row| {
+                    let (key, value) = row.map_err(engine)?;
+                    let event = value.get(8..).ok_or(MetaError::Damaged { what: "event" })?;
+                    Ok((read_u64(&key)?, Bytes::copy_from_slice(event)))
+                })
+                .collect::<Result<_, MetaError>>()?;
+            Ok(Feed { events, too_old: after + 1 < first_kept })
+        })
+        .await
+    }
+
+    async fn snapshot(&self, prefix: Key) -> Result<Snapshot, MetaError> {
+        self.blocking(move |db| {
+            let snapshot = db.snapshot();
+            let mut options = ReadOptions::default();
+            options.set_iterate_lower_bound(&prefix[..]);
+            options.set_iterate_upper_bound(&after_prefix(&prefix)[..]);
+            let items = snapshot
+                .iterator_cf_opt(family(db, ITEMS), options, IteratorMode::Start)
+                .map(read_pair)
+                .collect::<Result<_, _>>()?;
+            let (_, position) = counters(&snapshot.get(COUNTERS).map_err(engine)?)?;
+            Ok(Snapshot { items, position })
+        })
+        .await
+    }
+
+    fn wake(&self) -> watch::Receiver<u64> {
+        self.wake.subscribe()
+    }
+
+    async fn close(&self) {
+        // An empty commit with nobody to answer is not sent by `commit`, so a closed answer channel would not tell the
+        // two apart; dropping the writer's queue from its own side does.
+        let thread = self.writer.lock().take();
+        let Some(thread) = thread else { return };
+        let (answer, closed) = oneshot::channel();
+        let stop = Commit { id: Some(STOP), ..Commit::default() };
+        if self.queue.send(Job { commit: stop, answer }).await.is_ok() {
+            drop(closed.await);
+        }
+        if tokio::task::spawn_blocking(move || thread.join()).await.is_err() {
+            tracing::error!("the metadata writer ended by a panic");
+        }
+    }
+}
+
+/// The id of the job that ends the writer. Ids of commits are digests, so none is this one.
+const STOP: CommitId = [0; 32];
+
+#[async_trait]
+impl BlobIndex for RocksStore {
+    async fn get(&self, hashes: &[BlobHash]) -> Result<Vec<Option<BlobRecord>>, IndexError> {
+        let hashes = hashes.to_vec();
+        self.blocking_index(move |db| {
+            let rows = db.batched_multi_get_cf(family(db, BLOBS), hashes.iter().map(BlobHash::as_bytes), false);
+            rows.into_iter()
+                .map(|row| row.map_err(index_engine)?.map(|row| BlobRecord::from_bytes(&row)).transpose())
+                .collect()
+        })
+        .await
+    }
+
+    async fn owned(&self, team: TeamId, hashes: &[BlobHash]) -> Result<Vec<bool>, IndexError> {
+        let keys: Vec<_> = hashes.iter().map(|hash| owned_key(team, hash)).collect();
+        self.blocking_index(move |db| {
+            let rows = db.batched_multi_get_cf(family(db, OWNED), &keys, false);
+            rows.into_iter().map(|row| Ok(row.map_err(index_engine)?.is_some())).collect()
+        })
+        .await
+    }
+
+    async fn write(&self, writes: Vec<IndexWrite>) -> Result<(), IndexError> {
+        self.blocking_index(move |db| {
+            let mut batch = WriteBatch::default();
+            for write in writes {
+                match write {
+                    IndexWrite::Put { hash, record } => {
+                        batch.put_cf(family(db, BLOBS), hash.as_bytes(), record.to_bytes());
+                    }
+                    IndexWrite::Own { team, hash } => batch.put_cf(family(db, OWNED), owned_key(team, &hash), []),
+                }
+            }
+            db.write_opt(batch, &synced()).map_err(index_engine)
+        })
+        .await
+    }
+
+    async fn scan(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<(BlobHash, BlobRecord)>, IndexError> {
+        self.blocking_index(move |db| {
+            let mode = match &after {
+                Some(after) => IteratorMode::From(after.as_bytes(), rocksdb::Direction::Forward),
+                None => IteratorMode::Start,
+            };
+            db.iterator_cf(family(db, BLOBS), mode)
+                .map(|row| {
+                    let (key, value) = row.map_err(index_engine)?;
+                    let hash: [u8; 32] = (*key).try_into().map_err(|_| IndexError::Damaged)?;
+                    Ok((BlobHash::from_bytes(hash), BlobRecord::from_bytes(&value)?))
+                })
+                .filter(|row| !matches!(row, Ok((hash, _)) if Some(*hash) == after))
+                .take(limit)
+                .collect()
+        })
+        .await
+    }
+}
+
+/// The one thread that writes items, events and outcomes.
+struct Writer {
+    db: Arc<DB>,
+    clock: Clock,
+    wake: watch::Sender<u64>,
+    revision: u64,
+    position: u64,
+    since_forgetting: u64,
+    /// Set when a write failed: what the log holds is not known then, so nothing is acknowledged until a restart has
+    /// read it again.
+    failed: Option<MetaError>,
+}
+
+/// What the commits of one round have changed so far, and no reader has seen yet.
+struct Round {
+    batch: WriteBatch,
+    items: HashMap<Key, Option<Revision>>,
+    outcomes: HashMap<CommitId, Outcome>,
+    revision: u64,
+    position: u64,
+}
+
+impl Writer {
+    fn new(db: Arc<DB>, clock: Clock) -> Result<Self, MetaError> {
+        let (revision, position) = counters(&db.get(COUNTERS).map_err(engine)?)?;
+        Ok(Self {
+            db,
+            clock,
+            wake: watch::Sender::new(position),
+            revision,
+            position,
+            // The first commit after a start looks for what can be forgotten.
+            since_forgetting: FORGET_EVERY,
+            failed: None,
+        })
+    }
+
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut stopped = None;
+        while stopped.is_none() {
+            let Some(first) = jobs.blocking_recv() else { break };
+            let mut round = vec![first];
+            while round.len() < ROUND {
+                match jobs.try_recv() {
+                    Ok(job) => round.push(job),
+                    Err(_) => break,
+                }
+            }
+            if let Some(stop) = round.iter().position(|job| job.commit.id == Some(STOP)) {
+                let mut rest = round.split_off(stop);
+                stopped = Some(rest.swap_remove(0).answer);
+            }
+            if !round.is_empty() {
+                self.commit_round(round);
+            }
+            if self.since_forgetting >= FORGET_EVERY {
+                self.forget();
+            }
+        }
+        // The next start has no log to replay.
+        for name in [ITEMS, FEED, OUTCOMES, BLOBS, OWNED] {
+            if let Err(error) = self.db.flush_cf(family(&self.db, name)) {
+                tracing::warn!(%error, "the metadata store could not be flushed; the next start replays its log");
+            }
+        }
+        drop(self.db);
+        drop(jobs);
+        drop(stopped);
+    }
+
+    fn commit_round(&mut self, jobs: Vec<Job>) {
+        let now = self.clock.now();
+        let mut round = Round {
+            batch: WriteBatch::default(),
+            items: HashMap::new(),
+            outcomes: HashMap::new(),
+            revision: self.revision,
+            position: self.position,
+        };
+        let mut answers = Vec::with_capacity(jobs.len());
+        for Job { commit, answer } in jobs {
+            let outcome = match &self.failed {
+                Some(error) => Err(copy(error)),
+                None => self.take(&mut round, commit, now),
+            };
+            answers.push((answer, outcome));
+        }
+        if !round.batch.is_empty() {
+            let mut counters = [0; 16];
+            counters[..8].copy_from_slice(&round.revision.to_be_bytes());
+            counters[8..].copy_from_slice(&round.position.to_be_bytes());
+            round.batch.put(COUNTERS, counters);
+            match self.db.write_opt(round.batch, &synced()) {
+                Ok(()) => {
+                    self.since_forgetting += round.revision - self.revision;
+                    self.revision = round.revision;
+                    self.position = round.position;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the metadata store could not write; it takes no more commits");
+                    let error = engine(error);
+                    // Every outcome of the round may rest on a write that did not happen.
+                    answers.iter_mut().for_each(|(_, outcome)| *outcome = Err(copy(&error)));
+                    self.failed = Some(error);
+                }
+            }
+        }
+        for (answer, outcome) in answers {
+            // Whoever asked may have gone; the commit stands.
+            drop(answer.send(outcome));
+        }
+        self.wake.send_if_modified(|last| {
+            let grew = *last < self.position;
+            *last = self.position;
+            grew
+        });
+    }
+
+    /// Checks `commit` and adds it to the round.
+    fn take(&self, round: &mut Round, commit: Commit, now: UnixMillis) -> Result<Outcome, MetaError> {
+        if let Some(id) = &commit.id
+            && let Some(known) = self.known_outcome(round, id)?
+        {
+            return Ok(known);
+        }
+        let mut refused = None;
+        for (key, check) in &commit.checks {
+            let revision = self.revision_of(round, key)?;
+            let holds = match check {
+                Check::Absent => revision.is_none(),
+                Check::Exists => revision.is_some(),
+                Check::Revision(wanted) => revision == Some(*wanted),
+            };
+            if !holds {
+                refused = Some(key.clone());
+                break;
+            }
+        }
+        let outcome = match refused {
+            Some(key) => Outcome::Refused { key },
+            None => self.apply(round, commit.deletes, commit.puts, commit.events, now),
+        };
+        if let Some(id) = commit.id {
+            round.batch.put_cf(family(&self.db, OUTCOMES), id, write_outcome(&outcome, now));
+            round.outcomes.insert(id, outcome.clone());
+        }
+        Ok(outcome)
+    }
+
+    fn apply(
+        &self,
+        round: &mut Round,
+        deletes: Vec<Key>,
+        puts: Vec<(Key, Bytes)>,
+        events: Vec<Bytes>,
+        now: UnixMillis,
+    ) -> Outcome {
+        let (items, feed) = (family(&self.db, ITEMS), family(&self.db, FEED));
+        round.revision += 1;
+        let revision = Revision(round.revision);
+        for key in deletes {
+            round.batch.delete_cf(items, &key);
+            round.items.insert(key, None);
+        }
+        for (key, value) in puts {
+            let mut row = BytesMut::with_capacity(8 + value.len());
+            row.put_u64(revision.0);
+            row.extend_from_slice(&value);
+            round.batch.put_cf(items, &key, &row);
+            round.items.insert(key, Some(revision));
+        }
+        for event in events {
+            round.position += 1;
+            let mut row = BytesMut::with_capacity(8 + event.len());
+            row.put_u64(now.0);
+            row.extend_from_slice(&event);
+            round.batch.put_cf(feed, round.position.to_be_bytes(), &row);
+        }
+        Outcome::Done { revision, position: round.position }
+    }
+
+    fn known_outcome(&self, round: &Round, id: &CommitId) -> Result<Option<Outcome>, MetaError> {
+        if let Some(outcome) = round.outcomes.get(id) {
+            return Ok(Some(outcome.clone()));
+        }
+        let row = self.db.get_pinned_cf(family(&self.db, OUTCOMES), id).map_err(engine)?;
+        row.map(|row| read_outcome(&row).map(|(_, outcome)| outcome)).transpose()
+    }
+
+    fn revision_of(&self, round: &Round, key: &Key) -> Result<Option<Revision>, MetaError> {
+        if let Some(pending) = round.items.get(key) {
+            return Ok(*pending);
+        }
+        let row = self.db.get_pinned_cf(family(&self.db, ITEMS), key).map_err(engine)?;
+        row.map(|row| read_item(&row).map(|item| item.revision)).transpose()
+    }
+
+    /// Drops events and outcomes that are older than they have to be kept. What is not dropped now is dropped later.
+    fn forget(&mut self) {
+        self.since_forgetting = 0;
+        let now = self.clock.now();
+        let (events_end, ids_end) = (now.minus(KEEP_EVENTS), now.minus(REMEMBER_IDS));
+        let mut batch = WriteBatch::default();
+        let feed = family(&self.db, FEED);
+        for row in self.db.iterator_cf(feed, IteratorMode::Start).take(FORGET_AT_ONCE) {
+            let Ok((key, value)) = row else { return };
+            if !read_u64(&value[..8.min(value.len())]).is_ok_and(|at| at < events_end.0) {
+                break;
+            }
+            batch.delete_cf(feed, key);
+        }
+        let outcomes = family(&self.db, OUTCOMES);
+        let mut forgotten = 0;
+        for row in self.db.iterator_cf(outcomes, IteratorMode::Start) {
+            let Ok((key, value)) = row else { return };
+            if read_outcome(&value).is_ok_and(|(at, _)| at < ids_end) {
+                batch.delete_cf(outcomes, key);
+                forgotten += 1;
+                if forgotten == FORGET_AT_ONCE {
+                    break;
+                }
+            }
+        }
+        if let Err(error) = self.db.write(batch) {
+            tracing::warn!(%error, "old events and outcomes could not be removed; the next round tries again");
+        }
+    }
+}
+
+/// Refuses logs that RocksDB would take for shorter ones.
+fn check_logs(path: &Path) -> Result<(), MetaError> {
+    let files = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        files => files.map_err(MetaError::engine)?,
+    };
+    for file in files {
+        let file = file.map_err(MetaError::engine)?.path();
+        if file.extension().is_none_or(|extension| extension != "log") {
+            continue;
+        }
+        if let Some(at) = log_check::find_hidden_damage(&fs::read(&file).map_err(MetaError::engine)?) {
+            let detail = format!("the write-ahead log {} is damaged at byte {at}", file.display());
+            return Err(MetaError::engine(io::Error::new(io::ErrorKind::InvalidData, detail)));
+        }
+    }
+    Ok(())
+}
+
+fn family<'db>(db: &'db DB, name: &str) -> &'db ColumnFamily {
+    db.cf_handle(name).expect("every column family is created when the database is opened")
+}
+
+fn synced() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+fn owned_key(team: TeamId, hash: &BlobHash) -> [u8; 48] {
+    let mut key = [0; 48];
+    key[..16].copy_from_slice(team.as_bytes());
+    key[16..].copy_from_slice(hash.as_bytes());
+    key
+}
+
+fn read_u64(bytes: &[u8]) -> Result<u64, MetaError> {
+    bytes.try_into().map(u64::from_be_bytes).map_err(|_| MetaError::Damaged { what: "number" })
+}
+
+fn read_item(row: &[u8]) -> Result<Item, MetaError> {
+    let (revision, value) = row.split_at_checked(8).ok_or(MetaError::Damaged { what: "item" })?;
+    Ok(Item { value: Bytes::copy_from_slice(value), revision: Revision(read_u64(revision)?) })
+}
+
+type Row = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>;
+
+fn read_pair(row: Row) -> Result<(Key, Item), MetaError> {
+    let (key, value) = row.map_err(engine)?;
+    Ok((Bytes::from(key), read_item(&value)?))
+}
+
+/// The last revision and the last position of the feed.
+fn counters(row: &Option<Vec<u8>>) -> Result<(u64, u64), MetaError> {
+    match row.as_deref() {
+        None => Ok((0, 0)),
+        Some(row) if row.len() == 16 => Ok((read_u64(&row[..8])?, read_u64(&row[8..])?)),
+        Some(_) => Err(MetaError::Damaged { what: "counters" }),
+    }
+}
+
+fn write_outcome(outcome: &Outcome, now: UnixMillis) -> BytesMut {
+    let mut row = BytesMut::new();
+    row.put_u64(now.0);
+    match outcome {
+        Outcome::Done { revision, position } => {
+            row.put_u8(0);
+            row.put_u64(revision.0);
+            row.put_u64(*position);
+        }
+        Outcome::Refused { key } => {
+            row.put_u8(1);
+            row.extend_from_slice(key);
+        }
+    }
+    row
+}
+
+fn read_outcome(row: &[u8]) -> Result<(UnixMillis, Outcome), MetaError> {
+    let damaged = MetaError::Damaged { what: "outcome" };
+    let Some((at, rest)) = row.split_at_checked(8) else { return Err(damaged) };
+    let outcome = match rest {
+        [0, numbers @ ..] if numbers.len() == 16 => {
+            Outcome::Done { revision: Revision(read_u64(&numbers[..8])?), position: read_u64(&numbers[8..])? }
+        }
+        [1, key @ ..] => Outcome::Refused { key: Bytes::copy_from_slice(key) },
+        _ => return Err(damaged),
+    };
+    Ok((UnixMillis(read_u64(at)?), outcome))
+}
+
+/// RocksDB's error, with a full disk told apart: its text is all that says so.
+fn reason(error: rocksdb::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    if error.as_ref().contains("No space left on device") {
+        return Box::new(io::Error::new(io::ErrorKind::StorageFull, error));
+    }
+    Box::new(error)
+}
+
+fn engine(error: rocksdb::Error) -> MetaError {
+    MetaError::Engine(reason(error).into())
+}
+
+fn index_engine(error: rocksdb::Error) -> IndexError {
+    IndexError::Engine(reason(error))
+}
+
+/// The same error once more: one failed write answers many commits.
+fn copy(error: &MetaError) -> MetaError {
+    match error {
+        MetaError::Engine(reason) => MetaError::Engine(Arc::clone(reason)),
+        MetaError::TooLarge { what } => MetaError::TooLarge { what },
+        MetaError::Damaged { what } => MetaError::Damaged { what },
+        MetaError::Closed => MetaError::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::Commit;
+
+    const COMMITS: u64 = 200;
+
+    fn key(number: u64) -> Key {
+        format!("key {number:06}").into_bytes().into()
+    }
+
+    /// Writes commits and goes away as a killed process does: the log is all that has them.
+    async fn write_and_die(path: &Path) {
+        let store = RocksStore::open(path, Clock::system()).unwrap();
+        for number in 0..COMMITS {
+            let value = Bytes::from(format!("value {number} {}", "x".repeat(200)));
+            let outcome = store.commit(Commit::new().put(key(number), value)).await.unwrap();
+            assert!(matches!(outcome, Outcome::Done { .. }));
+        }
+        // A copy of the files as they are now is what a kill would leave; closing this store flushes.
+        let copy = path.with_extension("killed");
+        fs::create_dir_all(&copy).unwrap();
+        for file in fs::read_dir(path).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+        store.close().await;
+    }
+
+    fn log_of(path: &Path) -> std::path::PathBuf {
+        let logs = fs::read_dir(path).unwrap().map(|file| file.unwrap().path());
+        let mut logs: Vec<_> = logs.filter(|path| path.extension().is_some_and(|end| end == "log")).collect();
+        logs.sort_by_key(|path| fs::metadata(path).unwrap().len());
+        logs.pop().unwrap()
+    }
+
+    /// Where the length field of each record of a log is: blocks of 32 KiB, records of checksum (4 bytes), length (2),
+    /// type (1) and data. A wrong length can make a record look as if it reached beyond the end of the file.
+    fn length_fields(log: &[u8]) -> impl Iterator<Item = usize> + use<> {
+        const BLOCK: usize = 32 << 10;
+        const HEADER: usize = 7;
+        let (mut at, mut fields) = (0, Vec::new());
+        while at + HEADER <= log.len() {
+            if BLOCK - at % BLOCK < HEADER {
+                at += BLOCK - at % BLOCK;
+                continue;
+            }
+            fields.extend([at + 4, at + 5]);
+            at += HEADER + usize::from(u16::from_le_bytes([log[at + 4], log[at + 5]]));
+        }
+        fields.into_iter()
+    }
+
+    async fn count(path: &Path) -> Result<u64, MetaError> {
+        let store = RocksStore::open(path, Clock::system())?;
+        let keys: Vec<_> = (0..COMMITS).map(key).collect();
+        let found = MetaStore::get(&store, &keys).await?.into_iter().flatten().count() as u64;
+        store.close().await;
+        Ok(found)
+    }
+
+    fn copied(from: &Path, to: &Path) {
+        drop(fs::remove_dir_all(to));
+        fs::create_dir_all(to).unwrap();
+        for file in fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_in_the_log_is_an_error_and_never_a_shorter_history() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        write_and_die(&path).await;
+        let (killed, trial) = (path.with_extension("killed"), path.with_extension("trial"));
+        let log = fs::read(log_of(&killed)).unwrap();
+        copied(&killed, &trial);
+        assert_eq!(count(&trial).await.unwrap(), COMMITS, "an undamaged log has all commits");
+
+        let (mut flips, mut silent) = (0, Vec::new());
+        let spread = (0..log.len()).step_by(log.len() / 150);
+        for at in spread.chain(length_fields(&log).step_by(7)) {
+            copied(&killed, &trial);
+            let mut damaged = log.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(log_of(&trial), damaged).unwrap();
+            flips += 1;
+            if let Ok(found) = count(&trial).await
+                && found < COMMITS
+            {
+                silent.push((at, found));
+            }
+        }
+        // An incomplete end is no damage: it is what a power cut leaves of a commit that nobody was told of.
+        for cut in [1, 3, 100, 250] {
+            copied(&killed, &trial);
+            fs::write(log_of(&trial), &log[..log.len() - cut]).unwrap();
+            assert_eq!(count(&trial).await.unwrap(), COMMITS - 1, "cut by {cut}");
+        }
+        assert!(silent.is_empty(), "{} of {flips} flips lost commits silently: {silent:?}", silent.len());
+    }
+}

@@ -1,0 +1,223 @@
+//! Names that people choose: projects and environments. Each is one DNS label or part of one.
+
+use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Names a project may not have: hosts that mean something else, or soon could.
+const RESERVED_PROJECTS: [&str; 19] = [
+    "console",
+    "welcome",
+    "www",
+    "api",
+    "app",
+    "admin",
+    "static",
+    "assets",
+    "cdn",
+    "mail",
+    "email",
+    "ftp",
+    "ssh",
+    "git",
+    "docs",
+    "status",
+    "help",
+    "blog",
+    "localhost",
+];
+
+/// Why a text is not a name. Each message says what a name looks like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NameError {
+    /// The length is out of bounds.
+    #[error("a {what} name has {min} to {max} characters")]
+    Length {
+        /// "project" or "environment".
+        what: &'static str,
+        /// The shortest length.
+        min: usize,
+        /// The longest length.
+        max: usize,
+    },
+    /// A character that a DNS label of ours does not have, or a hyphen in the wrong place.
+    #[error("a {what} name has lower-case letters, digits and single hyphens between them")]
+    Alphabet {
+        /// "project" or "environment".
+        what: &'static str,
+    },
+    /// The name stands for something else.
+    #[error("this {what} name is reserved")]
+    Reserved {
+        /// "project" or "environment".
+        what: &'static str,
+    },
+    /// `x-beta` is the host of project `x`'s beta.
+    #[error("a project name cannot end in `-beta`, which is the host of another project's beta")]
+    EndsInBeta,
+    /// Eight hex digits are how a project's short id looks.
+    #[error("a project name cannot be 8 hex digits, which is how a short id looks")]
+    LooksLikeShortId,
+    /// `x--i-…` is the host of an image.
+    #[error("an environment name cannot start with `i-`, which is the host of an image")]
+    LooksLikeImage,
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+name! {
+    /// What a project is called: the first label of its host.
+    ///
+    /// 3 to 40 characters of `[a-z0-9]` and single hyphens between them, not reserved, not ending in `-beta`, not
+    /// 8 hex digits.
+    ProjectName
+}
+
+name! {
+    /// What an environment or preview of a project is called.
+    ///
+    /// 1 to 21 characters of `[a-z0-9]` and single hyphens between them, not starting with `i-`.
+    EnvironmentName
+}
+
+impl FromStr for ProjectName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        check("project", text, 3, 40)?;
+        if RESERVED_PROJECTS.contains(&text) {
+            return Err(NameError::Reserved { what: "project" });
+        }
+        if text.ends_with("-beta") {
+            return Err(NameError::EndsInBeta);
+        }
+        if text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(NameError::LooksLikeShortId);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl FromStr for EnvironmentName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        check("environment", text, 1, 21)?;
+        if text.starts_with("i-") {
+            return Err(NameError::LooksLikeImage);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl EnvironmentName {
+    /// The environment that a project's bare host shows.
+    #[must_use]
+    pub fn prod() -> Self {
+        Self("prod".into())
+    }
+
+    /// The environment that `{project}-beta` shows, and the default of a deploy.
+    #[must_use]
+    pub fn beta() -> Self {
+        Self("beta".into())
+    }
+
+    /// Whether this is `prod`, the one environment that search engines are meant to see.
+    #[must_use]
+    pub fn is_prod(&self) -> bool {
+        &*self.0 == "prod"
+    }
+}
+
+fn check(what: &'static str, text: &str, min: usize, max: usize) -> Result<(), NameError> {
+    if !(min..=max).contains(&text.len()) {
+        return Err(NameError::Length { what, min, max });
+    }
+    let alphabet = text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    if !alphabet || text.starts_with('-') || text.ends_with('-') || text.contains("--") {
+        return Err(NameError::Alphabet { what });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn project_names() {
+        for good in ["abc", "my-site", "a1b2c3d", "a1b2c3d4e", "x-beta-x", &"a".repeat(40), "deadbeeg"] {
+            assert!(good.parse::<ProjectName>().is_ok(), "{good}");
+        }
+        let long = "a".repeat(41);
+        for (wrong, why) in [
+            ("ab", NameError::Length { what: "project", min: 3, max: 40 }),
+            (long.as_str(), NameError::Length { what: "project", min: 3, max: 40 }),
+            ("Abc", NameError::Alphabet { what: "project" }),
+            ("a--b", NameError::Alphabet { what: "project" }),
+            ("-ab", NameError::Alphabet { what: "project" }),
+            ("ab-", NameError::Alphabet { what: "project" }),
+            ("../x", NameError::Alphabet { what: "project" }),
+            ("bücher", NameError::Alphabet { what: "project" }),
+            ("www", NameError::Reserved { what: "project" }),
+            ("my-beta", NameError::EndsInBeta),
+            ("deadbeef", NameError::LooksLikeShortId),
+        ] {
+            assert_eq!(wrong.parse::<ProjectName>().err(), Some(why), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn environment_names() {
+        for good in ["prod", "beta", "p", "pr-17", "i", &"a".repeat(21)] {
+            assert!(good.parse::<EnvironmentName>().is_ok(), "{good}");
+        }
+        for wrong in ["", "i-1", "PROD", "a--b", &"a".repeat(22), "a/b", "."] {
+            assert!(wrong.parse::<EnvironmentName>().is_err(), "{wrong}");
+        }
+    }
+}

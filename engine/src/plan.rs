@@ -1,0 +1,603 @@
+//! Planning a publish: a list of files in, the blobs that have to be uploaded out; then the uploads.
+//!
+//! The plan is recorded before anything is looked up. From then on the blobs it counts on are leased to it: whoever
+//! collects garbage reads plans first. `missing` answers only from blobs that the caller's own team has, so it tells
+//! nothing of others.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use serde::{Deserialize, Serialize};
+
+use crate::account::Principal;
+use crate::blob::{BlobRecord, BlobState, PutError};
+use crate::clock::UnixMillis;
+use crate::engine::Engine;
+use crate::error::{StoreError, from_stores};
+use crate::hash::{BlobHash, ContentHash};
+use crate::id::{ImageId, PlanId, ProjectId, TeamId};
+use crate::limits::Limits;
+use crate::manifest::{HtmlMode, NotFoundMode, Profile, Settings, case_collisions, content_hash};
+use crate::meta::{Check, Commit, MetaError, Outcome};
+use crate::name::ProjectName;
+use crate::path::SitePath;
+use crate::pointers::{PointerEvent, ProjectRef};
+use crate::records::idempotency::{IdempotencyKey, Known, Once};
+use crate::records::images::GitFacts;
+use crate::records::plans::{PlanRecord, PlanState};
+use crate::records::projects::{ProjectIndex, ProjectRecord};
+use crate::records::{self, Stored, Unknown, encode};
+
+mod file_list;
+
+/// The longest content type that is kept of what a publisher sends; a longer one counts as not sent.
+const LONGEST_CONTENT_TYPE: usize = 128;
+/// The longest id or branch of a git commit, in bytes.
+const LONGEST_GIT_NAME: usize = 512;
+/// How often a commit is tried again when what it checks changed meanwhile. Each time somebody else got on.
+pub(crate) const ATTEMPTS: u32 = 64;
+
+/// One file of a plan.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PlannedFile {
+    /// Where it is in the site.
+    pub path: SitePath,
+    /// Its bytes.
+    pub blob: BlobHash,
+    /// How many there are, where the publisher says so.
+    pub size: Option<u64>,
+    /// What the publisher takes it for.
+    pub content_type: Option<String>,
+}
+
+/// A publish that somebody wants to begin.
+#[derive(Clone, Debug)]
+pub struct NewPlan {
+    /// The project; the first plan makes it.
+    pub project: ProjectName,
+    /// Its files, in any order.
+    pub files: Vec<PlannedFile>,
+    /// Where the content comes from.
+    pub git: Option<GitFacts>,
+    /// Why it is published.
+    pub message: Option<String>,
+    /// The site's settings.
+    pub settings: Settings,
+}
+
+/// A blob that has to be uploaded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MissingBlob {
+    /// The first path that has it.
+    pub path: SitePath,
+    /// Its name.
+    pub hash: BlobHash,
+    /// How many bytes it has, where the publisher says so.
+    pub size: Option<u64>,
+}
+
+/// A plan as its publisher sees it.
+#[derive(Clone, Debug)]
+pub struct PlanView {
+    /// The plan.
+    pub id: PlanId,
+    /// What the content is known by.
+    pub content_hash: ContentHash,
+    /// Where the plan stands.
+    pub status: PlanState,
+    /// What has to be uploaded, each hash once, in the order of paths.
+    pub missing: Vec<MissingBlob>,
+    /// How many files need no upload.
+    pub reusable: u64,
+    /// How many files there are.
+    pub files: u64,
+    /// The sum of the sizes that are known, in bytes.
+    pub total_size: u64,
+    /// The sum of the sizes of what is missing, as far as they are known, in bytes.
+    pub missing_bytes: u64,
+    /// Until when the plan is open.
+    pub expires_at: UnixMillis,
+    /// The image that it became.
+    pub image: Option<ImageId>,
+    /// Pairs of paths that differ only in the case of letters.
+    pub case_collisions: Vec<(SitePath, SitePath)>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Another team has a project of this name.
+    #[error("the project's name is taken")]
+    ProjectTaken,
+    /// A site without files is a mistake more often than a wish.
+    #[error("a plan has no files")]
+    NoFiles,
+    /// There are too many.
+    #[error("a plan has more than {limit} files")]
+    TooManyFiles {
+        /// The limit.
+        limit: u64,
+    },
+    /// One of them is too large.
+    #[error("a file has more than {limit} bytes")]
+    FileTooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// Two files have one path.
+    #[error("two files have the same path")]
+    DuplicatePath(SitePath),
+    /// One hash is announced with two sizes.
+    #[error("one hash is announced with two sizes")]
+    SizeConflict,
+    /// The message is too long.
+    #[error("a message has more than {limit} bytes")]
+    MessageTooLong {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// A setting that is known and not served.
+    #[error("the setting `{setting}` has a value that this version does not serve")]
+    UnsupportedSetting {
+        /// The setting's name.
+        setting: &'static str,
+    },
+    /// There is no such plan, or it is another team's.
+    #[error("there is no such plan")]
+    NotFound,
+    /// The idempotency key came with another request before.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+from_stores!(PlanError);
+
+/// A blob that was taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Uploaded {
+    /// Its name.
+    pub hash: BlobHash,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
+/// Why an upload was not taken. Whichever it is, nothing became visible.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// There is no such plan, or it is another team's.
+    #[error("there is no such plan")]
+    PlanNotFound,
+    /// The plan was committed, ran out or was given up.
+    #[error("the plan is over")]
+    PlanOver,
+    /// The plan does not name this hash.
+    #[error("the plan does not name this hash")]
+    NotPlanned,
+    /// The bytes do not have the hash.
+    #[error("the bytes do not have the hash that they were announced under")]
+    HashMismatch,
+    /// More or fewer bytes than announced.
+    #[error("{actual} bytes arrived and {expected} were announced")]
+    SizeMismatch {
+        /// How many were announced.
+        expected: u64,
+        /// How many had arrived when the upload ended or was given up.
+        actual: u64,
+    },
+    /// More bytes than a file may have.
+    #[error("a file has more than {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// The body broke off.
+    #[error("the body broke off")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+from_stores!(UploadError);
+
+impl From<PutError> for UploadError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::HashMismatch => Self::HashMismatch,
+            PutError::SizeMismatch { expected, actual } => Self::SizeMismatch { expected, actual },
+            PutError::TooLarge { limit } => Self::TooLarge { limit },
+            PutError::Body(error) => Self::Body(error),
+            PutError::Store(error) => error.into(),
+            PutError::Index(error) => error.into(),
+        }
+    }
+}
+
+/// A plan's files, kept in memory while blobs are uploaded for it.
+#[derive(Debug)]
+pub(crate) struct PlanBody {
+    /// In the order of paths.
+    pub(crate) files: Vec<PlannedFile>,
+    /// Each hash once, with the first file that has it and its announced size.
+    blobs: HashMap<BlobHash, PlannedBlob>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PlannedBlob {
+    first_file: usize,
+    size: Option<u64>,
+}
+
+impl PlanBody {
+    /// Takes files that are sorted by path.
+    fn new(files: Vec<PlannedFile>) -> Result<Self, PlanError> {
+        let mut blobs: HashMap<BlobHash, PlannedBlob> = HashMap::with_capacity(files.len());
+        for (first_file, file) in files.iter().enumerate() {
+            let blob = blobs.entry(file.blob).or_insert(PlannedBlob { first_file, size: file.size });
+            match (blob.size, file.size) {
+                (Some(known), Some(size)) if known != size => return Err(PlanError::SizeConflict),
+                (None, size) => blob.size = size,
+                _ => {}
+            }
+        }
+        Ok(Self { files, blobs })
+    }
+
+    /// Each hash once, in the order of the first paths that have them.
+    pub(crate) fn hashes(&self) -> Vec<BlobHash> {
+        let mut hashes: Vec<_> = self.blobs.iter().map(|(hash, blob)| (blob.first_file, *hash)).collect();
+        hashes.sort_unstable();
+        hashes.into_iter().map(|(_, hash)| hash).collect()
+    }
+
+    /// The sum of the sizes that are known, in bytes.
+    fn total_size(&self) -> u64 {
+        self.files.iter().filter_map(|file| file.size).fold(0, u64::saturating_add)
+    }
+
+    /// What it weighs in memory, about.
+    pub(crate) fn weight(&self) -> u64 {
+        let paths: usize = self.files.iter().map(|file| file.path.len()).sum();
+        (paths + self.files.len() * 200) as u64
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct PlanAnswer {
+    plan: PlanId,
+}
+
+impl Engine {
+    /// Begins a publish: records it, then answers what has to be uploaded.
+    ///
+    /// # Errors
+    ///
+    /// Where the files are not a site, a bound is exceeded or the project is another team's, nothing is recorded.
+    pub async fn plan(
+        &self,
+        caller: &Principal,
+        mut new: NewPlan,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<PlanView, PlanError> {
+        check_texts(&new, self.limits())?;
+        let (files, settings, limits) = (std::mem::take(&mut new.files), new.settings, self.limits().clone());
+        // Two hundred thousand files take a good part of a second to sort and hash.
+        let prepared = tokio::task::spawn_blocking(move || prepare(files, settings, &limits)).await;
+        let (body, content_hash) = prepared.map_err(|_| MetaError::Damaged { what: "plan's list of files" })??;
+        let body = Arc::new(body);
+        let once = key.map(|key| {
+            Once::new(caller.team, caller.user, key, "plan", &(&new.project, content_hash, &new.message, &new.git))
+        });
+        let mut stale = None;
+        if let Some(once) = &once {
+            match once.look::<PlanAnswer>(self.meta(), self.clock().now()).await? {
+                Known::Done(answer) => return self.plan_status(caller, answer.plan).await,
+                Known::OtherRequest => return Err(PlanError::KeyReused),
+                Known::New(in_the_way) => stale = in_the_way,
+            }
+        }
+        let project = self.project_for(caller, &new.project).await?;
+        let now = self.clock().now();
+        let record = PlanRecord {
+            id: PlanId::random(),
+            team: project.team,
+            project: project.project,
+            user: caller.user,
+            state: PlanState::Open,
+            content_hash,
+            files: body.files.len() as u64,
+            total_size: body.total_size(),
+            settings,
+            git: new.git,
+            message: new.message,
+            created_at: now,
+            expires_at: now.plus(self.limits().plan_lifetime),
+            committed: None,
+            unknown: Unknown::new(),
+        };
+        // The body first: a record whose body is missing would be a plan that nobody can go on with.
+        self.blobs().put_plan(&record.id, file_list::encode(&body.files)).await?;
+        let plan_key = records::plans::key(project.team, record.id);
+        let mut commit = Commit::new().check(plan_key.clone(), Check::Absent).put(plan_key, encode(&record));
+        if let Some(once) = &once {
+            commit = once.record(commit, stale.as_ref(), &PlanAnswer { plan: record.id }, now);
+        }
+        if let Outcome::Refused { .. } = self.meta().commit(commit).await? {
+            // The same key came twice at once, and the other request was first.
+            return match once.as_ref().map(|once| once.look::<PlanAnswer>(self.meta(), now)) {
+                Some(look) => match look.await? {
+                    Known::Done(answer) => self.plan_status(caller, answer.plan).await,
+                    _ => Err(PlanError::KeyReused),
+                },
+                None => Err(StoreError::Contended.into()),
+            };
+        }
+        self.plan_bodies().insert(record.id, Arc::clone(&body));
+        self.view(&record, &body).await
+    }
+
+    /// Says where a plan stands and what is still missing.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::NotFound`] where there is no such plan of the caller's team.
+    pub async fn plan_status(&self, caller: &Principal, id: PlanId) -> Result<PlanView, PlanError> {
+        let plan = records::plans::get(self.meta(), caller.team, id).await?.ok_or(PlanError::NotFound)?.record;
+        if plan.state_at(self.clock().now()) == PlanState::Open {
+            let body = self.plan_body(id).await?;
+            return self.view(&plan, &body).await;
+        }
+        Ok(PlanView {
+            id: plan.id,
+            content_hash: plan.content_hash,
+            status: plan.state_at(self.clock().now()),
+            missing: Vec::new(),
+            reusable: plan.files,
+            files: plan.files,
+            total_size: plan.total_size,
+            missing_bytes: 0,
+            expires_at: plan.expires_at,
+            image: plan.committed.map(|committed| committed.image),
+            case_collisions: Vec::new(),
+        })
+    }
+
+    /// Gives an open plan up. One that is over already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::NotFound`] where there is no such plan of the caller's team.
+    pub async fn close_plan(&self, caller: &Principal, id: PlanId) -> Result<(), PlanError> {
+        let Stored { mut record, revision } =
+            records::plans::get(self.meta(), caller.team, id).await?.ok_or(PlanError::NotFound)?;
+        if record.state != PlanState::Open {
+            return Ok(());
+        }
+        record.state = PlanState::Expired;
+        let key = records::plans::key(caller.team, id);
+        let commit = Commit::new().check(key.clone(), Check::Revision(revision)).put(key, encode(&record));
+        // Refused means that the plan was committed or closed meanwhile, and is over either way.
+        if let Outcome::Done { .. } = self.meta().commit(commit).await? {
+            self.forget_plan_body(id).await;
+        }
+        Ok(())
+    }
+
+    /// Takes the bytes of one blob of a plan, durably. Taking a blob that is there already is no error.
+    ///
+    /// # Errors
+    ///
+    /// Where the plan is not open or does not name `hash`, the bytes are not what was announced, or a store fails.
+    pub async fn upload<S, E>(
+        &self,
+        caller: &Principal,
+        plan: PlanId,
+        hash: BlobHash,
+        content_length: Option<u64>,
+        body: S,
+    ) -> Result<Uploaded, UploadError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let record = records::plans::get(self.meta(), caller.team, plan).await?.ok_or(UploadError::PlanNotFound)?;
+        if record.record.state_at(self.clock().now()) != PlanState::Open {
+            return Err(UploadError::PlanOver);
+        }
+        let planned = match self.plan_body(plan).await {
+            Ok(body) => *body.blobs.get(&hash).ok_or(UploadError::NotPlanned)?,
+            Err(PlanError::Store(error)) => return Err(error.into()),
+            Err(_) => return Err(UploadError::PlanOver),
+        };
+        let limit = self.limits().file_size;
+        let size = match (planned.size, content_length) {
+            (Some(expected), Some(actual)) if expected != actual => {
+                return Err(UploadError::SizeMismatch { expected, actual });
+            }
+            (planned, announced) => planned.or(announced),
+        };
+        if size.is_some_and(|size| size > limit) {
+            return Err(UploadError::TooLarge { limit });
+        }
+        let digests = self.blobs().put(caller.team, hash, size, limit, body).await?;
+        Ok(Uploaded { hash, size: digests.size })
+    }
+
+    /// The project of this name, which is made where nobody has it.
+    async fn project_for(&self, caller: &Principal, name: &ProjectName) -> Result<ProjectRef, PlanError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(found) = records::projects::find_by_name(self.meta(), name).await? {
+                return if found.team == caller.team { Ok(found) } else { Err(PlanError::ProjectTaken) };
+            }
+            let counter_key = records::projects::counter_key();
+            let counter: Option<Stored<u64>> = records::read(self.meta(), counter_key.clone(), "counter").await?;
+            let now = self.clock().now();
+            let record = ProjectRecord {
+                id: ProjectId::random(),
+                number: counter.as_ref().map_or(0, |counter| counter.record) + 1,
+                team: caller.team,
+                name: name.clone(),
+                created_at: now,
+                commits: 0,
+                images: 0,
+                unknown: Unknown::new(),
+            };
+            let project = record.reference();
+            let index = encode(&ProjectIndex { team: project.team, project: project.project });
+            let name_key = records::projects::name_key(name);
+            let mut short = [0; 4];
+            short.copy_from_slice(&project.project.as_bytes()[..4]);
+            let short_key = records::projects::short_id_key(&short);
+            let event = PointerEvent::Project { team: project.team, project_id: project.project, name: name.clone() };
+            let (audit_key, audit) = self.audit(caller, "project.create", format!("project {name}"), now);
+            let counted = counter.map_or(Check::Absent, |counter| Check::Revision(counter.revision));
+            let commit = Commit::new()
+                .check(name_key.clone(), Check::Absent)
+                // Short ids are unique: the rare project whose id begins like another's gets another id.
+                .check(short_key.clone(), Check::Absent)
+                .check(counter_key.clone(), counted)
+                .put(counter_key, encode(&record.number))
+                .put(name_key, index.clone())
+                .put(short_key, index)
+                .put(records::projects::key(project), encode(&record))
+                .put(audit_key, audit)
+                .event(event_bytes(&event));
+            if let Outcome::Done { .. } = self.meta().commit(commit).await? {
+                return Ok(project);
+            }
+        }
+        Err(StoreError::Contended.into())
+    }
+
+    async fn view(&self, plan: &PlanRecord, body: &PlanBody) -> Result<PlanView, PlanError> {
+        let hashes = body.hashes();
+        let present = self.present(plan.team, &hashes).await?;
+        let mut missing = Vec::new();
+        let mut missing_bytes = 0_u64;
+        for (hash, record) in hashes.iter().zip(&present) {
+            if record.is_none() {
+                let blob = body.blobs[hash];
+                missing_bytes = missing_bytes.saturating_add(blob.size.unwrap_or(0));
+                missing.push(MissingBlob {
+                    path: body.files[blob.first_file].path.clone(),
+                    hash: *hash,
+                    size: blob.size,
+                });
+            }
+        }
+        let collisions = case_collisions(body.files.iter().map(|file| &file.path));
+        Ok(PlanView {
+            id: plan.id,
+            content_hash: plan.content_hash,
+            status: plan.state_at(self.clock().now()),
+            reusable: (body.files.len() - missing.len()) as u64,
+            missing,
+            files: plan.files,
+            total_size: plan.total_size,
+            missing_bytes,
+            expires_at: plan.expires_at,
+            image: plan.committed.map(|committed| committed.image),
+            case_collisions: collisions.into_iter().map(|(a, b)| (a.clone(), b.clone())).collect(),
+        })
+    }
+
+    /// What the index has of each of `hashes`, where `team` has shown that it has the bytes and they count as stored.
+    pub(crate) async fn present(
+        &self,
+        team: TeamId,
+        hashes: &[BlobHash],
+    ) -> Result<Vec<Option<BlobRecord>>, StoreError> {
+        let index = self.blobs().index();
+        let owned = index.owned(team, hashes).await?;
+        let records = index.get(hashes).await?;
+        let live = |record: &BlobRecord| record.state == BlobState::Live;
+        Ok(records.into_iter().zip(owned).map(|(record, owned)| record.filter(live).filter(|_| owned)).collect())
+    }
+
+    /// The files of a plan that is open, from memory or from its object.
+    pub(crate) async fn plan_body(&self, id: PlanId) -> Result<Arc<PlanBody>, PlanError> {
+        if let Some(body) = self.plan_bodies().get(&id) {
+            return Ok(body);
+        }
+        let bytes = match self.blobs().plan(&id).await {
+            Err(object_store::Error::NotFound { .. }) => return Err(PlanError::NotFound),
+            other => other?,
+        };
+        let files = file_list::decode(bytes).ok_or(MetaError::Damaged { what: "plan's list of files" })?;
+        let body = Arc::new(PlanBody::new(files)?);
+        self.plan_bodies().insert(id, Arc::clone(&body));
+        Ok(body)
+    }
+
+    /// Drops the list of files of a plan that is over. What a crash leaves behind is garbage that names nothing.
+    pub(crate) async fn forget_plan_body(&self, id: PlanId) {
+        self.plan_bodies().invalidate(&id);
+        if let Err(error) = self.blobs().delete_plan(&id).await {
+            tracing::warn!(%error, "the list of files of a plan that is over could not be removed");
+        }
+    }
+}
+
+/// Checks what a plan asks for beside its files.
+fn check_texts(new: &NewPlan, limits: &Limits) -> Result<(), PlanError> {
+    if new.settings.html != HtmlMode::Keep {
+        return Err(PlanError::UnsupportedSetting { setting: "html" });
+    }
+    if new.settings.not_found != NotFoundMode::Page {
+        return Err(PlanError::UnsupportedSetting { setting: "not_found" });
+    }
+    if new.settings.profile != Profile::Native {
+        return Err(PlanError::UnsupportedSetting { setting: "profile" });
+    }
+    let git = new.git.as_ref();
+    for (text, limit) in [
+        (new.message.as_ref(), limits.message_length),
+        (git.and_then(|git| git.message.as_ref()), limits.message_length),
+        (git.and_then(|git| git.commit.as_ref()), LONGEST_GIT_NAME),
+        (git.and_then(|git| git.branch.as_ref()), LONGEST_GIT_NAME),
+    ] {
+        if text.is_some_and(|text| text.len() > limit) {
+            return Err(PlanError::MessageTooLong { limit });
+        }
+    }
+    Ok(())
+}
+
+/// Checks a plan's files, sorts them and says what the content is known by.
+fn prepare(
+    mut files: Vec<PlannedFile>,
+    settings: Settings,
+    limits: &Limits,
+) -> Result<(PlanBody, ContentHash), PlanError> {
+    if files.is_empty() {
+        return Err(PlanError::NoFiles);
+    }
+    if files.len() as u64 > limits.files {
+        return Err(PlanError::TooManyFiles { limit: limits.files });
+    }
+    if files.iter().any(|file| file.size.is_some_and(|size| size > limits.file_size)) {
+        return Err(PlanError::FileTooLarge { limit: limits.file_size });
+    }
+    for file in &mut files {
+        file.content_type.take_if(|text| text.len() > LONGEST_CONTENT_TYPE);
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
+        return Err(PlanError::DuplicatePath(pair[0].path.clone()));
+    }
+    let content_hash = content_hash(files.iter().map(|file| (file.path.as_str(), file.blob)), settings);
+    Ok((PlanBody::new(files)?, content_hash))
+}
+
+/// An event as the feed carries it.
+pub(crate) fn event_bytes(event: &PointerEvent) -> Bytes {
+    serde_json::to_vec(event).expect("events have text keys and finite numbers").into()
+}
+
+/// The hashes in the list of files of a plan; nothing where it cannot be read.
+pub(crate) fn hashes_of(list: Bytes) -> Option<Vec<BlobHash>> {
+    Some(file_list::decode(list)?.into_iter().map(|file| file.blob).collect())
+}

@@ -1,0 +1,287 @@
+//! What every host shows, in memory: the one mutable step between a request and its bytes.
+//!
+//! Loaded once from a snapshot of the metadata store, then fed by its event feed. Readers take no lock, and never wait
+//! for the store: a pointer is one atomically swapped `Arc`. Events carry the whole new state and a number, so applying
+//! one again, or one that the snapshot held already, changes nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::clock::UnixMillis;
+use crate::hash::ManifestId;
+use crate::id::{ImageId, ProjectId, TeamId};
+use crate::name::{EnvironmentName, ProjectName};
+
+/// What an environment shows since a release.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pointer {
+    /// The project's id.
+    pub project_id: ProjectId,
+    /// The project's name.
+    pub project: ProjectName,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The number of the release that made it so.
+    pub number: u64,
+    /// The image shown.
+    pub image: ImageId,
+    /// The image's manifest.
+    pub manifest: ManifestId,
+    /// When the release was made.
+    pub released_at: UnixMillis,
+    /// The moment that `Last-Modified` names: `released_at`, but never earlier than its predecessor's.
+    pub last_modified: UnixMillis,
+    /// When the environment stops showing it, for previews. Compared at request time.
+    pub expires_at: Option<UnixMillis>,
+}
+
+impl Pointer {
+    /// Whether the pointer has run out at `now`.
+    #[must_use]
+    pub fn is_expired(&self, now: UnixMillis) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+/// A change of what hosts show, as the event feed carries it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum PointerEvent {
+    /// A project exists, under this name.
+    Project {
+        /// The team that owns it.
+        team: TeamId,
+        /// The project's id.
+        project_id: ProjectId,
+        /// Its name.
+        name: ProjectName,
+    },
+    /// An environment shows another image, or none.
+    Pointer {
+        /// The project's id.
+        project_id: ProjectId,
+        /// The environment.
+        environment: EnvironmentName,
+        /// The number of the release; a lower one than was seen is old news.
+        number: u64,
+        /// What is shown from now on.
+        shows: Option<Shown>,
+    },
+}
+
+/// The image that an environment shows, in an event and in the environment's record.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Shown {
+    /// The image.
+    pub image: ImageId,
+    /// Its manifest.
+    pub manifest: ManifestId,
+    /// When the release was made.
+    pub released_at: UnixMillis,
+    /// The moment that `Last-Modified` names.
+    pub last_modified: UnixMillis,
+    /// When the environment stops showing it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// What every host shows.
+#[derive(Debug)]
+pub struct PointerTable {
+    by_name: papaya::HashMap<Box<str>, Arc<Project>>,
+    by_id: papaya::HashMap<ProjectId, Arc<Project>>,
+    applied: watch::Sender<u64>,
+}
+
+/// A project's id together with its owner's: what its keys in the metadata store begin with.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ProjectRef {
+    /// The team that owns the project.
+    pub team: TeamId,
+    /// The project.
+    pub project: ProjectId,
+}
+
+#[derive(Debug)]
+struct Project {
+    team: TeamId,
+    id: ProjectId,
+    name: ProjectName,
+    /// Sorted by name. Swapped whole when an environment is new, which is rare.
+    environments: ArcSwap<Vec<Arc<Slot>>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    environment: EnvironmentName,
+    /// The number of the last release seen, also when nothing is shown any more.
+    number: AtomicU64,
+    pointer: ArcSwapOption<Pointer>,
+}
+
+impl Default for PointerTable {
+    fn default() -> Self {
+        Self { by_name: papaya::HashMap::new(), by_id: papaya::HashMap::new(), applied: watch::Sender::new(0) }
+    }
+}
+
+impl PointerTable {
+    /// What `environment` of `project` shows, at the cost of one lookup and no lock. May have expired.
+    #[must_use]
+    pub fn find(&self, project: &str, environment: &str) -> Option<Arc<Pointer>> {
+        let projects = self.by_name.pin();
+        let project = projects.get(project)?;
+        let environments = project.environments.load();
+        let index = environments.binary_search_by(|slot| slot.environment.as_str().cmp(environment)).ok()?;
+        environments[index].pointer.load_full()
+    }
+
+    /// The ids of the project of this name.
+    #[must_use]
+    pub fn project(&self, name: &str) -> Option<ProjectRef> {
+        self.by_name.pin().get(name).map(|project| ProjectRef { team: project.team, project: project.id })
+    }
+
+    /// How many projects there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is no project.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes one change. Called by one task at a time: readers may be many, the writer is one.
+    pub fn apply(&self, event: PointerEvent) {
+        match event {
+            PointerEvent::Project { team, project_id, name } => self.apply_project(team, project_id, name),
+            PointerEvent::Pointer { project_id, environment, number, shows } => {
+                let projects = self.by_id.pin();
+                // A snapshot can hold a pointer of a project that is newer than the snapshot of projects. The feed then
+                // has both events, in order.
+                let Some(project) = projects.get(&project_id) else { return };
+                project.apply(environment, number, shows);
+            }
+        }
+    }
+
+    fn apply_project(&self, team: TeamId, id: ProjectId, name: ProjectName) {
+        let by_id = self.by_id.pin();
+        if by_id.get(&id).is_some_and(|project| project.name == name) {
+            return;
+        }
+        let project = Arc::new(Project { team, id, name, environments: ArcSwap::default() });
+        self.by_name.pin().insert(project.name.as_str().into(), Arc::clone(&project));
+        by_id.insert(id, project);
+    }
+
+    /// Says that every event up to `position` of the feed is in the table.
+    pub fn set_applied(&self, position: u64) {
+        self.applied.send_if_modified(|applied| {
+            let newer = position > *applied;
+            *applied = (*applied).max(position);
+            newer
+        });
+    }
+
+    /// The position of the feed up to which every event is in the table.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// Waits until the table holds every event up to `position`.
+    ///
+    /// # Panics
+    ///
+    /// Never: the sender lives as long as the table.
+    pub async fn wait_for(&self, position: u64) {
+        let mut applied = self.applied.subscribe();
+        applied.wait_for(|applied| *applied >= position).await.expect("the table holds the sender");
+    }
+}
+
+impl Project {
+    fn apply(&self, environment: EnvironmentName, number: u64, shows: Option<Shown>) {
+        let slot = self.slot(&environment);
+        if number < slot.number.load(Ordering::Relaxed) {
+            return;
+        }
+        slot.number.store(number, Ordering::Relaxed);
+        slot.pointer.store(shows.map(|shown| {
+            Arc::new(Pointer {
+                project_id: self.id,
+                project: self.name.clone(),
+                environment,
+                number,
+                image: shown.image,
+                manifest: shown.manifest,
+                released_at: shown.released_at,
+                last_modified: shown.last_modified,
+                expires_at: shown.expires_at,
+            })
+        }));
+    }
+
+    fn slot(&self, environment: &EnvironmentName) -> Arc<Slot> {
+        let environments = self.environments.load();
+        match environments.binary_search_by(|slot| slot.environment.cmp(environment)) {
+            Ok(index) => Arc::clone(&environments[index]),
+            Err(index) => {
+                let slot = Arc::new(Slot {
+                    environment: environment.clone(),
+                    number: AtomicU64::new(0),
+                    pointer: ArcSwapOption::empty(),
+                });
+                let mut grown = Vec::clone(&environments);
+                grown.insert(index, Arc::clone(&slot));
+                self.environments.store(Arc::new(grown));
+                slot
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(image: u8) -> Shown {
+        let manifest = ManifestId::from_bytes([image; 32]);
+        Shown {
+            image: ImageId::from(&manifest),
+            manifest,
+            released_at: UnixMillis(1),
+            last_modified: UnixMillis(1),
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn events_apply_in_any_repetition_and_old_ones_change_nothing() {
+        let table = PointerTable::default();
+        let (team, project_id) = (TeamId::random(), ProjectId::random());
+        let name: ProjectName = "demo".parse().unwrap();
+        let pointer =
+            |number, shows| PointerEvent::Pointer { project_id, environment: EnvironmentName::prod(), number, shows };
+        table.apply(pointer(1, Some(shown(1))));
+        assert_eq!(table.find("demo", "prod"), None, "the project is not known yet");
+        table.apply(PointerEvent::Project { team, project_id, name: name.clone() });
+        table.apply(pointer(1, Some(shown(1))));
+        table.apply(pointer(2, Some(shown(2))));
+        table.apply(PointerEvent::Project { team, project_id, name });
+        table.apply(pointer(1, Some(shown(1))));
+        assert_eq!(table.find("demo", "prod").unwrap().number, 2);
+        assert_eq!(table.find("demo", "beta"), None);
+        table.apply(pointer(3, None));
+        table.apply(pointer(2, Some(shown(2))));
+        assert_eq!(table.find("demo", "prod"), None, "a removed pointer stays removed");
+    }
+}

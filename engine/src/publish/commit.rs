@@ -1,0 +1,317 @@
+//! From a plan whose blobs are all there to an image: the manifest first, then one checked commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Diagnostic;
+use crate::account::Principal;
+use crate::blob::BlobRecord;
+use crate::clock::UnixMillis;
+use crate::content_type;
+use crate::engine::Engine;
+use crate::error::{StoreError, from_stores};
+use crate::hash::{BlobHash, ContentHash, ManifestId};
+use crate::id::{ImageId, PlanId};
+use crate::manifest::{ManifestBuilder, Settings};
+use crate::meta::{Check, Commit, MetaError, Outcome};
+use crate::plan::{ATTEMPTS, PlanBody, PlanError};
+use crate::records::idempotency::{IdempotencyKey, Known, Once};
+use crate::records::images::{CommitRecord, ImageRecord};
+use crate::records::plans::{CommittedPlan, PlanRecord, PlanState};
+use crate::records::{self, Stored, Unknown, encode};
+
+/// A plan that is to become an image.
+#[derive(Clone, Debug)]
+pub struct CommitRequest {
+    /// The plan.
+    pub plan: PlanId,
+    /// Why; the plan's message counts where this is missing.
+    pub message: Option<String>,
+    /// Whether diagnostics refuse the commit.
+    pub strict: bool,
+}
+
+/// What a commit made.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Committed {
+    /// The image.
+    pub image: ImageId,
+    /// What its content is known by.
+    pub content_hash: ContentHash,
+    /// When the image was first committed.
+    pub created_at: UnixMillis,
+    /// When this commit was made.
+    pub committed_at: UnixMillis,
+    /// How many files it has.
+    pub files: u64,
+    /// How many bytes they have.
+    pub total_size: u64,
+    /// Whether the project did not have it before.
+    pub new_image: bool,
+    /// What was found in it.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Why a plan was not committed. Whichever it is, nothing was published.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// There is no such plan, or it is another team's.
+    #[error("there is no such plan")]
+    PlanNotFound,
+    /// The plan ran out or was given up.
+    #[error("the plan is over")]
+    PlanOver,
+    /// The upload step was skipped, or a blob is not this team's.
+    #[error("{count} blobs of the plan are not stored")]
+    MissingBlobs {
+        /// How many.
+        count: usize,
+    },
+    /// What was planned is not what is stored.
+    #[error("{count} files have another size than the plan says")]
+    SizeMismatch {
+        /// How many.
+        count: usize,
+    },
+    /// The message is too long.
+    #[error("a message has more than {limit} bytes")]
+    MessageTooLong {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The site has diagnostics, and the commit was to be strict.
+    #[error("the site has {count} diagnostics")]
+    Strict {
+        /// How many.
+        count: usize,
+    },
+    /// The idempotency key came with another request before.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// The plan changed while it was committed.
+    #[error("the plan changed while it was committed")]
+    Conflict,
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+from_stores!(CommitError);
+
+impl Engine {
+    /// Makes an image of a plan whose blobs are all there. Committing a plan again answers what the first commit did.
+    ///
+    /// # Errors
+    ///
+    /// Where the plan is over, blobs are missing or are not what was planned, or a store fails.
+    pub async fn commit(
+        &self,
+        caller: &Principal,
+        request: CommitRequest,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Committed, CommitError> {
+        let limit = self.limits().message_length;
+        if request.message.as_ref().is_some_and(|message| message.len() > limit) {
+            return Err(CommitError::MessageTooLong { limit });
+        }
+        let once = key.map(|key| Once::new(caller.team, caller.user, key, "commit", &(request.plan, &request.message)));
+        let mut stale = None;
+        if let Some(once) = &once {
+            match once.look(self.meta(), self.clock().now()).await? {
+                Known::Done(answer) => return Ok(answer),
+                Known::OtherRequest => return Err(CommitError::KeyReused),
+                Known::New(in_the_way) => stale = in_the_way,
+            }
+        }
+        let plan = self.plan_to_commit(caller, request.plan).await?;
+        if let Some(committed) = plan.record.committed {
+            return self.committed_before(&plan.record, committed).await;
+        }
+        let body = match self.plan_body(request.plan).await {
+            Ok(body) => body,
+            Err(PlanError::Store(error)) => return Err(error.into()),
+            // Its object goes away when it is committed or closed: it was, since the record was read.
+            Err(_) => return Err(CommitError::Conflict),
+        };
+        let built = self.build_manifest(&plan.record, body).await?;
+        for attempt in 0..ATTEMPTS {
+            let (commit, committed) = self.commit_of_plan(caller, &plan, &built, request.message.as_deref()).await?;
+            let commit = match &once {
+                Some(once) => {
+                    let mut commit = once.record(commit, stale.as_ref(), &committed, committed.committed_at);
+                    commit.id = Some(once.commit_id(attempt));
+                    commit
+                }
+                None => commit,
+            };
+            if let Outcome::Done { .. } = self.meta().commit(commit).await? {
+                self.forget_plan_body(request.plan).await;
+                return Ok(committed);
+            }
+            let now = self.plan_to_commit(caller, request.plan).await?;
+            match now.record.committed {
+                Some(committed) => return self.committed_before(&now.record, committed).await,
+                None if now.revision != plan.revision => return Err(CommitError::Conflict),
+                None => {}
+            }
+        }
+        Err(StoreError::Contended.into())
+    }
+
+    async fn plan_to_commit(&self, caller: &Principal, id: PlanId) -> Result<Stored<PlanRecord>, CommitError> {
+        let plan = records::plans::get(self.meta(), caller.team, id).await?.ok_or(CommitError::PlanNotFound)?;
+        match plan.record.state_at(self.clock().now()) {
+            PlanState::Expired => Err(CommitError::PlanOver),
+            PlanState::Open | PlanState::Committed => Ok(plan),
+        }
+    }
+
+    async fn committed_before(&self, plan: &PlanRecord, committed: CommittedPlan) -> Result<Committed, CommitError> {
+        let image = records::images::get(self.meta(), plan.project(), committed.image).await?;
+        let image = image.ok_or(MetaError::Damaged { what: "committed plan" })?.record;
+        Ok(Committed {
+            image: image.image,
+            content_hash: image.content_hash,
+            created_at: image.first_committed_at,
+            committed_at: committed.at,
+            files: image.files,
+            total_size: image.total_size,
+            new_image: committed.new_image,
+            diagnostics: Vec::new(),
+        })
+    }
+
+    /// Builds the manifest of a plan and stores it, durably.
+    async fn build_manifest(&self, plan: &PlanRecord, body: Arc<PlanBody>) -> Result<Built, CommitError> {
+        let hashes = body.hashes();
+        let present = self.present(plan.team, &hashes).await?;
+        let count = present.iter().filter(|record| record.is_none()).count();
+        if count > 0 {
+            return Err(CommitError::MissingBlobs { count });
+        }
+        let blobs: HashMap<BlobHash, BlobRecord> =
+            hashes.into_iter().zip(present).filter_map(|(hash, record)| Some((hash, record?))).collect();
+        let count =
+            body.files.iter().filter(|file| file.size.is_some_and(|size| size != blobs[&file.blob].size)).count();
+        if count > 0 {
+            return Err(CommitError::SizeMismatch { count });
+        }
+        let settings = plan.settings;
+        // Two hundred thousand files take a good part of a second to sort and encode.
+        let built = tokio::task::spawn_blocking(move || build(&body, &blobs, settings));
+        let (manifest, bytes, files, total_size) = match built.await {
+            Ok(built) => built?,
+            Err(_) => return Err(MetaError::Damaged { what: "plan's list of files" }.into()),
+        };
+        self.blobs().put_manifest(&manifest, bytes).await?;
+        Ok(Built { manifest, content_hash: plan.content_hash, files, total_size })
+    }
+
+    /// The commit that makes an image of a plan, and what it will have made.
+    async fn commit_of_plan(
+        &self,
+        caller: &Principal,
+        plan: &Stored<PlanRecord>,
+        built: &Built,
+        message: Option<&str>,
+    ) -> Result<(Commit, Committed), CommitError> {
+        let project_ref = plan.record.project();
+        let image_id = ImageId::from(&built.manifest);
+        let project = records::projects::get(self.meta(), project_ref).await?;
+        let project = project.ok_or(MetaError::Damaged { what: "plan's project" })?;
+        let earlier = records::images::get(self.meta(), project_ref, image_id).await?;
+        let now = self.clock().now();
+        let number = project.record.commits + 1;
+        let new_image = earlier.is_none();
+
+        let image = ImageRecord {
+            image: image_id,
+            manifest: built.manifest,
+            content_hash: built.content_hash,
+            files: built.files,
+            total_size: built.total_size,
+            first_committed_at: earlier.as_ref().map_or(now, |earlier| earlier.record.first_committed_at),
+            last_commit: number,
+            collected_at: None,
+            unknown: earlier.as_ref().map(|earlier| earlier.record.unknown.clone()).unwrap_or_default(),
+        };
+        let commit_record = CommitRecord {
+            number,
+            image: image_id,
+            at: now,
+            user: caller.user,
+            author: caller.name.clone(),
+            message: message.map(str::to_owned).or_else(|| plan.record.message.clone()),
+            git: plan.record.git.clone(),
+            unknown: Unknown::new(),
+        };
+        let mut project_record = project.record.clone();
+        project_record.commits = number;
+        project_record.images += u64::from(new_image);
+        let mut plan_record = plan.record.clone();
+        plan_record.state = PlanState::Committed;
+        plan_record.committed = Some(CommittedPlan { image: image_id, commit: number, at: now, new_image });
+
+        let (audit_key, audit) =
+            self.audit(caller, "commit", format!("{image_id} of project {}", project.record.name), now);
+        let plan_key = records::plans::key(plan.record.team, plan.record.id);
+        let project_key = records::projects::key(project_ref);
+        let image_key = records::images::key(project_ref, image_id);
+        let image_check = earlier.as_ref().map_or(Check::Absent, |earlier| Check::Revision(earlier.revision));
+        let mut commit = Commit::new()
+            .check(plan_key.clone(), Check::Revision(plan.revision))
+            .check(project_key.clone(), Check::Revision(project.revision))
+            .check(image_key.clone(), image_check)
+            .put(plan_key, encode(&plan_record))
+            .put(project_key, encode(&project_record))
+            .put(image_key, encode(&image))
+            .put(records::images::commit_key(project_ref, number), encode(&commit_record))
+            .put(records::images::history_key(project_ref, number), encode(&image_id))
+            .put(audit_key, audit);
+        if let Some(earlier) = &earlier {
+            commit = commit.delete(records::images::history_key(project_ref, earlier.record.last_commit));
+        }
+        let committed = Committed {
+            image: image_id,
+            content_hash: built.content_hash,
+            created_at: image.first_committed_at,
+            committed_at: now,
+            files: built.files,
+            total_size: built.total_size,
+            new_image,
+            diagnostics: Vec::new(),
+        };
+        Ok((commit, committed))
+    }
+}
+
+/// A manifest that is stored.
+struct Built {
+    manifest: ManifestId,
+    content_hash: ContentHash,
+    files: u64,
+    total_size: u64,
+}
+
+type BuiltBytes = (ManifestId, bytes::Bytes, u64, u64);
+
+fn build(
+    body: &PlanBody,
+    blobs: &HashMap<BlobHash, BlobRecord>,
+    settings: Settings,
+) -> Result<BuiltBytes, CommitError> {
+    let mut builder = ManifestBuilder::new(settings);
+    let mut total_size = 0_u64;
+    for file in &body.files {
+        let blob = &blobs[&file.blob];
+        total_size = total_size.saturating_add(blob.size);
+        let content_type = content_type::decide(&file.path, file.content_type.as_deref(), blob.is_utf8);
+        builder.add(file.path.clone(), file.blob, blob.size, content_type);
+    }
+    let (manifest, bytes) = builder.finish().map_err(|error| {
+        tracing::error!(%error, "a plan that was checked does not make a manifest");
+        MetaError::Damaged { what: "plan's list of files" }
+    })?;
+    Ok((manifest, bytes, body.files.len() as u64, total_size))
+}

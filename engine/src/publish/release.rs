@@ -1,0 +1,448 @@
+//! Moving a pointer: release, rollback and delete are the same checked commit.
+
+use serde::{Deserialize, Serialize};
+
+use super::ProjectSelector;
+use crate::account::Principal;
+use crate::clock::UnixMillis;
+use crate::engine::Engine;
+use crate::error::{StoreError, from_stores};
+use crate::id::ImageId;
+use crate::meta::{Check, Commit, MetaError, Outcome};
+use crate::name::{EnvironmentName, ProjectName};
+use crate::plan::{ATTEMPTS, event_bytes};
+use crate::pointers::{PointerEvent, ProjectRef, Shown};
+use crate::records::environments::EnvironmentRecord;
+use crate::records::idempotency::{IdempotencyKey, Known, Once};
+use crate::records::images::ImageRecord;
+use crate::records::releases::{Action, LogCounter, LogRecord, ReleaseRecord};
+use crate::records::{self, Stored, Unknown, encode};
+
+/// How far back a rollback without an image looks for the image before.
+const ROLLBACK_HORIZON: usize = 1000;
+
+/// An environment that is to show an image.
+#[derive(Clone, Debug)]
+pub struct ReleaseRequest {
+    /// The project.
+    pub project: ProjectSelector,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The image; without it, the latest commit's, or for a rollback the one before.
+    pub image: Option<ImageId>,
+    /// What the environment must show now: `Some(None)` is nothing, `None` is anything.
+    pub expected: Option<Option<ImageId>>,
+    /// Why.
+    pub message: Option<String>,
+}
+
+/// What an environment shows after a release.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Released {
+    /// The project.
+    pub project: ProjectName,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// What it shows.
+    pub image: ImageId,
+    /// What it showed before.
+    pub previous: Option<ImageId>,
+    /// The release's number.
+    pub number: u64,
+    /// What kind of move it was.
+    pub action: Action,
+    /// Whether anything changed.
+    pub changed: bool,
+    /// When the release was made.
+    pub released_at: UnixMillis,
+}
+
+/// Why a pointer was not moved. Whichever it is, the environment shows what it showed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// There is no such project, or it is another team's.
+    #[error("there is no such project")]
+    ProjectNotFound,
+    /// The project has no such image.
+    #[error("the project has no such image")]
+    ImageNotFound,
+    /// The project has no image at all.
+    #[error("nothing was committed to the project")]
+    NothingCommitted,
+    /// The environment shows nothing.
+    #[error("the environment shows nothing")]
+    EnvironmentNotFound,
+    /// There is no earlier image.
+    #[error("the environment showed no other image before")]
+    NothingToRollBackTo,
+    /// The image is no longer kept.
+    #[error("the image is no longer kept")]
+    ImageCollected,
+    /// The environment does not show what was expected.
+    #[error("the environment does not show the expected image")]
+    Conflict,
+    /// Rolling back to "the one before" twice would go back two steps, so a retry must be told apart.
+    #[error("a rollback without an image needs an idempotency key")]
+    KeyNeeded,
+    /// The idempotency key came with another request before.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// The message is too long.
+    #[error("a message has more than {limit} bytes")]
+    MessageTooLong {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+from_stores!(ReleaseError);
+
+/// What a pointer is to show, before it is known which image that is.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Image(ImageId),
+    LatestCommit,
+    OneBefore,
+    Nothing,
+}
+
+/// A move of a pointer that is to be made.
+struct Move<'m> {
+    action: Action,
+    target: Target,
+    expected: Option<Option<ImageId>>,
+    message: Option<&'m str>,
+    once: Option<Once>,
+}
+
+/// What a move did; nothing is shown after a delete.
+struct Moved {
+    record: ReleaseRecord,
+    changed: bool,
+}
+
+impl Engine {
+    /// Makes an environment show an image; the environment comes into being with its first release.
+    ///
+    /// # Errors
+    ///
+    /// Where the project or image is unknown, the environment does not show what was expected, or a store fails.
+    pub async fn release(
+        &self,
+        caller: &Principal,
+        request: ReleaseRequest,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Released, ReleaseError> {
+        let target = request.image.map_or(Target::LatestCommit, Target::Image);
+        self.move_for(caller, request, Action::Release, target, key).await
+    }
+
+    /// Makes an environment show an earlier image.
+    ///
+    /// Without an image it is the one before: what the environment showed before the current image was first released.
+    /// Rolling back again goes back further.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::release`], and [`ReleaseError::KeyNeeded`] where neither an image nor an idempotency key is given.
+    pub async fn rollback(
+        &self,
+        caller: &Principal,
+        request: ReleaseRequest,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Released, ReleaseError> {
+        if request.image.is_none() && key.is_none() {
+            return Err(ReleaseError::KeyNeeded);
+        }
+        let target = request.image.map_or(Target::OneBefore, Target::Image);
+        self.move_for(caller, request, Action::Rollback, target, key).await
+    }
+
+    /// Makes an environment show nothing. Its numbers go on where it comes back.
+    ///
+    /// # Errors
+    ///
+    /// Where the environment shows nothing already, or a store fails.
+    pub async fn delete_environment(
+        &self,
+        caller: &Principal,
+        project: &ProjectSelector,
+        environment: &EnvironmentName,
+    ) -> Result<(), ReleaseError> {
+        let project = self.find_project(caller, project).await?.ok_or(ReleaseError::ProjectNotFound)?;
+        let deletion =
+            Move { action: Action::Delete, target: Target::Nothing, expected: None, message: None, once: None };
+        self.move_pointer(caller, project, environment, deletion).await.map(drop)
+    }
+
+    async fn move_for(
+        &self,
+        caller: &Principal,
+        request: ReleaseRequest,
+        action: Action,
+        target: Target,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Released, ReleaseError> {
+        let limit = self.limits().message_length;
+        if request.message.as_ref().is_some_and(|message| message.len() > limit) {
+            return Err(ReleaseError::MessageTooLong { limit });
+        }
+        let project = self.find_project(caller, &request.project).await?.ok_or(ReleaseError::ProjectNotFound)?;
+        let asked = (project.project, &request.environment, request.image, request.expected, &request.message);
+        let once = key.map(|key| Once::new(caller.team, caller.user, key, action.as_str(), &asked));
+        let movement = Move { action, target, expected: request.expected, message: request.message.as_deref(), once };
+        let moved = self.move_pointer(caller, project, &request.environment, movement).await?;
+        let name = records::projects::get(self.meta(), project).await?.ok_or(ReleaseError::ProjectNotFound)?;
+        Ok(Released {
+            project: name.record.name,
+            environment: moved.record.environment,
+            image: moved.record.image.ok_or(ReleaseError::EnvironmentNotFound)?,
+            previous: moved.record.previous,
+            number: moved.record.number,
+            action: moved.record.action,
+            changed: moved.changed,
+            released_at: moved.record.at,
+        })
+    }
+
+    /// Moves a pointer, by one checked commit, and waits until this process serves what it shows.
+    async fn move_pointer(
+        &self,
+        caller: &Principal,
+        project: ProjectRef,
+        environment: &EnvironmentName,
+        movement: Move<'_>,
+    ) -> Result<Moved, ReleaseError> {
+        for attempt in 0..ATTEMPTS {
+            let now = self.clock().now();
+            let mut stale = None;
+            if let Some(once) = &movement.once {
+                match once.look::<(ReleaseRecord, bool)>(self.meta(), now).await? {
+                    Known::Done((record, changed)) => return Ok(Moved { record, changed }),
+                    Known::OtherRequest => return Err(ReleaseError::KeyReused),
+                    Known::New(in_the_way) => stale = in_the_way,
+                }
+            }
+            let stored = records::environments::get(self.meta(), project, environment).await?;
+            let current = stored.as_ref().and_then(|stored| stored.record.shows.as_ref());
+            let shown = current.map(|shown| shown.image);
+            if movement.expected.is_some_and(|expected| expected != shown) {
+                return Err(ReleaseError::Conflict);
+            }
+            let image = self.image_for(project, environment, movement.target, shown).await?;
+            let moved = match (&image, &stored) {
+                (Some(image), Some(stored)) if shown == Some(image.image) => {
+                    self.unchanged(project, environment, stored.record.number, image.image).await?
+                }
+                _ => Moved {
+                    record: ReleaseRecord {
+                        number: stored.as_ref().map_or(0, |stored| stored.record.number) + 1,
+                        environment: environment.clone(),
+                        action: movement.action,
+                        image: image.as_ref().map(|image| image.image),
+                        previous: shown,
+                        at: now,
+                        user: caller.user,
+                        author: caller.name.clone(),
+                        message: movement.message.map(str::to_owned),
+                        unknown: Unknown::new(),
+                    },
+                    changed: true,
+                },
+            };
+            let mut commit = Commit::new();
+            if moved.changed {
+                commit = self.commit_of_move(caller, project, stored.as_ref(), image.as_ref(), &moved.record).await?;
+            }
+            if let Some(once) = &movement.once {
+                commit = once.record(commit, stale.as_ref(), &(&moved.record, moved.changed), now);
+                commit.id = Some(once.commit_id(attempt));
+            } else if !moved.changed {
+                return Ok(moved);
+            }
+            if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {
+                self.catch_up(position).await?;
+                return Ok(moved);
+            }
+        }
+        Err(StoreError::Contended.into())
+    }
+
+    /// The commit that moves a pointer: checks, pointer, release, log, audit and event together.
+    async fn commit_of_move(
+        &self,
+        caller: &Principal,
+        project: ProjectRef,
+        stored: Option<&Stored<EnvironmentRecord>>,
+        image: Option<&ImageRecord>,
+        release: &ReleaseRecord,
+    ) -> Result<Commit, ReleaseError> {
+        let counter_key = records::releases::log_counter_key(project);
+        let counter: Option<Stored<LogCounter>> =
+            records::read(self.meta(), counter_key.clone(), "release counter").await?;
+        let last = counter.as_ref().map_or(0, |counter| counter.record.last) + 1;
+        let before = stored.and_then(|stored| stored.record.shows.as_ref());
+        // Whole seconds are all that `Last-Modified` has. One second later than its predecessor, however fast releases
+        // follow one another, so that a client that holds only a date never keeps the wrong page.
+        let earliest = before.map_or(0, |shown| (shown.last_modified.as_secs() + 1) * 1000);
+        let shows = image.map(|image| Shown {
+            image: image.image,
+            manifest: image.manifest,
+            released_at: release.at,
+            last_modified: UnixMillis(release.at.0.max(earliest)),
+            expires_at: None,
+        });
+        let environment = EnvironmentRecord {
+            name: release.environment.clone(),
+            number: release.number,
+            shows: shows.clone(),
+            unknown: stored.map(|stored| stored.record.unknown.clone()).unwrap_or_default(),
+        };
+        let event = PointerEvent::Pointer {
+            project_id: project.project,
+            environment: release.environment.clone(),
+            number: release.number,
+            shows,
+        };
+        let verb = match release.action {
+            Action::Release => "release",
+            Action::Rollback => "rollback",
+            Action::Delete => "environment.delete",
+        };
+        let object = match &release.image {
+            Some(image) => format!("{image} to {} of {}", release.environment, project.project),
+            None => format!("{} of {}", release.environment, project.project),
+        };
+        let (audit_key, audit) = self.audit(caller, verb, object, release.at);
+        let environment_key = records::environments::key(project, &release.environment);
+        let log = LogRecord { environment: release.environment.clone(), number: release.number };
+        let unchanged = |revision| Check::Revision(revision);
+        let mut commit = Commit::new()
+            .check(environment_key.clone(), stored.map_or(Check::Absent, |stored| unchanged(stored.revision)))
+            .check(counter_key.clone(), counter.map_or(Check::Absent, |counter| unchanged(counter.revision)))
+            .put(environment_key, encode(&environment))
+            .put(counter_key, encode(&LogCounter { last }))
+            .put(records::releases::log_key(project, last), encode(&log))
+            .put(records::releases::key(project, &release.environment, release.number), encode(release))
+            .put(audit_key, audit)
+            .event(event_bytes(&event));
+        if let Some(image) = image {
+            commit = commit.check(records::images::key(project, image.image), Check::Exists);
+        }
+        Ok(commit)
+    }
+
+    /// The image that a move is to show; nothing for a delete.
+    async fn image_for(
+        &self,
+        project: ProjectRef,
+        environment: &EnvironmentName,
+        target: Target,
+        shown: Option<ImageId>,
+    ) -> Result<Option<ImageRecord>, ReleaseError> {
+        let id = match target {
+            Target::Nothing if shown.is_none() => return Err(ReleaseError::EnvironmentNotFound),
+            Target::Nothing => return Ok(None),
+            Target::Image(image) => image,
+            Target::LatestCommit => {
+                let latest = records::images::history(self.meta(), project, u64::MAX, 1).await?;
+                latest.first().ok_or(ReleaseError::NothingCommitted)?.1
+            }
+            Target::OneBefore => {
+                if shown.is_none() {
+                    return Err(ReleaseError::EnvironmentNotFound);
+                }
+                let mut releases =
+                    records::releases::of_environment(self.meta(), project, environment, u64::MAX, ROLLBACK_HORIZON)
+                        .await?;
+                releases.reverse();
+                one_before(&releases).ok_or(ReleaseError::NothingToRollBackTo)?
+            }
+        };
+        let image = records::images::get(self.meta(), project, id).await?.ok_or(ReleaseError::ImageNotFound)?.record;
+        if image.collected_at.is_some() {
+            return Err(ReleaseError::ImageCollected);
+        }
+        Ok(Some(image))
+    }
+
+    /// What a move to the image that is shown already answers: the release that made it so.
+    async fn unchanged(
+        &self,
+        project: ProjectRef,
+        environment: &EnvironmentName,
+        number: u64,
+        image: ImageId,
+    ) -> Result<Moved, ReleaseError> {
+        let release = records::releases::get(self.meta(), project, environment, number).await?;
+        let mut record = release.ok_or(MetaError::Damaged { what: "release of an environment" })?.record;
+        record.image = Some(image);
+        record.previous = Some(image);
+        Ok(Moved { record, changed: false })
+    }
+}
+
+/// The image before the one that is shown, where `releases` are an environment's in the order of numbers.
+///
+/// Releases push; a rollback goes back down to the image that it names. So a second rollback goes back further instead of
+/// forward again.
+fn one_before(releases: &[ReleaseRecord]) -> Option<ImageId> {
+    let mut shown: Vec<ImageId> = Vec::new();
+    for release in releases {
+        match (release.action, release.image) {
+            (Action::Delete, _) | (_, None) => {}
+            (Action::Rollback, Some(image)) => match shown.iter().rposition(|earlier| *earlier == image) {
+                Some(index) => shown.truncate(index + 1),
+                None => shown.push(image),
+            },
+            (Action::Release, Some(image)) => {
+                if shown.last() != Some(&image) {
+                    shown.push(image);
+                }
+            }
+        }
+    }
+    shown.len().checked_sub(2).map(|index| shown[index])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::UserId;
+
+    #[test]
+    fn the_image_before() {
+        use Action::{Delete, Release, Rollback};
+        let image = |digit: u8| ImageId::from_bytes([digit; 16]);
+        for (moves, want) in [
+            (vec![], None),
+            (vec![(Release, 1)], None),
+            (vec![(Release, 1), (Release, 2)], Some(1)),
+            (vec![(Release, 1), (Release, 2), (Release, 3), (Rollback, 2)], Some(1)),
+            (vec![(Release, 1), (Release, 2), (Rollback, 1)], None),
+            (vec![(Release, 1), (Release, 2), (Rollback, 1), (Release, 3)], Some(1)),
+            (vec![(Release, 1), (Release, 2), (Release, 1)], Some(2)),
+            (vec![(Release, 1), (Release, 2), (Delete, 0), (Release, 3)], Some(2)),
+            (vec![(Release, 1), (Rollback, 9)], Some(1)),
+        ] {
+            let releases: Vec<_> = moves
+                .iter()
+                .map(|(action, digit)| ReleaseRecord {
+                    number: 1,
+                    environment: EnvironmentName::prod(),
+                    action: *action,
+                    image: (*action != Delete).then(|| image(*digit)),
+                    previous: None,
+                    at: UnixMillis(0),
+                    user: UserId::from_bytes([0; 16]),
+                    author: String::new(),
+                    message: None,
+                    unknown: Unknown::new(),
+                })
+                .collect();
+            assert_eq!(one_before(&releases), want.map(image), "{moves:?}");
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! What publishers ask about what they published. Reads only.
+
+use crate::account::Principal;
+use crate::blob::ReadError;
+use crate::clock::UnixMillis;
+use crate::engine::Engine;
+use crate::error::{StoreError, from_stores};
+use crate::hash::{BlobHash, ContentHash};
+use crate::id::{ImageId, ProjectId};
+use crate::meta::MetaError;
+use crate::name::{EnvironmentName, ProjectName};
+use crate::pointers::ProjectRef;
+use crate::publish::ProjectSelector;
+use crate::records::environments::EnvironmentRecord;
+use crate::records::images::{CommitRecord, GitFacts, ImageRecord};
+use crate::records::releases::{Action, ReleaseRecord};
+use crate::records::{self, read_all};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum LookupError {
+    /// There is no such project, or it is another team's.
+    #[error("there is no such project")]
+    ProjectNotFound,
+    /// The project has no such image.
+    #[error("the project has no such image")]
+    ImageNotFound,
+    /// The environment shows nothing.
+    #[error("the environment shows nothing")]
+    EnvironmentNotFound,
+    /// The cursor is not one that a listing gave.
+    #[error("the cursor is not one that a listing gave")]
+    BadCursor,
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+from_stores!(LookupError);
+
+/// One page of a list.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listing<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins; nothing on the last one.
+    pub next: Option<String>,
+}
+
+/// What an environment shows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Current {
+    /// The project.
+    pub project: ProjectName,
+    /// The image.
+    pub image: ImageId,
+    /// What its content is known by.
+    pub content_hash: ContentHash,
+    /// When it was released.
+    pub released_at: UnixMillis,
+    /// How many files it has.
+    pub files: u64,
+    /// The release's number.
+    pub number: u64,
+    /// The release's message.
+    pub message: Option<String>,
+    /// Who released it.
+    pub author: String,
+}
+
+/// An image and its latest commit.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ImageSummary {
+    /// The image.
+    pub image: ImageId,
+    /// Its project.
+    pub project: ProjectId,
+    /// What its content is known by.
+    pub content_hash: ContentHash,
+    /// How many files it has.
+    pub files: u64,
+    /// How many bytes they have.
+    pub total_size: u64,
+    /// Where the content came from, as its latest commit says.
+    pub git: Option<GitFacts>,
+    /// Why it was committed last.
+    pub message: Option<String>,
+    /// Who committed it last.
+    pub author: String,
+    /// When it was first committed.
+    pub created_at: UnixMillis,
+    /// When it was last committed.
+    pub committed_at: UnixMillis,
+    /// The environments that show it.
+    pub deployed_to: Vec<EnvironmentName>,
+}
+
+/// One file of an image.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FileSummary {
+    /// Where it is in the site.
+    pub path: String,
+    /// Its bytes.
+    pub hash: BlobHash,
+    /// How many there are.
+    pub size: u64,
+    /// What it is served as.
+    pub content_type: String,
+}
+
+/// One release.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReleaseSummary {
+    /// Its number in the environment.
+    pub number: u64,
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// What kind of move it was.
+    pub action: Action,
+    /// What was shown from then on.
+    pub image: Option<ImageId>,
+    /// What was shown before.
+    pub previous: Option<ImageId>,
+    /// Who did it.
+    pub author: String,
+    /// Why.
+    pub message: Option<String>,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// One environment that shows something.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EnvironmentSummary {
+    /// The project.
+    pub project: ProjectName,
+    /// The environment.
+    pub name: EnvironmentName,
+    /// What it shows.
+    pub image: ImageId,
+    /// Until when.
+    pub expires_at: Option<UnixMillis>,
+    /// The number of its last release.
+    pub number: u64,
+    /// When that was made.
+    pub released_at: UnixMillis,
+}
+
+impl Engine {
+    /// What an environment shows.
+    ///
+    /// # Errors
+    ///
+    /// Where the project is unknown or the environment shows nothing, and where a store fails.
+    pub async fn current(
+        &self,
+        caller: &Principal,
+        project: &ProjectSelector,
+        environment: &EnvironmentName,
+    ) -> Result<Current, LookupError> {
+        let (project, name) = self.project_to_read(caller, project).await?;
+        let stored = records::environments::get(self.meta(), project, environment).await?;
+        let stored = stored.ok_or(LookupError::EnvironmentNotFound)?.record;
+        let shown = stored.shows.ok_or(LookupError::EnvironmentNotFound)?;
+        let release = records::releases::get(self.meta(), project, environment, stored.number).await?;
+        let release = release.ok_or(MetaError::Damaged { what: "release of an environment" })?.record;
+        let image = records::images::get(self.meta(), project, shown.image).await?;
+        let image = image.ok_or(MetaError::Damaged { what: "image of an environment" })?.record;
+        Ok(Current {
+            project: name,
+            image: shown.image,
+            content_hash: image.content_hash,
+            released_at: shown.released_at,
+            files: image.files,
+            number: stored.number,
+            message: release.message,
+            author: release.author,
+        })
+    }
+
+    /// The images of a project by latest commit, newest first; `cursor` is a [`Listing::next`].
+    ///
+    /// # Errors
+    ///
+    /// Where the project or the cursor is unknown, and where a store fails.
+    pub async fn history(
+        &self,
+        caller: &Principal,
+        project: &ProjectSelector,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Listing<ImageSummary>, LookupError> {
+        let (project, _) = self.project_to_read(caller, project).await?;
+        let before = number_cursor(cursor)?;
+        // One more than asked for says whether there is another page.
+        let mut rows = records::images::history(self.meta(), project, before, limit + 1).await?;
+        let next = next_cursor(&mut rows, limit, |(number, _)| *number);
+        let items = self.summaries(project, &rows).await?;
+        Ok(Listing { items, next })
+    }
+
+    /// Page `page` (from 1) of the images of a project by latest commit, newest first, and how many there are in all.
+    ///
+    /// # Errors
+    ///
+    /// Where the project is unknown, and where a store fails.
+    pub async fn images(
+        &self,
+        caller: &Principal,
+        project: &ProjectSelector,
+        limit: usize,
+        page: u64,
+    ) -> Result<(Vec<ImageSummary>, u64), LookupError> {
+        let (project, _) = self.project_to_read(caller, project).await?;
+        let record = records::projects::get(self.meta(), project).await?.ok_or(LookupError::ProjectNotFound)?;
+        let mut before = u64::MAX;
+        let mut rows = Vec::new();
+        for _ in 0..page.max(1) {
+            rows = records::images::history(self.meta(), project, before, limit).await?;
+            match rows.last() {
+                Some((last, _)) => before = *last,
+                None => break,
+            }
+        }
+        Ok((self.summaries(project, &rows).await?, record.record.images))
+    }
+
+    /// One image of a project.
+    ///
+    /// # Errors
+    ///
+    /// Where the project or the image is unknown, and where a store fails.
+    pub async fn image(
+        &self,
+        caller: &Principal,
+        project: &ProjectSelector,
+        image: ImageId,
+    ) -> Result<ImageSummary, LookupError> {
+        let (project, _) = self.project_to_read(caller, project).await?;
+        let record = records::images::get(self.meta(), project, image).await?.ok_or(LookupError::ImageNotFound)?;
+        let rows = [(record.record.last_commit, image)];
+        self.summaries(project, &rows).await?.pop().ok_or(LookupError::ImageNotFound)
+    }
+
+    /// Up to `limit` files of an image whose paths come after `after`, in the order of paths, and the path to go on after.
+    ///
+    /// # Errors
+    ///
+    /// Where the project or the image is unknown, and where a store fails.
+    pub async fn image_files(
+        &self,
+        caller: &Principal,
+        project: &ProjectSelector,
+        image: ImageId,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<FileSummary>, Option<String>), LookupError> {
+        let (project, _) = self.project_to_read(caller, project).await?;
+        let record = records::images::get(self.meta(), project, image).await?.ok_or(LookupError::ImageNotFound)?;
+        let manifest = match self.blobs().manifest(&record.record.manifest).await {
+            Err(ReadError::Missing) if record.record.collected_at.is_some() => return Err(LookupError::ImageNotFound),
+            other => other?,
+        };
+        let mut start = after.map_or(0, |after| manifest.lower_bound(after));
+        if after.is_some_and(|after| start < manifest.len() && manifest.entry(start).path == after) {
+            start += 1;
+        }
+        let end = manifest.len().min(start.saturating_add(limit));
+        let files: Vec<_> = (start..end)
+            .map(|index| manifest.entry(index))
+            .map(|entry| FileSummary {
+                path: entry.path.to_owned(),
+                hash: entry.blob,
+                size: entry.size,
+                content_type: entry.content_type.to_owned(),
+            })
+            .collect();
+        let next = if end < manifest.len() { files.last().map(|file| file.path.clone()) } else { None };
+        Ok((files, next))
+    }
+
+    /// The releases of a project or of one environment, newest first; `cursor` is a [`Listing::next`].
+    ///
+    /// # Errors
+    ///
+    /// Where the project or the cursor is unknown, and where a store fails.
+    pub async fn releases(
+        &self,
+        caller: &Principal,
+        project: &ProjectSelector,
+        environment: Option<&EnvironmentName>,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Listing<ReleaseSummary>, LookupError> {
+        let (project, _) = self.project_to_read(caller, project).await?;
+        let before = number_cursor(cursor)?;
+        let (records, next) = match environment {
+            Some(environment) => {
+                let mut found =
+                    records::releases::of_environment(self.meta(), project, environment, before, limit + 1).await?;
+                let next = next_cursor(&mut found, limit, |release| release.number);
+                (found, next)
+            }
+            None => {
+                let mut log = records::releases::log(self.meta(), project, before, limit + 1).await?;
+                let next = next_cursor(&mut log, limit, |(number, _)| *number);
+                let keys: Vec<_> =
+                    log.iter().map(|(_, row)| records::releases::key(project, &row.environment, row.number)).collect();
+                let found = read_all::<ReleaseRecord>(self.meta(), &keys, "release").await?;
+                (found.into_iter().flatten().map(|stored| stored.record).collect(), next)
+            }
+        };
+        let items = records.into_iter().map(ReleaseSummary::from).collect();
+        Ok(Listing { items, next })
+    }
+
+    /// The environments of a project that show something, by name.
+    ///
+    /// # Errors
+    ///
+    /// Where the project is unknown, and where a store fails.
+    pub async fn environments(
+        &self,
+        caller: &Principal,
+        project: &ProjectSelector,
+    ) -> Result<Vec<EnvironmentSummary>, LookupError> {
+        let (project, name) = self.project_to_read(caller, project).await?;
+        let shown = records::environments::shown(self.meta(), project).await?;
+        let summary = |environment: EnvironmentRecord| {
+            let shows = environment.shows?;
+            Some(EnvironmentSummary {
+                project: name.clone(),
+                name: environment.name,
+                image: shows.image,
+                expires_at: shows.expires_at,
+                number: environment.number,
+                released_at: shows.released_at,
+            })
+        };
+        Ok(shown.into_iter().filter_map(summary).collect())
+    }
+
+    /// The project that `selector` names, where it is the caller's team's.
+    pub(crate) async fn find_project(
+        &self,
+        caller: &Principal,
+        selector: &ProjectSelector,
+    ) -> Result<Option<ProjectRef>, MetaError> {
+        let found = match selector {
+            ProjectSelector::Name(name) => records::projects::find_by_name(self.meta(), name).await?,
+            ProjectSelector::ShortId(short) => records::projects::find_by_short_id(self.meta(), short).await?,
+            ProjectSelector::Id(project) => {
+                let project = ProjectRef { team: caller.team, project: *project };
+                records::projects::get(self.meta(), project).await?.map(|stored| stored.record.reference())
+            }
+        };
+        Ok(found.filter(|project| project.team == caller.team))
+    }
+
+    async fn project_to_read(
+        &self,
+        caller: &Principal,
+        selector: &ProjectSelector,
+    ) -> Result<(ProjectRef, ProjectName), LookupError> {
+        let project = self.find_project(caller, selector).await?.ok_or(LookupError::ProjectNotFound)?;
+        let record = records::projects::get(self.meta(), project).await?.ok_or(LookupError::ProjectNotFound)?;
+        Ok((project, record.record.name))
+    }
+
+    async fn summaries(&self, project: ProjectRef, rows: &[(u64, ImageId)]) -> Result<Vec<ImageSummary>, LookupError> {
+        let environments = records::environments::shown(self.meta(), project).await?;
+        let image_keys: Vec<_> = rows.iter().map(|(_, image)| records::images::key(project, *image)).collect();
+        let commit_keys: Vec<_> =
+            rows.iter().map(|(number, _)| records::images::commit_key(project, *number)).collect();
+        let images = read_all::<ImageRecord>(self.meta(), &image_keys, "image").await?;
+        let commits = read_all::<CommitRecord>(self.meta(), &commit_keys, "commit").await?;
+        let both = images.into_iter().zip(commits).filter_map(|(image, commit)| Some((image?, commit?)));
+        let shows = |environment: &&EnvironmentRecord, image| {
+            environment.shows.as_ref().is_some_and(|shown| shown.image == image)
+        };
+        Ok(both
+            .map(|(image, commit)| ImageSummary {
+                image: image.record.image,
+                project: project.project,
+                content_hash: image.record.content_hash,
+                files: image.record.files,
+                total_size: image.record.total_size,
+                git: commit.record.git,
+                message: commit.record.message,
+                author: commit.record.author,
+                created_at: image.record.first_committed_at,
+                committed_at: commit.record.at,
+                deployed_to: environments
+                    .iter()
+                    .filter(|environment| shows(environment, image.record.image))
+                    .map(|environment| environment.name.clone())
+                    .collect(),
+            })
+            .collect())
+    }
+}
+
+impl From<ReleaseRecord> for ReleaseSummary {
+    fn from(record: ReleaseRecord) -> Self {
+        Self {
+            number: record.number,
+            environment: record.environment,
+            action: record.action,
+            image: record.image,
+            previous: record.previous,
+            author: record.author,
+            message: record.message,
+            at: record.at,
+        }
+    }
+}
+
+/// Cuts `rows`, which are newest first, to one page, and says where the next one begins where there is one.
+fn next_cursor<T>(rows: &mut Vec<T>, limit: usize, number: impl Fn(&T) -> u64) -> Option<String> {
+    if rows.len() <= limit {
+        return None;
+    }
+    rows.truncate(limit);
+    rows.last().map(|last| number(last).to_string())
+}
+
+/// Reads a cursor that is a number; without one, listings begin at the highest.
+fn number_cursor(cursor: Option<&str>) -> Result<u64, LookupError> {
+    cursor.map_or(Ok(u64::MAX), |cursor| cursor.parse().map_err(|_| LookupError::BadCursor))
+}

@@ -1,0 +1,106 @@
+//! Projects, by id, and the names and short ids that lead to them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{KeyWriter, Stored, Table, Unknown, read};
+use crate::clock::UnixMillis;
+use crate::hex;
+use crate::id::{ProjectId, TeamId};
+use crate::meta::{Key, MetaError, MetaStore};
+use crate::name::ProjectName;
+use crate::pointers::ProjectRef;
+
+/// What is hosted.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ProjectRecord {
+    /// Its id.
+    pub id: ProjectId,
+    /// Its number.
+    pub number: u64,
+    /// Its owner.
+    pub team: TeamId,
+    /// Its name.
+    pub name: ProjectName,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// The number of its last commit.
+    pub commits: u64,
+    /// How many images it has.
+    pub images: u64,
+    /// What this program does not know.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// Where a name or short id leads.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct ProjectIndex {
+    pub(crate) team: TeamId,
+    pub(crate) project: ProjectId,
+}
+
+impl From<ProjectIndex> for ProjectRef {
+    fn from(index: ProjectIndex) -> Self {
+        Self { team: index.team, project: index.project }
+    }
+}
+
+impl ProjectRecord {
+    /// The project's ids.
+    #[must_use]
+    pub fn reference(&self) -> ProjectRef {
+        ProjectRef { team: self.team, project: self.id }
+    }
+}
+
+pub(crate) fn key(project: ProjectRef) -> Key {
+    of(Table::Project, project).finish()
+}
+
+/// The beginning of every project's key.
+pub(crate) fn prefix() -> Key {
+    KeyWriter::new(Table::Project).finish()
+}
+
+/// A key of a table whose rows belong to projects, up to the project.
+pub(crate) fn of(table: Table, project: ProjectRef) -> KeyWriter {
+    KeyWriter::new(table).fixed(project.team.as_bytes()).fixed(project.project.as_bytes())
+}
+
+pub(crate) fn name_key(name: &ProjectName) -> Key {
+    KeyWriter::new(Table::ProjectByName).text(name).finish()
+}
+
+pub(crate) fn short_id_key(short: &[u8; 4]) -> Key {
+    KeyWriter::new(Table::ProjectByShortId).fixed(short).finish()
+}
+
+pub(crate) fn counter_key() -> Key {
+    KeyWriter::new(Table::Counter).text("projects").finish()
+}
+
+pub(crate) async fn get(meta: &dyn MetaStore, project: ProjectRef) -> Result<Option<Stored<ProjectRecord>>, MetaError> {
+    read(meta, key(project), "project").await
+}
+
+pub(crate) async fn find_by_name(meta: &dyn MetaStore, name: &ProjectName) -> Result<Option<ProjectRef>, MetaError> {
+    let index: Option<Stored<ProjectIndex>> = read(meta, name_key(name), "project name").await?;
+    Ok(index.map(|index| index.record.into()))
+}
+
+pub(crate) async fn find_by_short_id(meta: &dyn MetaStore, short: &str) -> Result<Option<ProjectRef>, MetaError> {
+    let Some(short) = hex::decode(short) else { return Ok(None) };
+    let index: Option<Stored<ProjectIndex>> = read(meta, short_id_key(&short), "project short id").await?;
+    Ok(index.map(|index| index.record.into()))
+}
+
+/// The project that a key of a project's table begins with.
+pub(crate) fn project_in(key: &Key) -> Result<ProjectRef, MetaError> {
+    let id = |at: usize| key.get(at..at + 16).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+    match (id(1), id(17)) {
+        (Some(team), Some(project)) => {
+            Ok(ProjectRef { team: TeamId::from_bytes(team), project: ProjectId::from_bytes(project) })
+        }
+        _ => Err(MetaError::Damaged { what: "key" }),
+    }
+}

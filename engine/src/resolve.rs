@@ -1,0 +1,86 @@
+//! The one read path: what a host shows, the manifest behind it, the bytes of a blob.
+//!
+//! The pointer table answers from memory. Manifests and blobs come from the blob store; whoever asks often keeps them,
+//! keyed by hash, for as long as it likes: they never change.
+
+use std::sync::Arc;
+
+use crate::blob::{BlobSource, BlobStore, ReadError};
+use crate::clock::{Clock, UnixMillis};
+use crate::hash::{BlobHash, ManifestId};
+use crate::id::ImageId;
+use crate::manifest::Manifest;
+use crate::meta::{MetaError, MetaStore};
+use crate::pointers::{PointerTable, ProjectRef};
+use crate::records;
+
+/// An image that is asked for by its own host.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostedImage {
+    /// The image.
+    pub image: ImageId,
+    /// Its manifest.
+    pub manifest: ManifestId,
+    /// When it was first committed: what `Last-Modified` names on its own host.
+    pub first_committed_at: UnixMillis,
+}
+
+/// Reads what is published. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Resolver {
+    pointers: Arc<PointerTable>,
+    blobs: BlobStore,
+    meta: Arc<dyn MetaStore>,
+    clock: Clock,
+}
+
+impl Resolver {
+    pub(crate) fn new(pointers: Arc<PointerTable>, blobs: BlobStore, meta: Arc<dyn MetaStore>, clock: Clock) -> Self {
+        Self { pointers, blobs, meta, clock }
+    }
+
+    /// What every host shows.
+    #[must_use]
+    pub fn pointers(&self) -> &Arc<PointerTable> {
+        &self.pointers
+    }
+
+    /// The clock that expiries are compared with.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Reads and checks a manifest. Not for an edge thread: run it on a runtime that may wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlobStore::manifest`].
+    pub async fn manifest(&self, id: &ManifestId) -> Result<Manifest, ReadError> {
+        self.blobs.manifest(id).await
+    }
+
+    /// Opens a blob. Not for an edge thread: run it on a runtime that may wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlobStore::open`].
+    pub async fn open_blob(&self, hash: &BlobHash) -> Result<BlobSource, ReadError> {
+        self.blobs.open(hash).await
+    }
+
+    /// Finds the image of a project whose id begins with these 16 hex digits. It asks the metadata store, so it is not
+    /// for an edge thread, and its answers are worth keeping for a short while in a bounded cache.
+    ///
+    /// # Errors
+    ///
+    /// Where the metadata store does not answer.
+    pub async fn hosted_image(&self, project: ProjectRef, digits: &str) -> Result<Option<HostedImage>, MetaError> {
+        let image = records::images::find_by_digits(&*self.meta, project, digits).await?;
+        Ok(image.map(|record| HostedImage {
+            image: record.image,
+            manifest: record.manifest,
+            first_committed_at: record.first_committed_at,
+        }))
+    }
+}
