@@ -1,0 +1,245 @@
+//! The body of an answer: shared bytes, or a region of a file in bounded windows; never gathered.
+//!
+//! A window is first taken from the page cache without waiting. Where that would wait, the window is read on the pool,
+//! so that a cold disk never stops a thread that serves others. A file that ends too early ends the connection: fewer
+//! bytes than announced must not look like an answer.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use pinstone_engine::blob::FileRegion;
+use rustix::io::{Errno, ReadWriteFlags};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::control::{BoxError, ControlBody};
+use crate::watch::InFlight;
+
+/// The body of any answer. It holds what it needs until its last byte was taken.
+#[derive(Debug)]
+pub(crate) struct EdgeBody {
+    content: Content,
+    in_flight: Option<InFlight>,
+}
+
+/// Where a body's bytes are.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Empty,
+    Bytes(Bytes),
+    Region(RegionBody),
+    Control(ControlBody),
+}
+
+impl EdgeBody {
+    /// A body that keeps its request in flight until it is dropped.
+    pub(crate) fn new(content: Content, in_flight: InFlight) -> Self {
+        let in_flight = match &content {
+            Content::Empty | Content::Control(_) => in_flight,
+            Content::Bytes(_) | Content::Region(_) => in_flight.sending(),
+        };
+        Self { content, in_flight: Some(in_flight) }
+    }
+}
+
+impl http_body::Body for EdgeBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.content {
+            Content::Empty => None,
+            Content::Bytes(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.content = Content::Empty;
+                (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
+            }
+            Content::Region(region) => match ready!(region.poll_window(cx)) {
+                Some(Ok(window)) => Some(Ok(Frame::data(window))),
+                Some(Err(error)) => {
+                    tracing::error!(%error, "a file could not be read while it was sent");
+                    Some(Err(error.into()))
+                }
+                None => None,
+            },
+            Content::Control(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        if frame.is_none() {
+            this.in_flight = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Bytes(bytes) => bytes.is_empty(),
+            Content::Region(region) => region.left.is_empty(),
+            Content::Control(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Region(region) => SizeHint::with_exact(region.left.end - region.left.start),
+            Content::Control(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A part of a file, sent window by window.
+#[derive(Debug)]
+pub(crate) struct RegionBody {
+    file: Arc<File>,
+    /// What is still to be sent, in bytes from the start of the file.
+    left: Range<u64>,
+    window: usize,
+    pool: Handle,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    /// Whether the file system can say that a read would wait.
+    nowait: bool,
+}
+
+impl RegionBody {
+    /// Sends the bytes `part` of `region`, at most `window` of them in memory, and waits for disks on `pool`.
+    ///
+    /// The part must lie inside the region.
+    pub(crate) fn new(region: &FileRegion, part: &Range<u64>, window: usize, pool: Handle) -> Self {
+        debug_assert!(part.start <= part.end && part.end <= region.length, "{part:?} of {region:?}");
+        let left = region.offset + part.start..region.offset + part.end;
+        Self { file: Arc::clone(&region.file), left, window, pool, reading: None, nowait: true }
+    }
+
+    fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.left.is_empty() {
+            return Poll::Ready(None);
+        }
+        let wanted = usize::try_from(self.left.end - self.left.start).map_or(self.window, |left| left.min(self.window));
+        if self.reading.is_none() {
+            match self.read_resident(wanted) {
+                Some(Ok(window)) => return Poll::Ready(Some(self.take(window))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {}
+            }
+        }
+        let reading = self.reading.get_or_insert_with(|| {
+            let (file, offset) = (Arc::clone(&self.file), self.left.start);
+            self.pool.spawn_blocking(move || {
+                let mut window = vec![0; wanted];
+                file.read_exact_at(&mut window, offset)?;
+                Ok(window.into())
+            })
+        });
+        let read = ready!(Pin::new(reading).poll(cx));
+        self.reading = None;
+        let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+        Poll::Ready(Some(read.and_then(|window| self.take(window))))
+    }
+
+    /// Takes what the page cache has, or says that only the pool can read it.
+    fn read_resident(&mut self, wanted: usize) -> Option<io::Result<Bytes>> {
+        if !self.nowait {
+            return None;
+        }
+        let mut window = vec![0; wanted];
+        let read = rustix::io::preadv2(
+            &self.file,
+            &mut [IoSliceMut::new(&mut window)],
+            self.left.start,
+            ReadWriteFlags::NOWAIT,
+        );
+        match read {
+            // The file is over, unless a file system answers so for what is not resident: the pool finds out.
+            Ok(0) | Err(Errno::AGAIN | Errno::INTR) => None,
+            Ok(read) => {
+                window.truncate(read);
+                Some(Ok(window.into()))
+            }
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.nowait = false;
+                None
+            }
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+
+    fn take(&mut self, window: Bytes) -> io::Result<Bytes> {
+        self.left.start += window.len() as u64;
+        Ok(window)
+    }
+}
+
+impl Drop for RegionBody {
+    fn drop(&mut self) {
+        if let Some(reading) = &self.reading {
+            // Has an effect only while the read waits for a thread of the pool.
+            reading.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Watch;
+    use http_body_util::BodyExt;
+    use std::io::Write;
+
+    fn region(bytes: &[u8], offset: u64, length: u64) -> FileRegion {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        FileRegion { file: Arc::new(file), offset, length }
+    }
+
+    fn body(region: &FileRegion, part: Range<u64>, window: usize, nowait: bool) -> EdgeBody {
+        let mut body = RegionBody::new(region, &part, window, Handle::current());
+        body.nowait = nowait;
+        EdgeBody::new(Content::Region(body), Watch::new().begin(false))
+    }
+
+    #[tokio::test]
+    async fn a_region_arrives_whole_in_windows() {
+        let bytes: Vec<u8> = (0..300_000_u32).map(|n| (n % 251).to_le_bytes()[0]).collect();
+        let region = region(&bytes, 1000, 250_000);
+        for nowait in [true, false] {
+            for part in [0..250_000, 0..1, 4095..4097, 249_999..250_000, 100..200_100, 7..7] {
+                let mut body = body(&region, part.clone(), 64 << 10, nowait);
+                let length = part.end - part.start;
+                assert_eq!(http_body::Body::size_hint(&body).exact(), Some(length));
+                let mut sent = Vec::new();
+                while let Some(frame) = body.frame().await {
+                    let window = frame.unwrap().into_data().unwrap();
+                    assert!(!window.is_empty() && window.len() <= 64 << 10);
+                    sent.extend_from_slice(&window);
+                    let left = length - sent.len() as u64;
+                    assert_eq!(http_body::Body::size_hint(&body).exact(), Some(left));
+                    assert_eq!(http_body::Body::is_end_stream(&body), left == 0);
+                }
+                let (from, to) =
+                    (1000 + usize::try_from(part.start).unwrap(), 1000 + usize::try_from(part.end).unwrap());
+                assert!(sent == bytes[from..to], "{part:?}, nowait: {nowait}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_truncated_file_is_an_error_and_not_a_shorter_answer() {
+        let region = region(&[7; 100_000], 0, 200_000);
+        for nowait in [true, false] {
+            let body = body(&region, 0..200_000, 64 << 10, nowait);
+            let error = body.collect().await.unwrap_err();
+            let error = error.downcast_ref::<io::Error>().expect("a read failed");
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "nowait: {nowait}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What is kept in memory below the pointer table: manifests, small blobs, open files, and images by their own hosts.
+//!
+//! Everything but the last is named by a hash, so it never expires and is never wrong. Whatever is missing is loaded on
+//! the loader's threads, once for all who ask for it at the same time; the edge's own threads only await.
+
+use std::collections::hash_map::RandomState;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use moka::Expiry;
+use moka::future::Cache;
+use pinstone_engine::blob::{BlobSource, FileRegion, ReadError};
+use pinstone_engine::hash::{BlobHash, ManifestId};
+use pinstone_engine::id::ProjectId;
+use pinstone_engine::manifest::{Entry, Manifest};
+use pinstone_engine::meta::MetaError;
+use pinstone_engine::pointers::ProjectRef;
+use pinstone_engine::resolve::{HostedImage, Resolver};
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::CacheConfig;
+use crate::error::EdgeError;
+
+/// What an entry of a cache costs beside its bytes, roughly.
+const OVERHEAD: usize = 256;
+
+/// Bytes in memory that weigh as much as one open file.
+const BYTES_PER_FILE: u64 = 256 << 10;
+
+/// The caches of an edge, shared by its workers.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    resolver: Resolver,
+    loader: Handle,
+    small_blob: u64,
+    manifests: Cache<ManifestId, Arc<Manifest>>,
+    small: Cache<BlobHash, Bytes>,
+    large: Cache<BlobHash, BlobSource>,
+    hosted: Cache<(ProjectId, Box<str>), Option<Arc<HostedImage>>, RandomState>,
+}
+
+/// Why a load failed, for all who waited for it.
+#[derive(Debug, thiserror::Error)]
+enum LoadError<E> {
+    #[error(transparent)]
+    Failed(E),
+    #[error("a blob has {actual} bytes and its manifest says {expected}")]
+    Length { expected: u64, actual: u64 },
+    #[error("the task that reads ended before its time")]
+    GivenUp,
+}
+
+/// How long an answer about an image's own host is believed.
+struct HostedExpiry {
+    found: Duration,
+    missing: Duration,
+}
+
+impl Expiry<(ProjectId, Box<str>), Option<Arc<HostedImage>>> for HostedExpiry {
+    fn expire_after_create(
+        &self,
+        _: &(ProjectId, Box<str>),
+        image: &Option<Arc<HostedImage>>,
+        _: Instant,
+    ) -> Option<Duration> {
+        Some(if image.is_some() { self.found } else { self.missing })
+    }
+}
+
+fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes.saturating_add(OVERHEAD)).unwrap_or(u32::MAX)
+}
+
+impl Caches {
+    pub(crate) fn new(config: &CacheConfig, resolver: Resolver, loader: Handle) -> Self {
+        Self {
+            resolver,
+            loader,
+            small_blob: config.small_blob,
+            manifests: Cache::builder()
+                .max_capacity(config.manifest_bytes)
+                .weigher(|_, manifest: &Arc<Manifest>| weight(manifest.as_bytes().len()))
+                .build(),
+            small: Cache::builder()
+                .max_capacity(config.blob_bytes)
+                .weigher(|_, bytes: &Bytes| weight(bytes.len()))
+                .build(),
+            large: Cache::builder()
+                .max_capacity(config.open_files)
+                .weigher(|_, source: &BlobSource| match source {
+                    BlobSource::File(_) => 1,
+                    BlobSource::Memory(bytes) => {
+                        u32::try_from(bytes.len() as u64 / BYTES_PER_FILE + 1).unwrap_or(u32::MAX)
+                    }
+                })
+                .build(),
+            hosted: Cache::builder()
+                .max_capacity(config.hosted_images)
+                .expire_after(HostedExpiry { found: config.hosted_image_ttl, missing: config.missing_image_ttl })
+                .build(),
+        }
+    }
+
+    pub(crate) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    pub(crate) async fn manifest(&self, id: &ManifestId) -> Result<Arc<Manifest>, EdgeError> {
+        let load = async {
+            let (resolver, id) = (self.resolver.clone(), *id);
+            self.load(async move { resolver.manifest(&id).await.map(Arc::new).map_err(share) }).await
+        };
+        self.manifests.try_get_with(*id, load).await.map_err(|error| edge_error(&error, EdgeError::Manifest))
+    }
+
+    /// The bytes of a file of a site: all of them in memory where they are few, else where they are stored.
+    pub(crate) async fn blob(&self, entry: &Entry<'_>) -> Result<BlobSource, EdgeError> {
+        let (hash, size) = (entry.blob, entry.size);
+        // Nothing is cloned before it is known that something has to be loaded.
+        let loaded = if size <= self.small_blob {
+            let load = async {
+                let resolver = self.resolver.clone();
+                let read = async move { read_whole(open(&resolver, &hash, size).await?, hash).await };
+                self.load(read).await
+            };
+            self.small.try_get_with(hash, load).await.map(BlobSource::Memory)
+        } else {
+            let load = async {
+                let resolver = self.resolver.clone();
+                self.load(async move { open(&resolver, &hash, size).await }).await
+            };
+            self.large.try_get_with(hash, load).await
+        };
+        loaded.map_err(|error| edge_error(&error, EdgeError::Blob))
+    }
+
+    /// The image of a project whose id begins with these digits, as it was known a short while ago.
+    pub(crate) async fn hosted(
+        &self,
+        project: ProjectRef,
+        digits: &str,
+    ) -> Result<Option<Arc<HostedImage>>, EdgeError> {
+        let load = async {
+            let (resolver, digits) = (self.resolver.clone(), digits.to_owned());
+            self.load(async move {
+                let image = resolver.hosted_image(project, &digits).await;
+                image.map(|image| image.map(Arc::new)).map_err(|error: MetaError| LoadError::Failed(Arc::new(error)))
+            })
+            .await
+        };
+        let found = self.hosted.try_get_with((project.project, digits.into()), load).await;
+        found.map_err(|error| edge_error(&error, EdgeError::Meta))
+    }
+
+    /// Runs `work` where it may wait. It is given up with the last of those who wait for it.
+    async fn load<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, LoadError<E>>> + Send + 'static,
+    ) -> Result<T, LoadError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        AbortOnDropHandle::new(self.loader.spawn(work)).await.unwrap_or(Err(LoadError::GivenUp))
+    }
+}
+
+fn share(error: ReadError) -> LoadError<Arc<ReadError>> {
+    LoadError::Failed(Arc::new(error))
+}
+
+fn edge_error<E>(error: &LoadError<Arc<E>>, failed: impl FnOnce(Arc<E>) -> EdgeError) -> EdgeError {
+    match error {
+        LoadError::Failed(error) => failed(Arc::clone(error)),
+        LoadError::Length { expected, actual } => EdgeError::Length { expected: *expected, actual: *actual },
+        LoadError::GivenUp => EdgeError::GivenUp,
+    }
+}
+
+/// Opens a blob that has to be as long as the manifest says: the head of an answer promises that length.
+async fn open(resolver: &Resolver, hash: &BlobHash, size: u64) -> Result<BlobSource, LoadError<Arc<ReadError>>> {
+    let source = resolver.open_blob(hash).await.map_err(share)?;
+    if source.len() == size { Ok(source) } else { Err(LoadError::Length { expected: size, actual: source.len() }) }
+}
+
+/// Reads a small blob and checks it against its hash: whatever is kept in memory is what it is named for.
+async fn read_whole(source: BlobSource, hash: BlobHash) -> Result<Bytes, LoadError<Arc<ReadError>>> {
+    let read = tokio::task::spawn_blocking(move || {
+        let bytes = match source {
+            BlobSource::Memory(bytes) => bytes,
+            BlobSource::File(region) => read_region(&region)?,
+        };
+        if BlobHash::of(&bytes) == hash { Ok(bytes) } else { Err(ReadError::Damaged) }
+    });
+    read.await.map_err(|_| LoadError::GivenUp)?.map_err(share)
+}
+
+fn read_region(region: &FileRegion) -> Result<Bytes, ReadError> {
+    let mut bytes = vec![0; usize::try_from(region.length).map_err(|_| ReadError::Damaged)?];
+    region.file.read_exact_at(&mut bytes, region.offset).map_err(|error| {
+        tracing::warn!(%error, "a stored file could not be read");
+        ReadError::Damaged
+    })?;
+    Ok(bytes.into())
+}

@@ -1,0 +1,160 @@
+//! What an edge is given: the names it answers to, where it may wait, and its bounds.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use pinstone_engine::host::Hosts;
+use tokio::runtime::Handle;
+
+/// The configuration of an [`Edge`](crate::Edge).
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// The names of this installation.
+    pub hosts: Hosts,
+    /// The runtime that loads manifests and blobs and reads what is not in the page cache. Its threads may wait.
+    pub loader: Handle,
+    /// The threads that serve, each with its own runtime and accept queue: what [`Listeners`](crate::Listeners) are made
+    /// for.
+    pub workers: NonZeroUsize,
+    /// What a client may ask for and how long it may take.
+    pub limits: Limits,
+    /// How much is kept in memory.
+    pub cache: CacheConfig,
+}
+
+impl EdgeConfig {
+    /// The defaults, with as many workers as there are cores.
+    #[must_use]
+    pub fn new(hosts: Hosts, loader: Handle) -> Self {
+        Self {
+            hosts,
+            loader,
+            workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            limits: Limits::default(),
+            cache: CacheConfig::default(),
+        }
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    ///
+    /// Names all that cannot be served with, not only the first.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        let mut mistakes = Vec::new();
+        let mut need = |holds: bool, mistake: &'static str| {
+            if !holds {
+                mistakes.push(mistake);
+            }
+        };
+        need(limits.connections >= self.workers.get(), "connections must be at least the number of workers");
+        need(limits.head_bytes >= 8 << 10, "head_bytes must be at least 8 KiB");
+        need(limits.target_bytes >= 1 << 10, "target_bytes must be at least 1 KiB");
+        need(limits.fields >= 1, "fields must be at least 1");
+        need(limits.window_bytes >= 4 << 10, "window_bytes must be at least 4 KiB");
+        need(limits.window_bytes <= 16 << 20, "window_bytes must be at most 16 MiB");
+        let timeouts = [limits.head_timeout, limits.write_timeout, limits.idle_timeout];
+        need(timeouts.iter().all(|timeout| !timeout.is_zero()), "timeouts must not be zero");
+        need(self.cache.open_files >= 1, "open_files must be at least 1");
+        need(self.cache.small_blob <= 16 << 20, "small_blob must be at most 16 MiB");
+        if mistakes.is_empty() { Ok(()) } else { Err(ConfigError { mistakes }) }
+    }
+}
+
+/// Values that an edge cannot serve with.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{}", mistakes.join("; "))]
+pub struct ConfigError {
+    /// Each of them, as a sentence.
+    pub mistakes: Vec<&'static str>,
+}
+
+/// What a client may ask for and how long it may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections open at once, over all workers. Further ones wait in the listen backlog.
+    pub connections: usize,
+    /// Bytes of a request's head; beyond: 431.
+    pub head_bytes: usize,
+    /// Fields of a request's head; beyond: 431.
+    pub fields: usize,
+    /// Bytes of a request's target on a site's host; beyond: 414.
+    pub target_bytes: usize,
+    /// Bytes of a large file that one answer holds in memory at a time.
+    pub window_bytes: usize,
+    /// From the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// Without a byte taken by a client that is being sent a file.
+    pub write_timeout: Duration,
+    /// Between two requests of a connection.
+    pub idle_timeout: Duration,
+    /// From the wish to shut down to cutting what is still being answered.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            head_bytes: 32 << 10,
+            fields: 100,
+            target_bytes: 8 << 10,
+            window_bytes: 64 << 10,
+            head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How much is kept in memory. What is cached is named by a hash, so nothing here expires but answers about images.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// Bytes of manifests.
+    pub manifest_bytes: u64,
+    /// Bytes of small blobs.
+    pub blob_bytes: u64,
+    /// The largest blob that is kept whole, in bytes; larger ones are sent from files.
+    pub small_blob: u64,
+    /// Files kept open.
+    pub open_files: u64,
+    /// Answers about images that were asked for by their own host.
+    pub hosted_images: u64,
+    /// How long a host's image is served before it is asked again whether it is still kept.
+    pub hosted_image_ttl: Duration,
+    /// How long a host without an image stays one.
+    pub missing_image_ttl: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            manifest_bytes: 256 << 20,
+            blob_bytes: 256 << 20,
+            small_blob: 64 << 10,
+            open_files: 1024,
+            hosted_images: 10_000,
+            hosted_image_ttl: Duration::from_secs(60),
+            missing_image_ttl: Duration::from_secs(5),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pinstone_engine::host::HostName;
+
+    #[tokio::test]
+    async fn all_mistakes_are_named_at_once() {
+        let hosts = Hosts::new(&HostName::parse("localhost").unwrap(), None);
+        let mut config = EdgeConfig::new(hosts, Handle::current());
+        assert_eq!(config.check(), Ok(()));
+        config.limits.connections = 0;
+        config.limits.idle_timeout = Duration::ZERO;
+        config.cache.open_files = 0;
+        assert_eq!(config.check().unwrap_err().mistakes.len(), 3);
+    }
+}

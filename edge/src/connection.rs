@@ -1,0 +1,144 @@
+//! One connection, from its first byte to its last.
+//!
+//! HTTP/2 is told from HTTP/1 by its preface (prior knowledge, RFC 9113 section 3.3). A connection ends by itself, by
+//! its deadlines, or by shutdown: then what is in flight is finished, and only that.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Limits;
+use crate::service::{self, Shared};
+use crate::stream::WatchedStream;
+use crate::watch::Watch;
+
+/// The client's preface of HTTP/2 (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How much is read at once to tell the protocol: a common head whole.
+const FIRST_READ: usize = 2048;
+
+/// Both protocols, set up once for a worker.
+#[derive(Clone, Debug)]
+pub(crate) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let mut http1 = http1::Builder::new();
+        // Deadlines are the watch's: hyper's would cut idle connections too.
+        http1.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(limits.head_bytes);
+        if limits.fields != 100 {
+            // The default costs no allocation.
+            http1.max_headers(limits.fields);
+        }
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(128)
+            .max_header_list_size(16 << 10)
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(256)
+            // What a client that stops reading can make us hold: streams × (window + send buffer).
+            .max_send_buf_size(64 << 10)
+            .initial_stream_window_size(256 << 10)
+            .initial_connection_window_size(1 << 20);
+        Self { http1, http2 }
+    }
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    protocols: Protocols,
+    stream: TcpStream,
+    peer: SocketAddr,
+    watch: Arc<Watch>,
+    shutdown: CancellationToken,
+) {
+    let first = tokio::select! {
+        first = sniff(&stream, &watch) => first,
+        () = watch.close.cancelled() => return,
+        () = watch.cut.cancelled() => return,
+        // Nothing was asked yet that could be answered.
+        () = shutdown.cancelled() => return,
+    };
+    let Ok(Some((is_http2, read_before))) = first else { return };
+    let io = TokioIo::new(WatchedStream::new(stream, read_before, Arc::clone(&watch)));
+    let service = service_fn({
+        let watch = Arc::clone(&watch);
+        move |request| {
+            let answer = service::serve(Arc::clone(&shared), Arc::clone(&watch), peer, request);
+            async { Ok::<_, std::convert::Infallible>(answer.await) }
+        }
+    });
+    let ended = if is_http2 {
+        watch.set_multiplexed();
+        drive(protocols.http2.serve_connection(io, service), &watch, &shutdown).await
+    } else {
+        drive(protocols.http1.serve_connection(io, service), &watch, &shutdown).await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection broke off");
+    }
+}
+
+async fn drive<C>(connection: C, watch: &Watch, shutdown: &CancellationToken) -> hyper::Result<()>
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = watch.cut.cancelled() => return Ok(()),
+        () = watch.close.cancelled() => {}
+        () = shutdown.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = watch.cut.cancelled() => Ok(()),
+    }
+}
+
+/// Reads until it is clear which protocol the client speaks: whether HTTP/2, and what was read. Nothing where the client
+/// left before that.
+async fn sniff(stream: &TcpStream, watch: &Watch) -> io::Result<Option<(bool, Bytes)>> {
+    let mut seen = Vec::new();
+    loop {
+        stream.readable().await?;
+        match read_some(stream, &mut seen) {
+            Ok(0) => return Ok(None),
+            Ok(_) => watch.on_read(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        }
+        let known = seen.len().min(PREFACE.len());
+        if seen[..known] != PREFACE[..known] {
+            return Ok(Some((false, seen.into())));
+        }
+        if known == PREFACE.len() {
+            return Ok(Some((true, seen.into())));
+        }
+    }
+}
+
+/// Outside of the future, which would carry the buffer for the life of the connection.
+fn read_some(stream: &TcpStream, seen: &mut Vec<u8>) -> io::Result<usize> {
+    let mut buffer = [0; FIRST_READ];
+    let read = stream.try_read(&mut buffer)?;
+    seen.extend_from_slice(&buffer[..read]);
+    Ok(read)
+}

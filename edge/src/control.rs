@@ -1,0 +1,25 @@
+//! The door to the control plane. The edge hands requests for control hosts through it whole and knows nothing of what
+//! is behind; its own rules do not apply to them.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+
+/// Any error of a body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of an answer from the control plane.
+pub type ControlBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Answers the requests for control hosts.
+///
+/// It is polled on an edge thread, so it must not block or compute there: it forwards to a runtime of its own. Requests
+/// carry a [`Peer`] among their extensions.
+pub type ControlService =
+    tower::util::BoxCloneSyncService<http::Request<hyper::body::Incoming>, http::Response<ControlBody>, Infallible>;
+
+/// The address at the other end of the connection that a request came over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Peer(pub SocketAddr);

@@ -1,0 +1,394 @@
+//! The head of an answer: its status, its fields, and which bytes follow. Pure.
+//!
+//! Every answer of a site is decided here, in types of our own; `respond.rs` turns it into what the layer below sends.
+//! Framing and `Date` are that layer's.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::conditional::{self, Preconditions, Validators, Verdict};
+use crate::pages::Page;
+use crate::range::{self, RangeVerdict};
+use crate::request::Method;
+
+/// A status that the edge answers with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u16)]
+pub enum Status {
+    /// 200.
+    Ok = 200,
+    /// 204.
+    NoContent = 204,
+    /// 206.
+    PartialContent = 206,
+    /// 304.
+    NotModified = 304,
+    /// 308.
+    PermanentRedirect = 308,
+    /// 400.
+    BadRequest = 400,
+    /// 404.
+    NotFound = 404,
+    /// 405.
+    MethodNotAllowed = 405,
+    /// 410.
+    Gone = 410,
+    /// 412.
+    PreconditionFailed = 412,
+    /// 414.
+    UriTooLong = 414,
+    /// 416.
+    RangeNotSatisfiable = 416,
+    /// 431.
+    FieldsTooLarge = 431,
+    /// 500.
+    Internal = 500,
+    /// 503.
+    Unavailable = 503,
+}
+
+impl Status {
+    /// The three digits.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        self as u16
+    }
+}
+
+/// A field that the edge sends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Field {
+    /// `Accept-Ranges`.
+    AcceptRanges,
+    /// `Allow`.
+    Allow,
+    /// `Cache-Control`.
+    CacheControl,
+    /// `Connection`; HTTP/1 only.
+    Connection,
+    /// `Content-Length`.
+    ContentLength,
+    /// `Content-Range`.
+    ContentRange,
+    /// `Content-Type`.
+    ContentType,
+    /// `ETag`.
+    ETag,
+    /// `Last-Modified`.
+    LastModified,
+    /// `Location`.
+    Location,
+    /// `Retry-After`.
+    RetryAfter,
+    /// `X-Content-Type-Options`.
+    ContentTypeOptions,
+    /// `X-Robots-Tag`.
+    RobotsTag,
+}
+
+/// A field's value.
+pub type Value = Cow<'static, str>;
+
+/// Status and fields of an answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Head {
+    /// The status.
+    pub status: Status,
+    /// The fields, each at most once, in the order they are sent.
+    pub fields: Vec<(Field, Value)>,
+}
+
+/// What the edge caches answers for by default: nothing without asking again.
+const REVALIDATE: &str = "public, max-age=0, must-revalidate";
+
+/// What `Allow` says.
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
+
+impl Head {
+    /// A head without fields.
+    #[must_use]
+    pub fn new(status: Status) -> Self {
+        Self { status, fields: Vec::with_capacity(10) }
+    }
+
+    /// The same with one field more.
+    #[must_use]
+    pub fn with(mut self, field: Field, value: impl Into<Value>) -> Self {
+        self.fields.push((field, value.into()));
+        self
+    }
+
+    /// The value of `field`, where it is there.
+    #[must_use]
+    pub fn get(&self, field: Field) -> Option<&str> {
+        self.fields.iter().find(|(name, _)| *name == field).map(|(_, value)| &**value)
+    }
+
+    /// Says that no search engine shall list what this host shows.
+    pub fn forbid_indexing(&mut self) {
+        self.fields.push((Field::RobotsTag, Cow::Borrowed("noindex")));
+    }
+
+    /// Says that the connection ends with this answer.
+    pub fn close(&mut self) {
+        self.fields.push((Field::Connection, Cow::Borrowed("close")));
+    }
+
+    fn with_content(self, content_type: impl Into<Value>, length: u64) -> Self {
+        self.with(Field::ContentType, content_type)
+            .with(Field::ContentTypeOptions, "nosniff")
+            .with(Field::ContentLength, length.to_string())
+    }
+}
+
+/// A file as it is answered with.
+#[derive(Clone, Copy, Debug)]
+pub struct Entity<'e> {
+    /// The value of `Content-Type`.
+    pub content_type: &'e str,
+    /// How many bytes it has.
+    pub length: u64,
+    /// What it is compared by.
+    pub validators: Validators,
+    /// The time, in seconds since the epoch.
+    pub now: u64,
+}
+
+/// What to send: a head, and then something.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The head.
+    pub head: Head,
+    /// What follows the head.
+    pub body: Body,
+}
+
+/// What follows a head.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// These bytes of the file.
+    File(Range<u64>),
+    /// A built-in page.
+    Page(Page),
+}
+
+/// Answers a GET or HEAD for a file that exists: 200, 206, 304, 412 or 416.
+///
+/// `range` is the value of the one Range field, if there is one.
+#[must_use]
+pub fn file(method: Method, asked: &Preconditions<'_>, range: Option<&[u8]>, entity: &Entity<'_>) -> Answer {
+    match conditional::evaluate(asked, &entity.validators) {
+        Verdict::Proceed => {}
+        Verdict::NotModified => {
+            let head = with_validators(Head::new(Status::NotModified), entity);
+            return Answer { head, body: Body::Empty };
+        }
+        Verdict::PreconditionFailed => return page(method, Page::PreconditionFailed),
+    }
+    // Range is defined for GET only (RFC 9110 section 14.2).
+    let range = range.filter(|_| method == Method::Get && conditional::range_applies(asked, &entity.validators));
+    let length = entity.length;
+    let (status, part, content_range) = match range.map_or(RangeVerdict::Whole, |value| range::parse(value, length)) {
+        RangeVerdict::Whole => (Status::Ok, 0..length, None),
+        RangeVerdict::Part(part) => {
+            let content_range = format!("bytes {}-{}/{length}", part.start, part.end - 1);
+            (Status::PartialContent, part, Some(content_range))
+        }
+        RangeVerdict::Unsatisfiable => {
+            let mut answer = page(method, Page::RangeNotSatisfiable);
+            answer.head = answer.head.with(Field::ContentRange, format!("bytes */{length}"));
+            return answer;
+        }
+    };
+    let mut head = with_validators(Head::new(status), entity)
+        .with_content(entity.content_type.to_owned(), part.end - part.start)
+        .with(Field::AcceptRanges, "bytes");
+    if let Some(content_range) = content_range {
+        head = head.with(Field::ContentRange, content_range);
+    }
+    let body = if method == Method::Head || part.is_empty() { Body::Empty } else { Body::File(part) };
+    Answer { head, body }
+}
+
+/// What a 200, 206 and 304 have in common.
+fn with_validators(head: Head, entity: &Entity<'_>) -> Head {
+    let Validators { etag, last_modified } = entity.validators;
+    // What lies in the future is sent as now (RFC 9110 section 8.8.2.1), and compared as it is: so a client that got a
+    // date early is sent the file again, never told that it has it.
+    let date = UNIX_EPOCH + Duration::from_secs(last_modified.min(entity.now));
+    head.with(Field::CacheControl, REVALIDATE)
+        .with(Field::ETag, etag.as_str().to_owned())
+        .with(Field::LastModified, httpdate::fmt_http_date(date))
+}
+
+/// Answers a miss with a page of the site. It has no validators: the same bytes under another path are a page.
+#[must_use]
+pub fn not_found(method: Method, content_type: &str, length: u64) -> Answer {
+    let head =
+        Head::new(Status::NotFound).with(Field::CacheControl, "no-cache").with_content(content_type.to_owned(), length);
+    let body = if method == Method::Head || length == 0 { Body::Empty } else { Body::File(0..length) };
+    Answer { head, body }
+}
+
+/// Sends the client to `location`, a path of the same host. It does not stick: five minutes, then it is asked again.
+#[must_use]
+pub fn redirect(location: String) -> Answer {
+    let head = Head::new(Status::PermanentRedirect)
+        .with(Field::Location, location)
+        .with(Field::CacheControl, "max-age=300")
+        .with(Field::ContentLength, "0");
+    Answer { head, body: Body::Empty }
+}
+
+/// Answers OPTIONS.
+#[must_use]
+pub fn options() -> Answer {
+    Answer { head: Head::new(Status::NoContent).with(Field::Allow, ALLOWED), body: Body::Empty }
+}
+
+/// Answers with a built-in page.
+#[must_use]
+pub fn page(method: Method, page: Page) -> Answer {
+    let status = page.status();
+    let cache_control = match status {
+        Status::NotFound | Status::Gone => "no-cache",
+        _ => "no-store",
+    };
+    let mut head = Head::new(status)
+        .with(Field::CacheControl, cache_control)
+        .with_content("text/html; charset=utf-8", page.html().len() as u64);
+    match status {
+        Status::MethodNotAllowed => head = head.with(Field::Allow, ALLOWED),
+        Status::Unavailable => head = head.with(Field::RetryAfter, "5"),
+        _ => {}
+    }
+    Answer { head, body: if method == Method::Head { Body::Empty } else { Body::Page(page) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditional::ETag;
+    use pinstone_engine::hash::BlobHash;
+
+    const TAG: &str = "\"1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f\"";
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+    fn entity(length: u64) -> Entity<'static> {
+        let etag = ETag::of(&BlobHash::from_bytes([0x1f; 32]));
+        let validators = Validators { etag, last_modified: 784_111_777 };
+        Entity { content_type: "text/css; charset=utf-8", length, validators, now: 784_111_777 }
+    }
+
+    fn fields(head: &Head) -> Vec<(Field, &str)> {
+        head.fields.iter().map(|(field, value)| (*field, &**value)).collect()
+    }
+
+    #[test]
+    fn a_file_has_all_its_fields() {
+        let get = file(Method::Get, &Preconditions::default(), None, &entity(10));
+        assert_eq!(get.head.status, Status::Ok);
+        assert_eq!(get.body, Body::File(0..10));
+        assert_eq!(
+            fields(&get.head),
+            [
+                (Field::CacheControl, "public, max-age=0, must-revalidate"),
+                (Field::ETag, TAG),
+                (Field::LastModified, DATE),
+                (Field::ContentType, "text/css; charset=utf-8"),
+                (Field::ContentTypeOptions, "nosniff"),
+                (Field::ContentLength, "10"),
+                (Field::AcceptRanges, "bytes"),
+            ]
+        );
+        let head = file(Method::Head, &Preconditions::default(), Some(b"bytes=0-1"), &entity(10));
+        assert_eq!((head.head, head.body), (get.head, Body::Empty), "HEAD is GET without the body, and without ranges");
+        assert_eq!(file(Method::Get, &Preconditions::default(), None, &entity(0)).body, Body::Empty);
+    }
+
+    #[test]
+    fn a_304_carries_what_a_cache_updates() {
+        let asked = Preconditions { if_none_match: vec![TAG.as_bytes()], ..Preconditions::default() };
+        let answer = file(Method::Get, &asked, Some(b"bytes=99-"), &entity(10));
+        assert_eq!(answer.head.status, Status::NotModified);
+        assert_eq!(answer.body, Body::Empty);
+        assert_eq!(
+            fields(&answer.head),
+            [
+                (Field::CacheControl, "public, max-age=0, must-revalidate"),
+                (Field::ETag, TAG),
+                (Field::LastModified, DATE),
+            ]
+        );
+    }
+
+    #[test]
+    fn ranges_and_if_range() {
+        for (range, if_range, status, body, content_range) in [
+            ("bytes=2-5", None, Status::PartialContent, Body::File(2..6), Some("bytes 2-5/10")),
+            ("bytes=-1", None, Status::PartialContent, Body::File(9..10), Some("bytes 9-9/10")),
+            ("bytes=0-", None, Status::PartialContent, Body::File(0..10), Some("bytes 0-9/10")),
+            ("bytes=2-5", Some(TAG), Status::PartialContent, Body::File(2..6), Some("bytes 2-5/10")),
+            ("bytes=2-5", Some(DATE), Status::PartialContent, Body::File(2..6), Some("bytes 2-5/10")),
+            ("bytes=2-5", Some("\"beef\""), Status::Ok, Body::File(0..10), None),
+            ("bytes=99-", Some("\"beef\""), Status::Ok, Body::File(0..10), None),
+            ("bytes=0-1,3-4", None, Status::Ok, Body::File(0..10), None),
+            ("nonsense", None, Status::Ok, Body::File(0..10), None),
+            ("bytes=10-", None, Status::RangeNotSatisfiable, Body::Page(Page::RangeNotSatisfiable), Some("bytes */10")),
+        ] {
+            let asked = Preconditions { if_range: if_range.map(str::as_bytes), ..Preconditions::default() };
+            let answer = file(Method::Get, &asked, Some(range.as_bytes()), &entity(10));
+            let what = format!("Range: {range}, If-Range: {if_range:?}");
+            assert_eq!(answer.head.status, status, "{what}");
+            assert_eq!(answer.body, body, "{what}");
+            assert_eq!(answer.head.get(Field::ContentRange), content_range, "{what}");
+            if let Body::File(part) = answer.body {
+                let length = (part.end - part.start).to_string();
+                assert_eq!(answer.head.get(Field::ContentLength), Some(&*length), "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_without_a_file() {
+        let missing = not_found(Method::Head, "text/html", 7);
+        assert_eq!(missing.body, Body::Empty);
+        assert_eq!(
+            fields(&missing.head),
+            [
+                (Field::CacheControl, "no-cache"),
+                (Field::ContentType, "text/html"),
+                (Field::ContentTypeOptions, "nosniff"),
+                (Field::ContentLength, "7"),
+            ]
+        );
+        let moved = redirect("/a/?b".to_owned());
+        assert_eq!(moved.head.status.code(), 308);
+        assert_eq!(
+            fields(&moved.head),
+            [(Field::Location, "/a/?b"), (Field::CacheControl, "max-age=300"), (Field::ContentLength, "0")]
+        );
+        assert_eq!(page(Method::Get, Page::Method).head.get(Field::Allow), Some("GET, HEAD, OPTIONS"));
+        assert_eq!(page(Method::Get, Page::Unavailable).head.get(Field::RetryAfter), Some("5"));
+        assert_eq!(page(Method::Get, Page::Expired).head.get(Field::CacheControl), Some("no-cache"));
+        assert_eq!(fields(&options().head), [(Field::Allow, "GET, HEAD, OPTIONS")]);
+    }
+
+    #[test]
+    fn a_date_is_never_in_the_future() {
+        for (now, sent, status) in [
+            (784_111_778, DATE, Status::NotModified),
+            (784_111_777, DATE, Status::NotModified),
+            (784_111_776, "Sun, 06 Nov 1994 08:49:36 GMT", Status::Ok),
+        ] {
+            let entity = Entity { now, ..entity(1) };
+            let first = file(Method::Get, &Preconditions::default(), None, &entity);
+            assert_eq!(first.head.get(Field::LastModified), Some(sent), "at {now}");
+            let asked = Preconditions { if_modified_since: Some(sent.as_bytes()), ..Preconditions::default() };
+            assert_eq!(file(Method::Get, &asked, None, &entity).head.status, status, "at {now}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! From a decided answer to a response of the layer below: the only place that builds one.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use pinstone_engine::blob::BlobSource;
+use tokio::runtime::Handle;
+
+use crate::body::{Content, EdgeBody, RegionBody};
+use crate::control::ControlBody;
+use crate::head::{Body, Field, Head};
+use crate::watch::InFlight;
+
+/// How a file's bytes are sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Sending {
+    /// The most bytes of a file that one answer holds in memory.
+    pub(crate) window: usize,
+    /// Where disks are waited for.
+    pub(crate) pool: Handle,
+}
+
+/// Builds the response. `source` has the bytes that `body` speaks of, where it speaks of a file.
+pub(crate) fn response(
+    head: Head,
+    body: Body,
+    source: Option<&BlobSource>,
+    sending: &Sending,
+    in_flight: InFlight,
+) -> Response<EdgeBody> {
+    let content = match (body, source) {
+        (Body::Page(page), _) => Content::Bytes(Bytes::from_static(page.html().as_bytes())),
+        (Body::File(part), Some(BlobSource::File(region))) => {
+            Content::Region(RegionBody::new(region, &part, sending.window, sending.pool.clone()))
+        }
+        (Body::File(part), Some(BlobSource::Memory(bytes))) => {
+            let at = |end| usize::try_from(end).expect("a part of what is in memory fits memory");
+            Content::Bytes(bytes.slice(at(part.start)..at(part.end)))
+        }
+        (Body::Empty | Body::File(_), _) => Content::Empty,
+    };
+    let mut response = Response::new(EdgeBody::new(content, in_flight));
+    *response.status_mut() = StatusCode::from_u16(head.status.code()).expect("a status has three digits");
+    let headers = response.headers_mut();
+    headers.reserve(head.fields.len());
+    for (field, value) in head.fields {
+        let value = match value {
+            std::borrow::Cow::Borrowed(text) => HeaderValue::from_static(text),
+            std::borrow::Cow::Owned(text) => {
+                HeaderValue::try_from(text).expect("manifests and locations have only printable ASCII")
+            }
+        };
+        headers.append(name(field), value);
+    }
+    response
+}
+
+/// Passes on an answer of the control plane as it is.
+pub(crate) fn forwarded(response: Response<ControlBody>, in_flight: InFlight) -> Response<EdgeBody> {
+    response.map(|body| EdgeBody::new(Content::Control(body), in_flight))
+}
+
+fn name(field: Field) -> HeaderName {
+    match field {
+        Field::AcceptRanges => header::ACCEPT_RANGES,
+        Field::Allow => header::ALLOW,
+        Field::CacheControl => header::CACHE_CONTROL,
+        Field::Connection => header::CONNECTION,
+        Field::ContentLength => header::CONTENT_LENGTH,
+        Field::ContentRange => header::CONTENT_RANGE,
+        Field::ContentType => header::CONTENT_TYPE,
+        Field::ETag => header::ETAG,
+        Field::LastModified => header::LAST_MODIFIED,
+        Field::Location => header::LOCATION,
+        Field::RetryAfter => header::RETRY_AFTER,
+        Field::ContentTypeOptions => header::X_CONTENT_TYPE_OPTIONS,
+        Field::RobotsTag => const { HeaderName::from_static("x-robots-tag") },
+    }
+}

@@ -1,0 +1,267 @@
+//! From a request to a response: the pure steps, in order, and what they need fetched in between.
+//!
+//! Host, then target, then pointer, path, entry, head, bytes. One request sees one pointer and with it one image, looked
+//! up anew for every request: a connection remembers nothing. A head is decided before a byte is fetched, so a 304 and
+//! a HEAD cost no read.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use http::header::{self, HeaderName};
+use http::{Request, Response, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use pinstone_engine::blob::BlobSource;
+use pinstone_engine::clock::UnixMillis;
+use pinstone_engine::hash::ManifestId;
+use pinstone_engine::host::{HostTarget, Hosts};
+use pinstone_engine::manifest::Entry;
+use tower::ServiceExt;
+
+use crate::body::EdgeBody;
+use crate::cache::Caches;
+use crate::conditional::{ETag, Preconditions, Validators};
+use crate::config::Limits;
+use crate::control::{ControlService, Peer};
+use crate::error::EdgeError;
+use crate::head::{self, Answer, Body, Entity};
+use crate::pages::Page;
+use crate::path::{self, Resolution};
+use crate::request::{self, Method, Protocol};
+use crate::respond::{self, Sending};
+use crate::telemetry::Counters;
+use crate::watch::{InFlight, Watch};
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) hosts: Hosts,
+    pub(crate) limits: Limits,
+    pub(crate) caches: Caches,
+    pub(crate) control: Option<ControlService>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) sending: Sending,
+    /// For HTTP/2, where every stream of a connection may hold a window.
+    pub(crate) sending_streams: Sending,
+}
+
+/// An answer, and the bytes that it speaks of.
+struct Decided {
+    answer: Answer,
+    source: Option<BlobSource>,
+}
+
+impl From<Answer> for Decided {
+    fn from(answer: Answer) -> Self {
+        Self { answer, source: None }
+    }
+}
+
+/// Answers one request. A panic becomes a 500 and a line in the log.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    watch: Arc<Watch>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<EdgeBody> {
+    shared.counters.request();
+    let in_flight = watch.begin(!request.body().is_end_stream());
+    let protocol = protocol(request.version());
+    match AssertUnwindSafe(route(&shared, protocol, peer, request)).catch_unwind().await {
+        Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
+        Ok(Routed::Site(decided, close)) => finish(&shared, protocol, *decided, close, in_flight),
+        Err(_) => {
+            tracing::error!("a request was given up because its handler panicked");
+            let decided = head::page(Method::Get, Page::Internal).into();
+            finish(&shared, protocol, decided, true, in_flight)
+        }
+    }
+}
+
+fn finish(
+    shared: &Shared,
+    protocol: Protocol,
+    decided: Decided,
+    close: bool,
+    in_flight: InFlight,
+) -> Response<EdgeBody> {
+    let Answer { mut head, body } = decided.answer;
+    let sending = match protocol {
+        Protocol::Http2 => &shared.sending_streams,
+        Protocol::Http10 | Protocol::Http11 => {
+            if close {
+                head.close();
+            }
+            &shared.sending
+        }
+    };
+    respond::response(head, body, decided.source.as_ref(), sending, in_flight)
+}
+
+fn protocol(version: Version) -> Protocol {
+    match version {
+        Version::HTTP_2 => Protocol::Http2,
+        Version::HTTP_11 => Protocol::Http11,
+        _ => Protocol::Http10,
+    }
+}
+
+enum Routed {
+    Control(Response<crate::control::ControlBody>),
+    /// The answer of a site, and whether the connection ends with it.
+    Site(Box<Decided>, bool),
+}
+
+async fn route(shared: &Shared, protocol: Protocol, peer: SocketAddr, mut request: Request<Incoming>) -> Routed {
+    let method = Method::parse(request.method().as_str());
+    let site = |answer: Answer, close| Routed::Site(Box::new(answer.into()), close);
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let hosts = request.headers().get_all(header::HOST);
+    let host = match request::host(protocol, authority, hosts.iter().map(http::HeaderValue::as_bytes)) {
+        Ok(host) => host,
+        Err(_) => return site(head::page(method, Page::BadHost), true),
+    };
+    let target = shared.hosts.target(&host);
+    if let (HostTarget::Control, Some(control)) = (target, &shared.control) {
+        let control = control.clone();
+        request.extensions_mut().insert(Peer(peer));
+        return match control.oneshot(request).await {
+            Ok(response) => Routed::Control(response),
+            Err(never) => match never {},
+        };
+    }
+
+    let headers = request.headers();
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return site(head::page(method, Page::BadRequest), true);
+    }
+    let close = !request.body().is_end_stream();
+    if headers.len() > shared.limits.fields {
+        return site(head::page(method, Page::TooManyFields), close);
+    }
+    let length = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if length > shared.limits.target_bytes {
+        return site(head::page(method, Page::TargetTooLong), close);
+    }
+    let mut decided = match show(shared, target).await {
+        Ok(shown) => answer(shared, method, &request, &shown).await.unwrap_or_else(|error| {
+            error.report();
+            head::page(method, error.page()).into()
+        }),
+        Err(page) => head::page(method, page).into(),
+    };
+    if !is_indexed(target) {
+        decided.answer.head.forbid_indexing();
+    }
+    Routed::Site(Box::new(decided), close)
+}
+
+/// Whether search engines may list what a host shows: `prod` and custom domains.
+fn is_indexed(target: HostTarget<'_>) -> bool {
+    match target {
+        HostTarget::Site { environment, .. } => environment == "prod",
+        HostTarget::Custom(_) => true,
+        HostTarget::Control | HostTarget::Image { .. } | HostTarget::Unknown => false,
+    }
+}
+
+/// The image that a host shows, for the time of one request.
+struct Shown {
+    manifest: ManifestId,
+    last_modified: UnixMillis,
+}
+
+/// Finds what a host shows, or the page that says why it shows nothing.
+async fn show(shared: &Shared, target: HostTarget<'_>) -> Result<Shown, Page> {
+    let resolver = shared.caches.resolver();
+    match target {
+        HostTarget::Site { project, environment } => {
+            let pointer = resolver.pointers().find(project, environment).ok_or(Page::UnknownHost)?;
+            if pointer.expires_at.is_some() && pointer.is_expired(resolver.clock().now()) {
+                return Err(Page::Expired);
+            }
+            Ok(Shown { manifest: pointer.manifest, last_modified: pointer.last_modified })
+        }
+        HostTarget::Image { project, digits } => {
+            let project = resolver.pointers().project(project).ok_or(Page::UnknownHost)?;
+            match shared.caches.hosted(project, digits).await {
+                Ok(Some(image)) => Ok(Shown { manifest: image.manifest, last_modified: image.first_committed_at }),
+                Ok(None) => Err(Page::ImageGone),
+                Err(error) => {
+                    error.report();
+                    Err(error.page())
+                }
+            }
+        }
+        HostTarget::Control | HostTarget::Custom(_) | HostTarget::Unknown => Err(Page::UnknownHost),
+    }
+}
+
+/// Answers a request for a host that shows something.
+async fn answer(
+    shared: &Shared,
+    method: Method,
+    request: &Request<Incoming>,
+    shown: &Shown,
+) -> Result<Decided, EdgeError> {
+    match method {
+        Method::Get | Method::Head => {}
+        Method::Options => return Ok(head::options().into()),
+        Method::Other => return Ok(head::page(method, Page::Method).into()),
+    }
+    let manifest = shared.caches.manifest(&shown.manifest).await?;
+    let resolution = match path::resolve(&manifest, request.uri().path(), request.uri().query()) {
+        Ok(resolution) => resolution,
+        Err(_) => return Ok(head::page(method, Page::BadRequest).into()),
+    };
+    match resolution {
+        Resolution::Found(entry) => {
+            let now = shared.caches.resolver().clock().now().as_secs();
+            let validators = Validators { etag: ETag::of(&entry.blob), last_modified: shown.last_modified.as_secs() };
+            let entity = Entity { content_type: entry.content_type, length: entry.size, validators, now };
+            let range = single(request, header::RANGE).and_then(Result::ok);
+            let answer = head::file(method, &preconditions(request), range, &entity);
+            fetch(shared, answer, &entry).await
+        }
+        Resolution::Redirect(location) => Ok(head::redirect(location).into()),
+        Resolution::NotFound(None) => Ok(head::page(method, Page::NotFound).into()),
+        Resolution::NotFound(Some(entry)) => {
+            fetch(shared, head::not_found(method, entry.content_type, entry.size), &entry).await
+        }
+    }
+}
+
+/// Opens the file, where the answer has bytes of it.
+async fn fetch(shared: &Shared, answer: Answer, entry: &Entry<'_>) -> Result<Decided, EdgeError> {
+    let source = match answer.body {
+        Body::File(_) => Some(shared.caches.blob(entry).await?),
+        Body::Empty | Body::Page(_) => None,
+    };
+    Ok(Decided { answer, source })
+}
+
+fn preconditions(request: &Request<Incoming>) -> Preconditions<'_> {
+    let lines = |name| request.headers().get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+    let date = |name| single(request, name).and_then(Result::ok);
+    Preconditions {
+        if_match: lines(header::IF_MATCH),
+        if_unmodified_since: date(header::IF_UNMODIFIED_SINCE),
+        if_none_match: lines(header::IF_NONE_MATCH),
+        if_modified_since: date(header::IF_MODIFIED_SINCE),
+        // Several at once match nothing.
+        if_range: single(request, header::IF_RANGE).map(|value| value.unwrap_or_default()),
+    }
+}
+
+/// More than one line came where one may.
+#[derive(Clone, Copy, Debug)]
+struct SeveralLines;
+
+/// The value of a field that may come once.
+fn single(request: &Request<Incoming>, name: HeaderName) -> Option<Result<&[u8], SeveralLines>> {
+    let mut lines = request.headers().get_all(name).iter();
+    let first = lines.next()?;
+    Some(if lines.next().is_none() { Ok(first.as_bytes()) } else { Err(SeveralLines) })
+}

@@ -1,0 +1,293 @@
+//! When a connection has taken too long. No timer runs for a request: a connection notes what it does, and its worker
+//! looks at all of them a few times in each deadline.
+//!
+//! hyper's own deadline for heads runs between requests too, so it would cut an idle connection after ten seconds; here
+//! a head's time starts with its first byte. Where that byte came together with the end of the request before, nobody
+//! but hyper sees it: then the time starts with the next byte, or the connection counts as idle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Limits;
+
+/// How long a connection whose client may be sending still stays half open, so that the last answer arrives.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection notes about itself. Written by its own thread; times are milliseconds since it was opened, plus
+/// one, and zero stands for none.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    opened: Instant,
+    in_flight: AtomicU32,
+    sending: AtomicU32,
+    idle_since: AtomicU64,
+    head_since: AtomicU64,
+    progress_at: AtomicU64,
+    blocked_since: AtomicU64,
+    lingering_since: AtomicU64,
+    /// HTTP/2: frames come between requests too, and begin no head.
+    multiplexed: AtomicBool,
+    /// The request in flight has a body: bytes that come now are not the next head.
+    reading_body: AtomicBool,
+    /// The last request had a body, which may be coming still, for an answer does not wait for it.
+    unread_body: AtomicBool,
+    /// Bytes came that no request was made of yet.
+    unparsed: AtomicBool,
+    /// No more requests, please: the connection has been idle for too long.
+    pub(crate) close: CancellationToken,
+    /// Enough: what is open is cut.
+    pub(crate) cut: CancellationToken,
+}
+
+/// What is to be done about a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// It may go on.
+    Fine,
+    /// It has been idle for too long.
+    Close,
+    /// It is in the way.
+    Cut,
+}
+
+/// The notes of one moment; times since the connection was opened.
+#[derive(Clone, Copy, Debug, Default)]
+struct Notes {
+    in_flight: bool,
+    sending: bool,
+    idle_since: Duration,
+    head_since: Option<Duration>,
+    progress_at: Duration,
+    blocked_since: Option<Duration>,
+    lingering_since: Option<Duration>,
+}
+
+fn judge(notes: &Notes, now: Duration, limits: &Limits) -> Verdict {
+    let over = |since: Duration, limit: Duration| now.saturating_sub(since) > limit;
+    let over_any = |since: Option<Duration>, limit| since.is_some_and(|since| over(since, limit));
+    if over_any(notes.lingering_since, LINGER)
+        || over_any(notes.blocked_since, limits.write_timeout)
+        || (notes.sending && over(notes.progress_at, limits.write_timeout))
+    {
+        return Verdict::Cut;
+    }
+    if notes.in_flight || notes.lingering_since.is_some() {
+        return Verdict::Fine;
+    }
+    if over_any(notes.head_since, limits.head_timeout) {
+        return Verdict::Cut;
+    }
+    if over(notes.idle_since, limits.idle_timeout + limits.head_timeout) {
+        // It was asked to close and did not.
+        return Verdict::Cut;
+    }
+    if notes.head_since.is_none() && over(notes.idle_since, limits.idle_timeout) {
+        return Verdict::Close;
+    }
+    Verdict::Fine
+}
+
+/// How often connections are looked at, so that no deadline is missed by much.
+pub(crate) fn sweep_period(limits: &Limits) -> Duration {
+    let shortest = limits.head_timeout.min(limits.write_timeout).min(limits.idle_timeout);
+    (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(1))
+}
+
+impl Watch {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            opened: Instant::now(),
+            in_flight: AtomicU32::new(0),
+            sending: AtomicU32::new(0),
+            idle_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(0),
+            progress_at: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+            lingering_since: AtomicU64::new(0),
+            multiplexed: AtomicBool::new(false),
+            reading_body: AtomicBool::new(false),
+            unread_body: AtomicBool::new(false),
+            unparsed: AtomicBool::new(false),
+            close: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        })
+    }
+
+    /// Looks at the connection now, and tells it where it has to end.
+    pub(crate) fn sweep(&self, limits: &Limits) {
+        let time = |noted: &AtomicU64| match noted.load(Relaxed) {
+            0 => None,
+            noted => Some(Duration::from_millis(noted - 1)),
+        };
+        let notes = Notes {
+            in_flight: self.in_flight.load(Relaxed) > 0,
+            sending: self.sending.load(Relaxed) > 0,
+            idle_since: time(&self.idle_since).unwrap_or_default(),
+            head_since: time(&self.head_since),
+            progress_at: time(&self.progress_at).unwrap_or_default(),
+            blocked_since: time(&self.blocked_since),
+            lingering_since: time(&self.lingering_since),
+        };
+        match judge(&notes, self.opened.elapsed(), limits) {
+            Verdict::Fine => {}
+            Verdict::Close => self.close.cancel(),
+            Verdict::Cut => self.cut.cancel(),
+        }
+    }
+
+    /// The connection speaks HTTP/2.
+    pub(crate) fn set_multiplexed(&self) {
+        self.multiplexed.store(true, Relaxed);
+        self.head_since.store(0, Relaxed);
+        self.idle_since.store(self.now(), Relaxed);
+    }
+
+    /// Bytes were read.
+    pub(crate) fn on_read(&self) {
+        if self.multiplexed.load(Relaxed) || self.reading_body.load(Relaxed) {
+            return;
+        }
+        self.unparsed.store(true, Relaxed);
+        if self.in_flight.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// The client took bytes.
+    pub(crate) fn on_write(&self) {
+        if self.blocked_since.load(Relaxed) != 0 {
+            self.blocked_since.store(0, Relaxed);
+        }
+        if self.sending.load(Relaxed) > 0 {
+            self.progress_at.store(self.now(), Relaxed);
+        }
+    }
+
+    /// The client takes no bytes at the moment.
+    pub(crate) fn on_write_blocked(&self) {
+        if self.blocked_since.load(Relaxed) == 0 {
+            self.blocked_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// A request arrived. It is in flight until what is returned is dropped.
+    pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.head_since.store(0, Relaxed);
+        self.unparsed.store(false, Relaxed);
+        self.reading_body.store(has_body, Relaxed);
+        self.unread_body.store(false, Relaxed);
+        InFlight { watch: Arc::clone(self), sending: false }
+    }
+
+    /// Whether the client may be sending still when the connection closes, as one that speaks HTTP/2 always may. Closing
+    /// at once would then reset it, and the last answer be lost on the way (RFC 9112 section 9.6).
+    pub(crate) fn must_linger(&self) -> bool {
+        self.unread_body.load(Relaxed) || self.unparsed.load(Relaxed) || self.multiplexed.load(Relaxed)
+    }
+
+    /// The connection is half closed.
+    pub(crate) fn on_linger(&self) {
+        self.lingering_since.store(self.now(), Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).map_or(u64::MAX, |now| now.saturating_add(1))
+    }
+}
+
+/// A request that is being answered. It lies in the answer's body, and ends with it.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    watch: Arc<Watch>,
+    sending: bool,
+}
+
+impl InFlight {
+    /// From now on a file is being sent, and the client has to take it.
+    pub(crate) fn sending(mut self) -> Self {
+        self.sending = true;
+        self.watch.progress_at.store(self.watch.now(), Relaxed);
+        self.watch.sending.fetch_add(1, Relaxed);
+        self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.sending {
+            self.watch.sending.fetch_sub(1, Relaxed);
+        }
+        if self.watch.in_flight.fetch_sub(1, Relaxed) == 1 {
+            let now = self.watch.now();
+            self.watch.idle_since.store(now, Relaxed);
+            if self.watch.unparsed.load(Relaxed) {
+                // The next head came while this one was answered, at least a part of it.
+                self.watch.head_since.store(now, Relaxed);
+            }
+            let had_body = self.watch.reading_body.swap(false, Relaxed);
+            self.watch.unread_body.store(had_body, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines() {
+        let limits = Limits::default();
+        let at = Duration::from_secs;
+        let idle = Notes { idle_since: at(100), ..Notes::default() };
+        let busy = Notes { in_flight: true, idle_since: at(0), ..Notes::default() };
+        for (notes, now, want, why) in [
+            (idle, at(175), Verdict::Fine, "idle for 75 s"),
+            (idle, at(176), Verdict::Close, "idle for longer"),
+            (idle, at(186), Verdict::Cut, "did not close"),
+            (Notes { head_since: Some(at(170)), ..idle }, at(180), Verdict::Fine, "a head has 10 s"),
+            (Notes { head_since: Some(at(120)), ..idle }, at(131), Verdict::Cut, "a slow head"),
+            (busy, at(1000), Verdict::Fine, "the answer is ours to make"),
+            (Notes { sending: true, progress_at: at(970), ..busy }, at(1000), Verdict::Fine, "30 s of patience"),
+            (Notes { sending: true, progress_at: at(969), ..busy }, at(1000), Verdict::Cut, "nobody takes the file"),
+            (Notes { blocked_since: Some(at(969)), ..busy }, at(1000), Verdict::Cut, "nobody reads the socket"),
+            (Notes { lingering_since: Some(at(100)), ..idle }, at(102), Verdict::Fine, "lingering"),
+            (Notes { lingering_since: Some(at(100)), ..idle }, at(103), Verdict::Cut, "lingered"),
+        ] {
+            assert_eq!(judge(&notes, now, &limits), want, "{why}: {notes:?} at {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_pipelined_part_of_a_head_has_its_deadline() {
+        let watch = Watch::new();
+        watch.on_read();
+        assert_ne!(watch.head_since.load(Relaxed), 0);
+        let first = watch.begin(false);
+        assert!(!watch.must_linger());
+        watch.on_read();
+        assert_eq!(watch.head_since.load(Relaxed), 0, "a request is in flight");
+        drop(first);
+        assert_ne!(watch.head_since.load(Relaxed), 0);
+        assert!(watch.must_linger());
+        let upload = watch.begin(true);
+        watch.on_read();
+        drop(upload);
+        assert_eq!(watch.head_since.load(Relaxed), 0, "that was a body");
+        assert!(watch.must_linger(), "which may be coming still");
+        drop(watch.begin(false));
+        assert!(!watch.must_linger());
+    }
+
+    #[test]
+    fn http_2_has_no_heads_between_requests() {
+        let watch = Watch::new();
+        watch.on_read();
+        watch.set_multiplexed();
+        watch.on_read();
+        assert_eq!(watch.head_since.load(Relaxed), 0);
+    }
+}

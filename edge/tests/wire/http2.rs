@@ -1,0 +1,86 @@
+//! HTTP/2 by prior knowledge.
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use crate::world::{SITE, World};
+
+async fn connect(world: &World) -> SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn request(method: Method, target: &str) -> Request<Full<Bytes>> {
+    let uri = format!("http://{SITE}{target}");
+    Request::builder().method(method).uri(uri).body(Full::default()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_on_one_connection() {
+    let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 253).to_le_bytes()[0]).collect();
+    let world = World::with(&[("index.html", b"home"), ("large.bin", &large)]).await;
+    let sender = connect(&world).await;
+    let answers = (0..64).map(|number| {
+        let mut sender = sender.clone();
+        let target = if number % 8 == 0 { "/large.bin" } else { "/" };
+        async move {
+            let response = sender.send_request(request(Method::GET, target)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+            assert!(!response.headers().contains_key("connection"));
+            response.into_body().collect().await.unwrap().to_bytes()
+        }
+    });
+    for (number, body) in join_all(answers).await.into_iter().enumerate() {
+        assert!(if number % 8 == 0 { body == large } else { body == "home" }, "stream {number}");
+    }
+    assert_eq!(world.counters.accepted_connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_rules_as_http_1() {
+    let world = World::with(&[("index.html", b"home"), ("d/index.html", b"d")]).await;
+    let mut sender = connect(&world).await;
+    let head = sender.send_request(request(Method::HEAD, "/")).await.unwrap();
+    assert_eq!((head.status(), &head.headers()["content-length"]), (StatusCode::OK, &"4".parse().unwrap()));
+    let redirect = sender.send_request(request(Method::GET, "/d?q")).await.unwrap();
+    assert_eq!(redirect.headers()["location"], "/d/?q");
+    let not_modified = {
+        let mut request = request(Method::GET, "/");
+        request.headers_mut().insert("if-none-match", "*".parse().unwrap());
+        sender.send_request(request).await.unwrap()
+    };
+    assert_eq!(not_modified.status(), StatusCode::NOT_MODIFIED);
+    let posted =
+        sender.send_request(request(Method::POST, "/").map(|_| Full::from("a body that nobody wants"))).await.unwrap();
+    assert_eq!(posted.status(), StatusCode::METHOD_NOT_ALLOWED);
+    for (host, status) in [(SITE, 200), ("other.test", 400)] {
+        let mut request = request(Method::GET, "/");
+        request.headers_mut().insert("host", host.parse().unwrap());
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "host: {host}");
+    }
+    let userinfo = Request::get(format!("http://u@{SITE}/")).body(Full::default()).unwrap();
+    assert_eq!(sender.send_request(userinfo).await.unwrap().status(), StatusCode::BAD_REQUEST);
+    let long = request(Method::GET, &format!("/{}", "x".repeat(9000)));
+    assert_eq!(sender.send_request(long).await.unwrap().status(), StatusCode::URI_TOO_LONG);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shutdown_finishes_open_streams() {
+    let large = vec![3; 8_000_000];
+    let world = World::with(&[("large.bin", &large)]).await;
+    let mut sender = connect(&world).await;
+    let response = sender.send_request(request(Method::GET, "/large.bin")).await.unwrap();
+    world.shutdown.cancel();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(body == large);
+    world.serving.await.unwrap().unwrap();
+}

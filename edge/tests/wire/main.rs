@@ -1,0 +1,11 @@
+//! The edge on real sockets: heads and bytes as they go over the wire.
+
+// A test fails where it panics; clippy knows only functions that are marked as tests.
+#![allow(clippy::unwrap_used)]
+
+mod content;
+mod control;
+mod http1;
+mod http2;
+mod lifecycle;
+mod world;
