@@ -1,0 +1,236 @@
+//! What a failed call is answered with: one code, one status, one sentence, one next step.
+//!
+//! Nothing here takes text from a request: an answer that repeated input would carry it into logs and terminals, and an
+//! id may hold digits that a client reads as a status. Where a store failed, the client is told so and no more; the
+//! chain of causes goes to the log.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use pinstone_engine::StoreError;
+use pinstone_engine::meta::MetaError;
+use pinstone_engine::plan::{PlanError, UploadError};
+use pinstone_engine::publish::{CommitError, ReleaseError};
+use pinstone_engine::queries::LookupError;
+
+use crate::{respond, wire};
+
+mod code;
+
+pub use code::ErrorCode;
+
+/// A failed call: everything that the client is told.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiError {
+    code: ErrorCode,
+    message: Cow<'static, str>,
+}
+
+impl ApiError {
+    /// Says more than the code's own sentence does. `message` must not hold anything of the request.
+    pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The server's own failure: the chain goes to the log, not to the client.
+    fn internal(error: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error = %Chain(error), "a call failed");
+        ErrorCode::Internal.into()
+    }
+}
+
+impl From<ErrorCode> for ApiError {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, message: Cow::Borrowed(code.message()) }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = wire::ErrorBody {
+            error: self.code.as_str().to_owned(),
+            message: self.message.into_owned(),
+            hint: Some(self.code.hint().to_owned()),
+        };
+        let mut answer = respond::json(self.code.status(), &body);
+        let headers = answer.headers_mut();
+        match self.code.status() {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_PAUSE.as_secs()));
+            }
+            _ => {}
+        }
+        answer
+    }
+}
+
+/// How long a client is asked to wait where the server cannot answer now.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        if error.is_full() {
+            tracing::error!(error = %Chain(&error), "there is no room left");
+            return ErrorCode::StorageFull.into();
+        }
+        match &error {
+            StoreError::Meta(MetaError::Closed) | StoreError::Contended => ErrorCode::Unavailable.into(),
+            StoreError::Meta(_) | StoreError::Index(_) | StoreError::Objects(_) | StoreError::Read(_) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+impl From<MetaError> for ApiError {
+    fn from(error: MetaError) -> Self {
+        StoreError::Meta(error).into()
+    }
+}
+
+impl From<PlanError> for ApiError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::ProjectTaken => ErrorCode::ProjectTaken.into(),
+            PlanError::NoFiles => ErrorCode::NoFiles.into(),
+            PlanError::TooManyFiles { limit } => too_many_files(limit),
+            PlanError::FileTooLarge { limit } => file_too_large(limit),
+            PlanError::DuplicatePath(_) => ErrorCode::DuplicatePath.into(),
+            PlanError::SizeConflict => ErrorCode::SizeConflict.into(),
+            PlanError::MessageTooLong { limit } => message_too_long(limit),
+            PlanError::UnsupportedSetting { setting } => Self::new(
+                ErrorCode::UnsupportedSetting,
+                format!("the setting `{setting}` has a value that this server does not serve"),
+            ),
+            PlanError::NotFound => ErrorCode::PlanNotFound.into(),
+            PlanError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
+            PlanError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UploadError> for ApiError {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::PlanNotFound => ErrorCode::PlanNotFound.into(),
+            UploadError::PlanOver => ErrorCode::PlanOver.into(),
+            UploadError::NotPlanned => ErrorCode::BlobNotInPlan.into(),
+            UploadError::HashMismatch => ErrorCode::HashMismatch.into(),
+            UploadError::SizeMismatch { .. } => ErrorCode::SizeMismatch.into(),
+            UploadError::TooLarge { limit } => file_too_large(limit),
+            UploadError::Body(cause) if cause.is::<crate::body::Stalled>() => ErrorCode::RequestTimeout.into(),
+            UploadError::Body(_) => ErrorCode::UploadBroken.into(),
+            UploadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CommitError> for ApiError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::PlanNotFound => ErrorCode::PlanNotFound.into(),
+            CommitError::PlanOver => ErrorCode::PlanOver.into(),
+            CommitError::MissingBlobs { .. } => ErrorCode::MissingBlobs.into(),
+            CommitError::SizeMismatch { .. } => ErrorCode::PlannedSizeMismatch.into(),
+            CommitError::MessageTooLong { limit } => message_too_long(limit),
+            CommitError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
+            CommitError::Strict { .. } => ErrorCode::DiagnosticsRefused.into(),
+            CommitError::Conflict => ErrorCode::CommitConflict.into(),
+            CommitError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReleaseError> for ApiError {
+    fn from(error: ReleaseError) -> Self {
+        match error {
+            ReleaseError::ProjectNotFound => ErrorCode::ProjectNotFound.into(),
+            ReleaseError::ImageNotFound => ErrorCode::ImageNotFound.into(),
+            ReleaseError::NothingCommitted => ErrorCode::NothingCommitted.into(),
+            ReleaseError::EnvironmentNotFound => ErrorCode::EnvironmentNotFound.into(),
+            ReleaseError::NothingToRollBackTo => ErrorCode::NothingToRollBackTo.into(),
+            ReleaseError::ImageCollected => ErrorCode::ImageCollected.into(),
+            ReleaseError::Conflict => ErrorCode::ReleaseConflict.into(),
+            ReleaseError::KeyNeeded => ErrorCode::IdempotencyKeyRequired.into(),
+            ReleaseError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
+            ReleaseError::MessageTooLong { limit } => message_too_long(limit),
+            ReleaseError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<LookupError> for ApiError {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::ProjectNotFound => ErrorCode::ProjectNotFound.into(),
+            LookupError::ImageNotFound => ErrorCode::ImageNotFound.into(),
+            LookupError::EnvironmentNotFound => ErrorCode::EnvironmentNotFound.into(),
+            LookupError::BadCursor => ErrorCode::InvalidCursor.into(),
+            LookupError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// The answer to a plan of more than `limit` files.
+pub(crate) fn too_many_files(limit: u64) -> ApiError {
+    ApiError::new(ErrorCode::TooManyFiles, format!("the plan has more than {limit} files"))
+}
+
+/// The answer to a file of more than `limit` bytes.
+pub(crate) fn file_too_large(limit: u64) -> ApiError {
+    ApiError::new(ErrorCode::FileTooLarge, format!("a file is larger than {limit} bytes"))
+}
+
+fn message_too_long(limit: usize) -> ApiError {
+    ApiError::new(ErrorCode::MessageTooLong, format!("the message is longer than {limit} bytes"))
+}
+
+/// An error and what caused it, down to the last cause, on one line.
+struct Chain<'e>(&'e (dyn Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            f.write_str(": ")?;
+            write!(f, "{error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_name_of_its_own_an_error_status_and_texts() {
+        let mut names: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ErrorCode::ALL.len());
+        for code in ErrorCode::ALL {
+            assert!(code.status().is_client_error() || code.status().is_server_error(), "{code:?}");
+            for text in [code.message(), code.hint()] {
+                assert!(!text.is_empty() && !text.ends_with('.') && !text.contains("401"), "{code:?}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_names_every_cause() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::fmt::Error);
+        assert_eq!(Chain(&Outer(std::fmt::Error)).to_string(), format!("outer: {}", std::fmt::Error));
+    }
+}

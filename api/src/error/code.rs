@@ -1,0 +1,223 @@
+//! The codes of failed calls: each listed once, with all that belongs to it.
+//!
+//! Codes are never renamed, because clients match on them. No text repeats anything of a request.
+
+use http::StatusCode;
+
+macro_rules! codes {
+    ($($name:ident $text:literal $status:ident, $message:literal, $hint:literal;)*) => {
+        /// Why a call failed, as clients see it.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        pub enum ErrorCode {
+            $(
+                #[doc = concat!("`", $text, "`: ", $message, ".")]
+                $name,
+            )*
+        }
+
+        impl ErrorCode {
+            /// Every code there is.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The code as answers have it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// The status that goes with it.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$name => StatusCode::$status,)*
+                }
+            }
+
+            pub(super) fn message(self) -> &'static str {
+                match self {
+                    $(Self::$name => $message,)*
+                }
+            }
+
+            pub(super) fn hint(self) -> &'static str {
+                match self {
+                    $(Self::$name => $hint,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidJson "invalid_json" BAD_REQUEST,
+        "the body is not JSON in UTF-8",
+        "send one JSON object and nothing after it";
+    JsonTooDeep "json_too_deep" BAD_REQUEST,
+        "the JSON is nested too deeply",
+        "no call needs more than a few levels";
+    InvalidRequest "invalid_request" BAD_REQUEST,
+        "the JSON does not have the shape that this call takes",
+        "compare the fields and their types with the API's description";
+    InvalidQuery "invalid_query" BAD_REQUEST,
+        "the query cannot be read",
+        "`limit` and `page` are whole numbers from 1, and each key is given once";
+    InvalidCursor "invalid_cursor" BAD_REQUEST,
+        "the cursor is none that this list gave",
+        "start without a cursor, and pass on `next_cursor` as it is";
+    InvalidPath "invalid_path" BAD_REQUEST,
+        "a path cannot be that of a file in a site",
+        "paths are relative, decoded, at most 1,024 bytes, without empty, `.` or `..` segments, control \
+         characters or backslashes";
+    DuplicatePath "duplicate_path" BAD_REQUEST,
+        "a path occurs twice",
+        "name each file once; a leading `/` makes no difference";
+    InvalidHash "invalid_hash" BAD_REQUEST,
+        "a hash is not 64 hex digits",
+        "a file is named by the BLAKE3 of its bytes, as 64 hex digits";
+    InvalidProject "invalid_project" BAD_REQUEST,
+        "the project cannot be called that",
+        "a project's name is 3 to 40 lower-case letters, digits and single hyphens between them, such as `my-site`";
+    ProjectRequired "project_required" BAD_REQUEST,
+        "the project is missing",
+        "say which one with `project` or `project_id`";
+    InvalidEnvironment "invalid_environment" BAD_REQUEST,
+        "the environment cannot be called that",
+        "an environment's name is 1 to 21 lower-case letters, digits and single hyphens between them, such \
+         as `prod`, `beta` or `pr-7`";
+    EnvironmentRequired "environment_required" BAD_REQUEST,
+        "the environment is missing",
+        "say which one with `environment`, such as `prod` or `beta`";
+    InvalidImageId "invalid_image_id" BAD_REQUEST,
+        "an image's id is not one",
+        "an image's id is `img_` and 32 hex digits, as the commit answered it";
+    InvalidIdempotencyKey "invalid_idempotency_key" BAD_REQUEST,
+        "the Idempotency-Key is not one",
+        "send it once, with 1 to 255 visible ASCII characters";
+    IdempotencyKeyRequired "idempotency_key_required" BAD_REQUEST,
+        "a rollback without an image needs an Idempotency-Key",
+        "without an image, each rollback goes a step further back: name the image with `image_id`, or send a new \
+         Idempotency-Key and keep it for retries";
+    BlobNotInPlan "blob_not_in_plan" BAD_REQUEST,
+        "the plan has no file with this hash",
+        "upload what the plan's answer lists in `missing`";
+    HashMismatch "hash_mismatch" BAD_REQUEST,
+        "the bytes do not have the hash that they were uploaded under",
+        "the file may have changed since it was hashed: plan again";
+    SizeMismatch "size_mismatch" BAD_REQUEST,
+        "there are more or fewer bytes than were announced",
+        "the file may have changed since it was measured: plan again";
+    UploadBroken "upload_broken" BAD_REQUEST,
+        "the body broke off before its end",
+        "send it again: nothing of it was kept";
+
+    Unauthorized "unauthorized" UNAUTHORIZED,
+        "a valid token is missing",
+        "send `Authorization: Bearer` and the token; the server's first start says where the owner's is";
+
+    ProjectTaken "project_taken" FORBIDDEN,
+        "another team has a project of this name",
+        "choose another name";
+
+    NotFound "not_found" NOT_FOUND,
+        "there is nothing at this address",
+        "the API is under `/api/v1`";
+    PlanNotFound "plan_not_found" NOT_FOUND,
+        "there is no such plan",
+        "make one with `POST /plan`";
+    ProjectNotFound "project_not_found" NOT_FOUND,
+        "there is no such project",
+        "the first plan of a project makes it";
+    ImageNotFound "image_not_found" NOT_FOUND,
+        "the project has no such image",
+        "`GET /images` lists those that it has";
+    EnvironmentNotFound "environment_not_found" NOT_FOUND,
+        "the project has no such environment",
+        "`GET /environments` lists those that it has";
+
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED,
+        "this address does not take this method",
+        "the `Allow` field lists those that it takes";
+
+    RequestTimeout "request_timeout" REQUEST_TIMEOUT,
+        "the body did not arrive in time",
+        "send it again: nothing of it was kept";
+
+    ReleaseConflict "release_conflict" CONFLICT,
+        "the environment shows something else by now",
+        "look at `GET /current`, then decide again";
+    CommitConflict "commit_conflict" CONFLICT,
+        "the plan was changed by another call meanwhile",
+        "ask again: a commit of the same plan is safe to repeat";
+    MissingBlobs "missing_blobs" CONFLICT,
+        "not all files of the plan are uploaded",
+        "`GET /plans/{plan_id}` lists what is missing: upload it, then commit again";
+
+    PlanOver "plan_over" GONE,
+        "the plan is over",
+        "plan again: what was uploaded is still there";
+    ImageCollected "image_collected" GONE,
+        "the image is no longer kept",
+        "publish its content again";
+
+    BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE,
+        "the body is larger than this call takes",
+        "send only the fields that the call has";
+    PlanTooLarge "plan_too_large" PAYLOAD_TOO_LARGE,
+        "the plan's JSON is larger than the limit",
+        "`GET /config` names the limits; publish less at once";
+    FileTooLarge "file_too_large" PAYLOAD_TOO_LARGE,
+        "a file is larger than the limit",
+        "`GET /config` names the limits";
+
+    UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE,
+        "the body's type is not one that this call takes",
+        "send `Content-Type: application/json`, without a Content-Encoding";
+
+    NoFiles "no_files" UNPROCESSABLE_ENTITY,
+        "the plan has no files",
+        "a site has at least one file";
+    TooManyFiles "too_many_files" UNPROCESSABLE_ENTITY,
+        "the plan has more files than the limit",
+        "`GET /config` names the limits; publish less at once";
+    SizeConflict "size_conflict" UNPROCESSABLE_ENTITY,
+        "two files of the plan have one hash and two sizes",
+        "files with the same bytes have the same size: hash and measure them again";
+    PlannedSizeMismatch "planned_size_mismatch" UNPROCESSABLE_ENTITY,
+        "a file of the plan has another size than was planned",
+        "the file may have changed since it was measured: plan again";
+    MessageTooLong "message_too_long" UNPROCESSABLE_ENTITY,
+        "the message is longer than the limit",
+        "`GET /config` names the limits";
+    UnsupportedSetting "unsupported_setting" UNPROCESSABLE_ENTITY,
+        "a setting has a value that this server does not serve",
+        "`html` may be `keep`, `not_found` may be `404-page`, `profile` may be `native`";
+    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY,
+        "the Idempotency-Key belongs to another request",
+        "send a new key with a new request";
+    NothingCommitted "nothing_committed" UNPROCESSABLE_ENTITY,
+        "the project has no image yet",
+        "publish one: plan, upload, commit";
+    NothingToRollBackTo "nothing_to_roll_back_to" UNPROCESSABLE_ENTITY,
+        "the environment showed nothing before",
+        "name an image with `image_id`";
+    DiagnosticsRefused "diagnostics_refused" UNPROCESSABLE_ENTITY,
+        "the commit is strict and the site has diagnostics",
+        "commit without `strict` to see them, or mend them";
+
+    Internal "internal" INTERNAL_SERVER_ERROR,
+        "the server failed",
+        "ask again later; the server's log has more under this answer's X-Request-Id";
+
+    Unavailable "unavailable" SERVICE_UNAVAILABLE,
+        "the server cannot answer now",
+        "ask again in a few seconds";
+    Busy "busy" SERVICE_UNAVAILABLE,
+        "the server reads as many plans as it can hold",
+        "ask again in a few seconds";
+
+    StorageFull "storage_full" INSUFFICIENT_STORAGE,
+        "the server has no room left",
+        "make room on the server's disk, then ask again";
+}

@@ -1,0 +1,150 @@
+//! What requests name, parsed once: projects, environments, images, limits. Inside the handlers everything has a type.
+
+use axum::extract::{FromRequestParts, Path, Query};
+use http::request::Parts;
+use pinstone_engine::id::ImageId;
+use pinstone_engine::name::{EnvironmentName, NameError, ProjectName};
+use pinstone_engine::publish::ProjectSelector;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{ApiError, ErrorCode};
+
+/// The query of a call that reads. Keys that a call does not know are ignored.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ReadQuery {
+    project: Option<String>,
+    project_id: Option<String>,
+    environment: Option<String>,
+    env: Option<String>,
+    limit: Option<String>,
+    page: Option<String>,
+    cursor: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ReadQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Query::from_request_parts(head, state).await {
+            Ok(Query(query)) => Ok(query),
+            Err(_) => Err(ErrorCode::InvalidQuery.into()),
+        }
+    }
+}
+
+impl ReadQuery {
+    pub(crate) fn project(&self) -> Result<ProjectSelector, ApiError> {
+        project(self.project.as_deref(), self.project_id.as_deref())
+    }
+
+    pub(crate) fn environment(&self) -> Result<Option<EnvironmentName>, ApiError> {
+        environment(self.environment.as_deref(), self.env.as_deref())
+    }
+
+    /// How many items to answer: `default` where nothing is asked for, never more than `most`.
+    pub(crate) fn limit(&self, default: usize, most: usize) -> Result<usize, ApiError> {
+        let limit = number(self.limit.as_deref(), "limit")?;
+        Ok(limit.map_or(default, |limit| usize::try_from(limit).unwrap_or(most).min(most)))
+    }
+
+    /// Which page to answer, from 1.
+    pub(crate) fn page(&self) -> Result<u64, ApiError> {
+        Ok(number(self.page.as_deref(), "page")?.unwrap_or(1))
+    }
+
+    /// Where to go on; an empty cursor means the beginning.
+    pub(crate) fn cursor(&self) -> Option<&str> {
+        given(self.cursor.as_deref())
+    }
+}
+
+/// The parameters in a request's path. What cannot be decoded names nothing.
+#[derive(Debug)]
+pub(crate) struct Segments<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segments<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::from_request_parts(head, state).await {
+            Ok(Path(segments)) => Ok(Self(segments)),
+            Err(_) => Err(ErrorCode::NotFound.into()),
+        }
+    }
+}
+
+/// The project that a request names by `project` or, where that is missing, by `project_id`.
+pub(crate) fn project(name: Option<&str>, id: Option<&str>) -> Result<ProjectSelector, ApiError> {
+    let text = given(name).or(given(id)).ok_or(ErrorCode::ProjectRequired)?;
+    text.parse().map_err(|error| invalid_project(&error))
+}
+
+/// The name of a project that a plan may make.
+pub(crate) fn project_name(text: &str) -> Result<ProjectName, ApiError> {
+    if text.is_empty() {
+        return Err(ErrorCode::ProjectRequired.into());
+    }
+    text.parse().map_err(|error| invalid_project(&error))
+}
+
+fn invalid_project(error: &NameError) -> ApiError {
+    ApiError::new(ErrorCode::InvalidProject, error.to_string())
+}
+
+/// The environment that a request names by `environment` or, where that is missing, by `env`.
+pub(crate) fn environment(name: Option<&str>, other: Option<&str>) -> Result<Option<EnvironmentName>, ApiError> {
+    let Some(text) = given(name).or(given(other)) else { return Ok(None) };
+    match text.parse() {
+        Ok(name) => Ok(Some(name)),
+        Err(error) => Err(ApiError::new(ErrorCode::InvalidEnvironment, NameError::to_string(&error))),
+    }
+}
+
+/// The image that a request's body names, if it names one.
+pub(crate) fn image(text: Option<&str>) -> Result<Option<ImageId>, ApiError> {
+    match given(text) {
+        None => Ok(None),
+        Some(text) => Ok(Some(text.parse().map_err(|_| ErrorCode::InvalidImageId)?)),
+    }
+}
+
+fn given(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn number(text: Option<&str>, key: &'static str) -> Result<Option<u64>, ApiError> {
+    let Some(text) = given(text) else { return Ok(None) };
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(number) if digits && number > 0 => Ok(Some(number)),
+        _ => Err(ApiError::new(ErrorCode::InvalidQuery, format!("`{key}` is not a whole number from 1"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_clamped_and_checked() {
+        for (text, want) in [
+            (None, Some(20)),
+            (Some(""), Some(20)),
+            (Some("1"), Some(1)),
+            (Some("200"), Some(200)),
+            (Some("201"), Some(200)),
+            (Some("18446744073709551615"), Some(200)),
+            (Some("18446744073709551616"), None),
+            (Some("0"), None),
+            (Some("-1"), None),
+            (Some("+1"), None),
+            (Some("1.5"), None),
+            (Some("many"), None),
+        ] {
+            let query = ReadQuery { limit: text.map(str::to_owned), ..ReadQuery::default() };
+            assert_eq!(query.limit(20, 200).ok(), want, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The control plane of Pinstone: plan, upload, commit, release and what can be asked about them, under `/api/v1`.
+//!
+//! A call moves one way: frame → caller → input → engine → answer. Who asks is known before any byte of a body is
+//! read; what is asked has a type before the engine sees it; and what the engine answers is turned to JSON by the types in
+//! [`wire`], which the engine does not know. Sites are not served here: the edge does that, and hands over only what
+//! arrives for a control host.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::future::RouteFuture;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use pinstone_engine::Engine;
+use tower::Service;
+
+mod auth;
+mod body;
+pub mod config;
+pub mod error;
+mod frame;
+mod home;
+mod input;
+mod json_depth;
+mod plan_body;
+mod respond;
+mod routes;
+mod state;
+#[cfg(test)]
+mod tests;
+mod timefmt;
+pub mod wire;
+
+use state::ApiState;
+
+/// The control plane as a service: requests with any body in, answers with an axum body out, never an error.
+///
+/// It must be called on a tokio runtime with time enabled. Cloning it is cheap, and every clone shares its bounds.
+#[derive(Clone, Debug)]
+pub struct Api(Router);
+
+impl Api {
+    /// Builds the control plane over `engine`.
+    #[must_use]
+    pub fn new(engine: Engine, config: config::ApiConfig) -> Self {
+        Self(router(engine, config))
+    }
+}
+
+impl<B> Service<Request<B>> for Api
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = RouteFuture<Infallible>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<B>>::poll_ready(&mut self.0, context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> RouteFuture<Infallible> {
+        self.0.call(request)
+    }
+}
+
+/// Everything that a control host answers, as an axum router.
+pub fn router(engine: Engine, config: config::ApiConfig) -> Router {
+    let mut router = Router::new();
+    for route in routes::ROUTES {
+        router = router.route(&format!("{}{}", routes::BASE, route.path), (route.handlers)());
+    }
+    home::add(router)
+        // The order matters: these two apply to the routes above them, and the frame to all of it.
+        .method_not_allowed_fallback(home::method_not_allowed)
+        .fallback(home::not_found)
+        .layer(axum::middleware::from_fn(frame::frame))
+        .with_state(ApiState::new(engine, config))
+}

@@ -1,0 +1,291 @@
+//! Reading the JSON of a plan: one pass from text to the engine's types.
+//!
+//! A plan may have 64 MiB of JSON, so nothing is built twice: each path and hash is checked where it is met, and the
+//! first that is wrong ends the reading, as does the first file beyond the limit. `files` comes in two shapes, and a
+//! map would drop a repeated key without a word; here both shapes end in one list, in which the engine finds every path
+//! that occurs twice.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+
+use pinstone_engine::Limits;
+use pinstone_engine::manifest::Settings;
+use pinstone_engine::path::SitePath;
+use pinstone_engine::plan::{NewPlan, PlannedFile};
+use pinstone_engine::records::images::GitFacts;
+use serde::Deserialize;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor, value,
+};
+
+use crate::body::{json_text, shape_error};
+use crate::error::{ApiError, ErrorCode, too_many_files};
+use crate::{input, wire};
+
+/// In which shape a plan names its files; its answer has the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Shape {
+    /// One object a file.
+    List,
+    /// Path to hash.
+    Map,
+}
+
+/// Reads a plan.
+pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<(NewPlan, Shape), ApiError> {
+    let text = json_text(bytes, limits.json_depth)?;
+    let fault = Fault::default();
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let plan = PlanSeed { limit: limits.files, fault: &fault }.deserialize(&mut reader);
+    match plan.and_then(|plan| reader.end().map(|()| plan)) {
+        Ok(plan) => Ok(plan),
+        Err(error) => Err(fault.0.take().unwrap_or_else(|| shape_error(&error))),
+    }
+}
+
+/// What ended the reading: serde's own errors are texts, and ours have codes.
+#[derive(Default)]
+struct Fault(Cell<Option<ApiError>>);
+
+impl Fault {
+    fn end<E: Error>(&self, error: impl Into<ApiError>) -> E {
+        self.0.set(Some(error.into()));
+        E::custom("refused")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    Project,
+    Files,
+    Git,
+    Message,
+    Settings,
+    #[serde(other)]
+    Unknown,
+}
+
+#[derive(Clone, Copy)]
+struct PlanSeed<'f> {
+    limit: u64,
+    fault: &'f Fault,
+}
+
+impl<'de> DeserializeSeed<'de> for PlanSeed<'_> {
+    type Value = (NewPlan, Shape);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PlanSeed<'_> {
+    type Value = (NewPlan, Shape);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a plan")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut project: Option<Text<'de>> = None;
+        let mut files = None;
+        let mut git: Option<wire::Git> = None;
+        let mut message: Option<String> = None;
+        let mut settings: Option<wire::SiteSettings> = None;
+        while let Some(field) = map.next_key()? {
+            match field {
+                Field::Project if project.is_some() => return Err(A::Error::duplicate_field("project")),
+                Field::Project => project = Some(map.next_value()?),
+                Field::Files if files.is_some() => return Err(A::Error::duplicate_field("files")),
+                Field::Files => files = Some(map.next_value_seed(FilesSeed(self))?),
+                Field::Git => git = map.next_value()?,
+                Field::Message => message = map.next_value()?,
+                Field::Settings => settings = map.next_value()?,
+                Field::Unknown => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        let project = project.ok_or_else(|| A::Error::missing_field("project"))?;
+        let (files, shape) = files.ok_or_else(|| A::Error::missing_field("files"))?;
+        let project = input::project_name(&project.0).map_err(|error| self.fault.end::<A::Error>(error))?;
+        let settings =
+            site_settings(&settings.unwrap_or_default()).map_err(|error| self.fault.end::<A::Error>(error))?;
+        let git = git.map(|git| GitFacts { commit: git.commit, branch: git.branch, message: git.message });
+        Ok((NewPlan { project, files, git, message, settings }, shape))
+    }
+}
+
+struct FilesSeed<'f>(PlanSeed<'f>);
+
+impl FilesSeed<'_> {
+    fn count<E: Error>(&self, files: &[PlannedFile]) -> Result<(), E> {
+        if files.len() as u64 > self.0.limit {
+            return Err(self.0.fault.end(too_many_files(self.0.limit)));
+        }
+        Ok(())
+    }
+
+    fn file<E: Error>(
+        &self,
+        path: Cow<'_, str>,
+        blob: &str,
+        size: Option<u64>,
+        content_type: Option<String>,
+    ) -> Result<PlannedFile, E> {
+        let fault = self.0.fault;
+        let path = SitePath::new(path)
+            .map_err(|error| fault.end::<E>(ApiError::new(ErrorCode::InvalidPath, error.to_string())))?;
+        let blob = blob.parse().map_err(|_| fault.end::<E>(ErrorCode::InvalidHash))?;
+        Ok(PlannedFile { path, blob, size, content_type })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for FilesSeed<'_> {
+    type Value = (Vec<PlannedFile>, Shape);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FilesSeed<'_> {
+    type Value = (Vec<PlannedFile>, Shape);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of files, or an object of paths and hashes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut files = Vec::new();
+        while let Some(file) = list.next_element::<File<'de>>()? {
+            files.push(self.file(file.path, &file.blake3, Some(file.size), file.content_type)?);
+            self.count(&files)?;
+        }
+        Ok((files, Shape::List))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut files = Vec::new();
+        while let Some((path, hash)) = map.next_entry::<Text<'de>, Text<'de>>()? {
+            let path = match path.0.strip_prefix('/') {
+                Some(relative) => Cow::Owned(relative.to_owned()),
+                None => path.0,
+            };
+            files.push(self.file(path, &hash.0, None, None)?);
+            self.count(&files)?;
+        }
+        Ok((files, Shape::Map))
+    }
+}
+
+/// Text that is copied only where it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// One object of the list, as [`wire::PlanFile`] has it.
+#[derive(Deserialize)]
+struct File<'a> {
+    #[serde(borrow)]
+    path: Cow<'a, str>,
+    #[serde(borrow)]
+    blake3: Cow<'a, str>,
+    size: u64,
+    #[serde(default)]
+    content_type: Option<String>,
+}
+
+/// The settings of a site. A value that nobody knows is refused here, one that this version does not serve by the
+/// engine.
+fn site_settings(sent: &wire::SiteSettings) -> Result<Settings, ApiError> {
+    Ok(Settings {
+        html: setting("html", sent.html.as_deref())?,
+        not_found: setting("not_found", sent.not_found.as_deref())?,
+        profile: setting("profile", sent.profile.as_deref())?,
+    })
+}
+
+fn setting<'a, T: Default + Deserialize<'a>>(name: &'static str, text: Option<&'a str>) -> Result<T, ApiError> {
+    let Some(text) = text else { return Ok(T::default()) };
+    let text: value::StrDeserializer<'a, value::Error> = text.into_deserializer();
+    T::deserialize(text).map_err(|_| {
+        ApiError::new(ErrorCode::UnsupportedSetting, format!("the setting `{name}` has a value that nobody knows"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+
+    fn read(json: &str) -> Result<(NewPlan, Shape), ApiError> {
+        parse(json.as_bytes(), &Limits { files: 3, ..Limits::default() })
+    }
+
+    fn code_of(json: &str) -> String {
+        let error = read(&json.replace("HASH", HASH)).map(|(_, shape)| shape).unwrap_err();
+        format!("{error:?}")
+    }
+
+    #[test]
+    fn both_shapes_are_read() {
+        let list = format!(
+            r#"{{"more":[{{}}],"files":[{{"path":"a\u002fb.html","blake3":"{HASH}","sha256":"x","size":7,"x":1}}],
+                "project":"my-site","message":"m","git":{{"commit":"c","branch":null}},"settings":{{"html":"keep"}}}}"#
+        );
+        let (plan, shape) = read(&list).unwrap();
+        assert_eq!((shape, plan.files.len(), &*plan.files[0].path), (Shape::List, 1, "a/b.html"));
+        assert_eq!((plan.files[0].size, plan.message.as_deref()), (Some(7), Some("m")));
+        let (plan, shape) =
+            read(&format!(r#"{{"project":"my-site","files":{{"/a":"{HASH}","b":"{HASH}"}}}}"#)).unwrap();
+        assert_eq!((shape, &*plan.files[0].path, &*plan.files[1].path), (Shape::Map, "a", "b"));
+        assert_eq!(plan.files[0].size, None);
+    }
+
+    #[test]
+    fn a_map_keeps_what_it_repeats() {
+        for json in [r#"{"/a":"HASH","/a":"HASH"}"#, r#"{"/a":"HASH","a":"HASH"}"#] {
+            let json = format!(r#"{{"project":"my-site","files":{}}}"#, json.replace("HASH", HASH));
+            assert_eq!(read(&json).unwrap().0.files.len(), 2, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_has_a_code() {
+        let file = |fields: &str| format!(r#"{{"project":"my-site","files":[{{{fields}}}]}}"#);
+        let deep = format!("{}{}", "[".repeat(17), "]".repeat(17));
+        for (json, want) in [
+            (file(r#""path":"../a","blake3":"HASH","size":1"#), "InvalidPath"),
+            (file(r#""path":"/a","blake3":"HASH","size":1"#), "InvalidPath"),
+            (file(r#""path":"a\u0000","blake3":"HASH","size":1"#), "InvalidPath"),
+            (file(r#""path":"a","blake3":"xyz","size":1"#), "InvalidHash"),
+            (file(r#""path":"a","blake3":"HASH","size":-1"#), "InvalidRequest"),
+            (file(r#""path":"a","blake3":"HASH","size":18446744073709551616"#), "InvalidRequest"),
+            (file(r#""path":"a","blake3":"HASH""#), "InvalidRequest"),
+            (file(r#""path":"\ud800","blake3":"HASH","size":1"#), "InvalidJson"),
+            (r#"{"project":"my-site","files":{"//a":"HASH"}}"#.into(), "InvalidPath"),
+            (
+                r#"{"project":"my-site","files":{"1":"HASH","2":"HASH","3":"HASH","4":"HASH","5":1}}"#.into(),
+                "TooManyFiles",
+            ),
+            (r#"{"project":"my-site","files":null}"#.into(), "InvalidRequest"),
+            (r#"{"project":"my-site"}"#.into(), "InvalidRequest"),
+            (r#"{"project":"my-site","files":[],"files":[]}"#.into(), "InvalidRequest"),
+            (r#"{"project":"","files":[]}"#.into(), "ProjectRequired"),
+            (r#"{"project":"../x","files":[]}"#.into(), "InvalidProject"),
+            (r#"{"project":"my-site","files":[],"settings":{"html":"x"}}"#.into(), "UnsupportedSetting"),
+            (r#"{"project":"my-site","files":[]} x"#.into(), "InvalidJson"),
+            ("".into(), "InvalidJson"),
+            ("[]".into(), "InvalidRequest"),
+            (deep, "JsonTooDeep"),
+        ] {
+            assert!(code_of(&json).contains(want), "{json}: {}", code_of(&json));
+        }
+        let error =
+            parse(b"{\"project\":\"my-site\",\"files\":{\"\xff\":\"\"}}", &Limits::default()).map(|_| ()).unwrap_err();
+        assert!(format!("{error:?}").contains("InvalidJson"), "{error:?}");
+    }
+}

@@ -1,0 +1,56 @@
+//! The calls of `/api/v1`, in one table: what is not in it does not exist, and the published description lists the
+//! same.
+
+use axum::routing::{MethodRouter, delete, get, post};
+
+use crate::state::ApiState;
+
+mod environments;
+mod health;
+mod images;
+mod plan;
+mod publish;
+mod read;
+mod upload;
+
+/// Where all calls are.
+pub(crate) const BASE: &str = "/api/v1";
+
+/// One address and what it takes.
+pub(crate) struct Route {
+    /// The path below [`BASE`].
+    pub(crate) path: &'static str,
+    /// The methods, without the HEAD that goes with every GET.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests compare it with the router and the description"))]
+    pub(crate) methods: &'static [&'static str],
+    /// The handlers.
+    pub(crate) handlers: fn() -> MethodRouter<ApiState>,
+}
+
+/// Every call there is.
+pub(crate) const ROUTES: &[Route] = &[
+    Route { path: "/health", methods: &["GET"], handlers: || get(health::health) },
+    Route { path: "/config", methods: &["GET"], handlers: || get(health::config) },
+    Route { path: "/plan", methods: &["POST"], handlers: || post(plan::create) },
+    Route { path: "/plans/{plan_id}", methods: &["GET", "DELETE"], handlers: || get(plan::status).delete(plan::close) },
+    Route {
+        path: "/upload/{plan_id}/{hash}",
+        methods: &["POST", "PUT"],
+        handlers: || post(upload::upload).put(upload::upload),
+    },
+    Route { path: "/commit", methods: &["POST"], handlers: || post(publish::commit) },
+    Route { path: "/release", methods: &["POST"], handlers: || post(publish::release) },
+    Route { path: "/rollback", methods: &["POST"], handlers: || post(publish::rollback) },
+    Route { path: "/current", methods: &["GET"], handlers: || get(read::current) },
+    Route { path: "/history", methods: &["GET"], handlers: || get(read::history) },
+    Route { path: "/releases", methods: &["GET"], handlers: || get(read::releases) },
+    Route { path: "/images", methods: &["GET"], handlers: || get(images::list) },
+    Route { path: "/images/{image_id}", methods: &["GET"], handlers: || get(images::one) },
+    Route { path: "/images/{image_id}/files", methods: &["GET"], handlers: || get(images::files) },
+    Route { path: "/environments", methods: &["GET"], handlers: || get(environments::list) },
+    Route {
+        path: "/environments/{project}/{environment}",
+        methods: &["DELETE"],
+        handlers: || delete(environments::remove),
+    },
+];

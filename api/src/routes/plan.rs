@@ -1,0 +1,146 @@
+//! `POST /plan`, `GET` and `DELETE /plans/{plan_id}`: what a publish consists of, and what of it is missing.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use pinstone_engine::id::PlanId;
+use pinstone_engine::plan::{MissingBlob, PlanView};
+use pinstone_engine::records::plans::PlanState;
+
+use crate::auth::{Caller, RetryKey};
+use crate::body::{announced, blocking, check_json, gather};
+use crate::config::PublicUrl;
+use crate::error::{ApiError, ErrorCode};
+use crate::input::Segments;
+use crate::plan_body::{self, Shape};
+use crate::routes::BASE;
+use crate::state::ApiState;
+use crate::{respond, timefmt, wire};
+
+/// Opens a plan.
+///
+/// The bytes of a plan are counted before they are read, and until it is answered: what all plans hold together is
+/// bounded.
+pub(crate) async fn create(
+    State(state): State<ApiState>,
+    Caller(caller): Caller,
+    RetryKey(key): RetryKey,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (head, body) = request.into_parts();
+    let length = announced(&head.headers)?;
+    check_json(&head.headers)?;
+    let limit = state.engine().limits().plan_size;
+    if length.is_some_and(|length| length > limit) {
+        return Err(ErrorCode::PlanTooLarge.into());
+    }
+    let memory = state.plan_memory(length.unwrap_or(limit)).await?;
+    let bytes = gather(&state, length, body, limit, ErrorCode::PlanTooLarge).await?;
+
+    let limits = state.engine().limits().clone();
+    // The permit goes along: a client that leaves does not stop the thread, so the bytes are still held.
+    let (plan, memory) = blocking(move || (plan_body::parse(&bytes, &limits), memory)).await?;
+    let (plan, shape) = plan?;
+    let view = state.engine().plan(&caller, plan, key.as_ref()).await?;
+    blocking(move || {
+        let answer = match shape {
+            Shape::List => respond::ok(&list_answer(&view, state.urls().public_url())),
+            Shape::Map => respond::ok(&map_answer(&view, state.urls().public_url())),
+        };
+        drop(memory);
+        answer
+    })
+    .await
+}
+
+/// How a plan stands.
+pub(crate) async fn status(
+    State(state): State<ApiState>,
+    Caller(caller): Caller,
+    Segments(plan): Segments<String>,
+) -> Result<Response, ApiError> {
+    let view = state.engine().plan_status(&caller, plan_id(&plan)?).await?;
+    let status = match view.status {
+        PlanState::Open => "open",
+        PlanState::Committed => "committed",
+        PlanState::Expired => "expired",
+    };
+    Ok(respond::ok(&wire::PlanStatus {
+        plan_id: view.id.to_string(),
+        status: status.to_owned(),
+        missing: view.missing.iter().map(|blob| blob.hash.to_string()).collect(),
+        image_id: view.image.map(|image| image.to_string()),
+        expires_at: timefmt::rfc3339(view.expires_at),
+    }))
+}
+
+/// Gives a plan up.
+pub(crate) async fn close(
+    State(state): State<ApiState>,
+    Caller(caller): Caller,
+    Segments(plan): Segments<String>,
+) -> Result<Response, ApiError> {
+    state.engine().close_plan(&caller, plan_id(&plan)?).await?;
+    Ok(respond::no_content())
+}
+
+/// The plan that a request names. What is no id names no plan.
+pub(crate) fn plan_id(text: &str) -> Result<PlanId, ApiError> {
+    text.parse().map_err(|_| ErrorCode::PlanNotFound.into())
+}
+
+fn list_answer(view: &PlanView, public_url: &PublicUrl) -> wire::PlanAnswer {
+    wire::PlanAnswer {
+        plan_id: view.id.to_string(),
+        content_hash: view.content_hash.to_string(),
+        upload_mode: "direct".to_owned(),
+        missing: view
+            .missing
+            .iter()
+            .map(|blob| wire::MissingBlob {
+                path: blob.path.to_string(),
+                hash: blob.hash.to_string(),
+                size: blob.size.unwrap_or(0),
+                upload_url: upload_url(public_url, view.id, blob),
+            })
+            .collect(),
+        reusable: view.reusable,
+        files_count: view.files,
+        total_size: view.total_size,
+        missing_bytes: view.missing_bytes,
+        expires_at: timefmt::rfc3339(view.expires_at),
+        warnings: warnings(view),
+    }
+}
+
+fn map_answer(view: &PlanView, public_url: &PublicUrl) -> wire::MapPlanAnswer {
+    wire::MapPlanAnswer {
+        plan_id: view.id.to_string(),
+        content_hash: view.content_hash.to_string(),
+        missing: view.missing.iter().map(|blob| blob.hash.to_string()).collect(),
+        upload_urls: view
+            .missing
+            .iter()
+            .map(|blob| (blob.hash.to_string(), upload_url(public_url, view.id, blob)))
+            .collect(),
+        reusable: view.reusable,
+        expires_at: timefmt::rfc3339(view.expires_at),
+        warnings: warnings(view),
+    }
+}
+
+fn upload_url(public_url: &PublicUrl, plan: PlanId, blob: &MissingBlob) -> String {
+    format!("{public_url}{BASE}/upload/{plan}/{}", blob.hash)
+}
+
+fn warnings(view: &PlanView) -> Vec<wire::Diagnostic> {
+    view.case_collisions
+        .iter()
+        .map(|(first, second)| wire::Diagnostic {
+            file: second.to_string(),
+            line: 0,
+            severity: "warning".to_owned(),
+            code: "case_collision".to_owned(),
+            message: format!("`{second}` differs from `{first}` only in case: many file systems cannot hold both"),
+        })
+        .collect()
+}

@@ -1,0 +1,74 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pinstone_engine::Engine;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::{ApiConfig, SiteUrls};
+use crate::error::{ApiError, ErrorCode};
+
+/// The unit in which memory for plans is handed out, in bytes: so small that small plans do not wait for each other.
+const MEMORY_UNIT: u64 = 64 << 10;
+
+/// The engine, and what the operator said. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiState(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    engine: Engine,
+    config: ApiConfig,
+    urls: SiteUrls,
+    plan_memory: Arc<Semaphore>,
+    plan_memory_units: u32,
+    started: Instant,
+}
+
+impl ApiState {
+    pub(crate) fn new(engine: Engine, config: ApiConfig) -> Self {
+        let units = units(config.plan_memory.max(engine.limits().plan_size));
+        Self(Arc::new(Shared {
+            urls: SiteUrls::new(config.public_url.clone(), config.hosts.clone()),
+            plan_memory: Arc::new(Semaphore::new(units as usize)),
+            plan_memory_units: units,
+            started: Instant::now(),
+            engine,
+            config,
+        }))
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub(crate) fn config(&self) -> &ApiConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn urls(&self) -> &SiteUrls {
+        &self.0.urls
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.0.started.elapsed()
+    }
+
+    /// Waits until `bytes` of a plan may be held in memory; they may as long as the permit lives.
+    ///
+    /// The permits are handed out in the order of asking, so that a large plan is not overtaken for ever.
+    pub(crate) async fn plan_memory(&self, bytes: u64) -> Result<OwnedSemaphorePermit, ApiError> {
+        let wanted = units(bytes).min(self.0.plan_memory_units);
+        let permit = Arc::clone(&self.0.plan_memory).acquire_many_owned(wanted);
+        match tokio::time::timeout(self.config().idle_timeout, permit).await {
+            Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
+            Err(_) => Err(ErrorCode::Busy.into()),
+        }
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    // A million units are 64 GiB: no semaphore needs more, and every target's can count them.
+    u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX).clamp(1, 1 << 20)
+}

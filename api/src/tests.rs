@@ -1,0 +1,8 @@
+//! The control plane over an engine in memory: what clients see, call by call.
+
+mod bad_input;
+mod description;
+mod http_rules;
+mod publishing;
+mod retries;
+mod world;
