@@ -106,11 +106,7 @@ impl Engine {
         let engine = Self::assemble(meta, blobs, options.clock, options.limits, &token).await.map_err(damaged)?;
         folder.finish()?;
         if folder.was_interrupted() {
-            match folder.remove_leftovers() {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "removed temporary files of an interrupted process"),
-                Err(error) => tracing::warn!(%error, "temporary files of an interrupted process could not be removed"),
-            }
+            folder = remove_leftovers(folder).await;
         }
         *engine.0.folder.lock() = Some(folder);
         Ok(engine)
@@ -343,6 +339,22 @@ pub(crate) fn open_stores(
         .with_fsync(true);
     let blobs = BlobStore::new(Arc::new(objects), store.clone());
     Ok((folder, store, blobs))
+}
+
+/// Removes what an interrupted process left, before anything new is written that could be taken for it.
+#[cfg(feature = "rocksdb")]
+async fn remove_leftovers(folder: DataFolder) -> DataFolder {
+    let removing = tokio::task::spawn_blocking(move || (folder.remove_leftovers(), folder)).await;
+    let (removed, folder) = match removing {
+        Ok(removed) => removed,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    match removed {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "removed temporary files of an interrupted process"),
+        Err(error) => tracing::warn!(%error, "temporary files of an interrupted process could not be removed"),
+    }
+    folder
 }
 
 /// Makes the built-in owner at the first start, and makes `token` the owner's where it is not yet.

@@ -11,6 +11,7 @@ use std::path::Path;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStore;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::blob::{self, BlobRecord, BlobStore, Location, ReadError};
 #[cfg(feature = "rocksdb")]
@@ -22,7 +23,7 @@ use crate::error::StoreError;
 use crate::hash::{BlobHash, ManifestId};
 use crate::id::{PlanId, TeamId};
 use crate::manifest::Manifest;
-use crate::meta::{MetaError, MetaStore};
+use crate::meta::{Item, Key, MetaError, MetaStore};
 use crate::records::environments::EnvironmentRecord;
 use crate::records::images::ImageRecord;
 use crate::records::plans::{PlanRecord, PlanState};
@@ -194,13 +195,7 @@ impl Check<'_> {
     async fn check_images(&mut self) -> Result<(), FsckError> {
         for (key, item) in self.meta.snapshot(records::images::prefix()).await?.items {
             let owner = projects::project_in(&key)?;
-            let image: ImageRecord = match decode(&item, "image") {
-                Ok(image) => image.record,
-                Err(error) => {
-                    self.report.add(Kind::Damaged, "record", "image", error.to_string());
-                    continue;
-                }
-            };
+            let Some(image) = self.readable::<ImageRecord>(&key, &item, "image") else { continue };
             if image.collected_at.is_some() {
                 continue;
             }
@@ -230,6 +225,17 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// The record, or a finding that it cannot be read.
+    fn readable<T: DeserializeOwned>(&mut self, key: &Key, item: &Item, what: &'static str) -> Option<T> {
+        match decode(item, what) {
+            Ok(stored) => Some(stored.record),
+            Err(error) => {
+                self.report.add(Kind::Damaged, "record", crate::hex::encode(key), error.to_string());
+                None
+            }
+        }
+    }
+
     fn name_blobs(&mut self, manifest: &Manifest, team: TeamId) {
         for entry in manifest.entries() {
             let named = self.named.entry(entry.blob).or_default();
@@ -245,15 +251,15 @@ impl Check<'_> {
     }
 
     async fn check_pointers(&mut self) -> Result<(), FsckError> {
-        for (_, item) in self.meta.snapshot(projects::prefix()).await?.items {
-            let project: ProjectRecord = decode(&item, "project")?.record;
+        for (key, item) in self.meta.snapshot(projects::prefix()).await?.items {
+            let Some(project) = self.readable::<ProjectRecord>(&key, &item, "project") else { continue };
             if projects::find_by_name(self.meta, &project.name).await? != Some(project.reference()) {
                 self.report.add(Kind::Damaged, "record", &project.name, "the project's name does not lead to it");
             }
         }
         for (key, item) in self.meta.snapshot(records::environments::prefix()).await?.items {
             let project = projects::project_in(&key)?;
-            let environment: EnvironmentRecord = decode(&item, "environment")?.record;
+            let Some(environment) = self.readable::<EnvironmentRecord>(&key, &item, "environment") else { continue };
             let name = format!("{} of {}", environment.name, project.project);
             let releases = records::releases::count(self.meta, project, &environment.name).await?;
             if releases != environment.number {
@@ -290,8 +296,8 @@ impl Check<'_> {
     /// The plans that are open: what they name is not garbage, and may be missing.
     async fn check_plans(&mut self) -> Result<HashSet<PlanId>, FsckError> {
         let mut open = HashSet::new();
-        for (_, item) in self.meta.snapshot(records::plans::prefix()).await?.items {
-            let plan: PlanRecord = decode(&item, "plan")?.record;
+        for (key, item) in self.meta.snapshot(records::plans::prefix()).await?.items {
+            let Some(plan) = self.readable::<PlanRecord>(&key, &item, "plan") else { continue };
             if plan.state != PlanState::Open {
                 continue;
             }

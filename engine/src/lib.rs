@@ -35,6 +35,7 @@ pub mod publish;
 pub mod queries;
 pub mod records;
 pub mod resolve;
+mod text;
 
 pub use account::Principal;
 pub use engine::{Engine, Health, OpenOptions};

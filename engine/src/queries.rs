@@ -13,7 +13,7 @@ use crate::pointers::ProjectRef;
 use crate::publish::ProjectSelector;
 use crate::records::environments::EnvironmentRecord;
 use crate::records::images::{CommitRecord, GitFacts, ImageRecord};
-use crate::records::releases::{Action, ReleaseRecord};
+use crate::records::releases::ReleaseRecord;
 use crate::records::{self, read_all};
 
 /// Why there is no answer.
@@ -105,27 +105,6 @@ pub struct FileSummary {
     pub size: u64,
     /// What it is served as.
     pub content_type: String,
-}
-
-/// One release.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ReleaseSummary {
-    /// Its number in the environment.
-    pub number: u64,
-    /// The environment.
-    pub environment: EnvironmentName,
-    /// What kind of move it was.
-    pub action: Action,
-    /// What was shown from then on.
-    pub image: Option<ImageId>,
-    /// What was shown before.
-    pub previous: Option<ImageId>,
-    /// Who did it.
-    pub author: String,
-    /// Why.
-    pub message: Option<String>,
-    /// When.
-    pub at: UnixMillis,
 }
 
 /// One environment that shows something.
@@ -290,10 +269,10 @@ impl Engine {
         environment: Option<&EnvironmentName>,
         cursor: Option<&str>,
         limit: usize,
-    ) -> Result<Listing<ReleaseSummary>, LookupError> {
+    ) -> Result<Listing<ReleaseRecord>, LookupError> {
         let (project, _) = self.project_to_read(caller, project).await?;
         let before = number_cursor(cursor)?;
-        let (records, next) = match environment {
+        let (items, next) = match environment {
             Some(environment) => {
                 let mut found =
                     records::releases::of_environment(self.meta(), project, environment, before, limit + 1).await?;
@@ -309,7 +288,6 @@ impl Engine {
                 (found.into_iter().flatten().map(|stored| stored.record).collect(), next)
             }
         };
-        let items = records.into_iter().map(ReleaseSummary::from).collect();
         Ok(Listing { items, next })
     }
 
@@ -396,21 +374,6 @@ impl Engine {
                     .collect(),
             })
             .collect())
-    }
-}
-
-impl From<ReleaseRecord> for ReleaseSummary {
-    fn from(record: ReleaseRecord) -> Self {
-        Self {
-            number: record.number,
-            environment: record.environment,
-            action: record.action,
-            image: record.image,
-            previous: record.previous,
-            author: record.author,
-            message: record.message,
-            at: record.at,
-        }
     }
 }
 
