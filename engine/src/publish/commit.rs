@@ -145,7 +145,9 @@ impl Engine {
                 }
                 None => commit,
             };
-            if let Outcome::Done { .. } = self.meta().commit(commit).await? {
+            if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {
+                // The image's own host answers from now on, also where the project is new.
+                self.catch_up(position).await?;
                 self.forget_plan_body(request.plan).await;
                 return Ok(committed);
             }
