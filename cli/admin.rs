@@ -1,0 +1,116 @@
+//! What is done to a stopped server: `check-config`, `fsck`, `admin rotate-owner-token`.
+
+use pinstone_engine::data_folder::rotate_owner_token;
+use pinstone_engine::fsck::{self, FsckError};
+use serde_json::json;
+
+use crate::config::DataArgs;
+use crate::context::Context;
+use crate::error::{CliError, Exit, chain};
+use crate::output::{bytes, count, to_err};
+use crate::serve;
+use crate::upload::blocking;
+
+/// Check the configuration as `serve` would, without serving
+///
+/// Takes the flags of `serve`, and names every mistake at once.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckConfigArgs {
+    #[command(flatten)]
+    serve: serve::Args,
+}
+
+/// Check that everything that is stored is whole; the server must be stopped
+///
+/// Follows every environment to its image, its files and their bytes, and hashes all of it. Changes nothing. Ends with
+/// 6 where something is missing or damaged; what nothing refers to is reported, and harmless.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FsckArgs {
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// Administer a stopped server
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum AdminArgs {
+    /// Make a new owner's token; the old one stops working
+    RotateOwnerToken(RotateArgs),
+}
+
+/// The arguments of `admin rotate-owner-token`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RotateArgs {
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// Runs `check-config`.
+pub(crate) fn check_config(context: &Context, args: CheckConfigArgs) -> Result<(), CliError> {
+    let config = args.serve.load()?;
+    context.out.line("the configuration is right")?;
+    context.out.object(&json!({
+        "ok": true,
+        "data": config.data,
+        "listen": config.listen,
+        "base_domain": config.base_domain.as_str(),
+        "public_url": config.public_url.map(|url| url.to_string()),
+    }))
+}
+
+/// Runs `fsck`.
+pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), CliError> {
+    let data = args.data.find()?;
+    let out = context.out;
+    let mut told = 0;
+    let progress = |progress: fsck::Progress| {
+        // One line per tenth is enough to see that it goes on.
+        let tenth = progress.blobs * 10 / progress.of.max(1);
+        if tenth > told && progress.blobs < progress.of && progress.of > 1000 {
+            told = tenth;
+            out.note(format!("{} of {}", progress.blobs, count(progress.of, "blob")));
+        }
+    };
+    let report = fsck::run(&data, progress).await.map_err(|error| match error {
+        FsckError::Open(error) => serve::open_error(error),
+        FsckError::Store(_) => CliError::failed(chain(&error)),
+    })?;
+    for finding in &report.findings {
+        let kind = serde_json::to_value(finding.kind).unwrap_or_default();
+        let kind = kind.as_str().unwrap_or_default();
+        out.line(format!("{kind} {} {}: {}", finding.what, finding.name, finding.detail))?;
+    }
+    out.note(format!(
+        "{}, {}, {} ({}) read: {} missing, {} damaged, {} unreferenced",
+        count(report.pointers, "environment"),
+        count(report.images, "image"),
+        count(report.blobs, "blob"),
+        bytes(report.bytes),
+        report.missing,
+        report.damaged,
+        report.unreferenced
+    ));
+    let clean = report.is_clean();
+    let mut object = serde_json::to_value(&report).unwrap_or_default();
+    object["clean"] = clean.into();
+    out.object(&object)?;
+    if clean {
+        out.line("clean")?;
+        return Ok(());
+    }
+    let message = format!("{} missing, {} damaged", report.missing, report.damaged);
+    Err(CliError::new(Exit::Found, "found", message).hint("restore what is named above from a backup"))
+}
+
+/// Runs `admin`.
+pub(crate) async fn run(context: &Context, args: AdminArgs) -> Result<(), CliError> {
+    let AdminArgs::RotateOwnerToken(args) = args;
+    let data = args.data.find()?;
+    let folder = data.clone();
+    blocking(move || rotate_owner_token(&folder).map(drop).map_err(serve::open_error)).await?;
+    let path = data.join("owner.token");
+    if !context.out.json {
+        to_err("the new owner's token is in:");
+    }
+    context.out.line(path.display().to_string())?;
+    context.out.object(&json!({ "path": path }))
+}

@@ -1,0 +1,599 @@
+//! What `serve` runs with. Every key is in one file, a flag and a variable; a flag beats a variable beats the file beats
+//! the default.
+//!
+//! Nothing here stops at the first mistake: an operator who has three wrong keys is told three, before a socket opens.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pinstone_api::config::PublicUrl;
+use pinstone_edge::{CacheConfig, EdgeConfig, Limits as EdgeLimits};
+use pinstone_engine::host::{HostName, Hosts};
+use pinstone_engine::limits::Limits as EngineLimits;
+use tokio::runtime::Handle;
+use tracing_subscriber::EnvFilter;
+
+use crate::error::{CliError, Exit, plain};
+
+/// The file that is read where no flag names one.
+pub(crate) const DEFAULT_FILE: &str = "pinstone-server.toml";
+
+/// Declares every key once: its flag, and how it is spelled in the file.
+macro_rules! keys {
+    ($($(#[$doc:meta])* $field:ident: $key:literal, $flag:literal, $value:literal $(, $list:ident)?;)*) => {
+        /// The configuration's keys, as flags.
+        #[derive(Clone, Debug, Default, clap::Args)]
+        #[command(next_help_heading = "Configuration (flag, variable `PINSTONE_…`, or key in the file)")]
+        pub(crate) struct Flags {
+            $($(#[$doc])*
+            #[arg(long = $flag, value_name = $value, hide_short_help = $key.contains('.') $(, num_args = $list())?)]
+            $field: Vec<String>,)*
+        }
+
+        impl Flags {
+            fn into_layer(self) -> Layer {
+                let mut layer = Layer::new();
+                $(if !self.$field.is_empty() {
+                    layer.insert($key, Given { values: self.$field, origin: concat!("`--", $flag, "`").to_owned() });
+                })*
+                layer
+            }
+        }
+
+        /// Every key, as the file spells it.
+        const KEYS: &[&str] = &[$($key),*];
+    };
+}
+
+fn list() -> std::ops::RangeFrom<usize> {
+    1..
+}
+
+keys! {
+    /// The data folder [default: ./pinstone-data]
+    data: "data", "data", "DIR";
+    /// Where to listen; port 0 takes any free port [default: 127.0.0.1:8080 [::1]:8080]
+    listen: "listen", "listen", "ADDR", list;
+    /// The domain that sites are under [default: localhost]
+    base_domain: "base_domain", "base-domain", "NAME";
+    /// Where this server is reached [default: http://<base domain>:<port>]
+    public_url: "public_url", "public-url", "URL";
+    /// The hosts of the API [default: the base domain, api. and console. under it, and IP addresses]
+    control_hosts: "control_hosts", "control-hosts", "NAME", list;
+    /// How the log looks: `text` or `json` [default: text]
+    log_format: "log_format", "log-format", "FORMAT";
+    /// What is logged, such as `info` or `warn,pinstone_api=debug` [default: warn,pinstone=info]
+    log: "log", "log", "FILTER";
+    /// Files of one plan [default: 200000]
+    limits_files: "limits.files", "limits-files", "COUNT";
+    /// Size of one file [default: 100MiB]
+    limits_file_size: "limits.file_size", "limits-file-size", "SIZE";
+    /// Size of one plan's JSON [default: 64MiB]
+    limits_plan_size: "limits.plan_size", "limits-plan-size", "SIZE";
+    /// How deep JSON may nest [default: 16]
+    limits_json_depth: "limits.json_depth", "limits-json-depth", "COUNT";
+    /// Length of a message [default: 4KiB]
+    limits_message_length: "limits.message_length", "limits-message-length", "SIZE";
+    /// How long a plan stays open [default: 24h]
+    limits_plan_lifetime: "limits.plan_lifetime", "limits-plan-lifetime", "DURATION";
+    /// Open plans kept in memory [default: 128MiB]
+    limits_plan_cache: "limits.plan_cache", "limits-plan-cache", "SIZE";
+    /// Memory for plans that are being read [default: 128MiB]
+    api_plan_memory: "api.plan_memory", "api-plan-memory", "SIZE";
+    /// JSON bodies of other calls [default: 64KiB]
+    api_json_size: "api.json_size", "api-json-size", "SIZE";
+    /// How long a body may pause [default: 60s]
+    api_idle_timeout: "api.idle_timeout", "api-idle-timeout", "DURATION";
+    /// How long a JSON body may take [default: 10m]
+    api_json_timeout: "api.json_timeout", "api-json-timeout", "DURATION";
+    /// Threads that serve [default: one a core]
+    edge_workers: "edge.workers", "edge-workers", "COUNT";
+    /// Connections open at once [default: 10000]
+    edge_connections: "edge.connections", "edge-connections", "COUNT";
+    /// Size of a request's head [default: 32KiB]
+    edge_head_bytes: "edge.head_bytes", "edge-head-bytes", "SIZE";
+    /// Fields of a request's head [default: 100]
+    edge_fields: "edge.fields", "edge-fields", "COUNT";
+    /// Length of a request's target [default: 8KiB]
+    edge_target_bytes: "edge.target_bytes", "edge-target-bytes", "SIZE";
+    /// How much of a large file an answer holds in memory [default: 64KiB]
+    edge_window_bytes: "edge.window_bytes", "edge-window-bytes", "SIZE";
+    /// How long a request's head may take [default: 10s]
+    edge_head_timeout: "edge.head_timeout", "edge-head-timeout", "DURATION";
+    /// How long a client may take no byte of an answer [default: 30s]
+    edge_write_timeout: "edge.write_timeout", "edge-write-timeout", "DURATION";
+    /// How long a connection may be idle [default: 75s]
+    edge_idle_timeout: "edge.idle_timeout", "edge-idle-timeout", "DURATION";
+    /// How long answers may take once the server is told to end [default: 10s]
+    edge_shutdown_grace: "edge.shutdown_grace", "edge-shutdown-grace", "DURATION";
+    /// Memory for manifests [default: 256MiB]
+    cache_manifest_bytes: "cache.manifest_bytes", "cache-manifest-bytes", "SIZE";
+    /// Memory for small files [default: 256MiB]
+    cache_blob_bytes: "cache.blob_bytes", "cache-blob-bytes", "SIZE";
+    /// The largest file that is kept in memory [default: 64KiB]
+    cache_small_blob: "cache.small_blob", "cache-small-blob", "SIZE";
+    /// Files kept open [default: 1024]
+    cache_open_files: "cache.open_files", "cache-open-files", "COUNT";
+}
+
+/// Which data folder is meant by a command that works on a stopped server's.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DataArgs {
+    /// The data folder [variable: PINSTONE_DATA; default: the configuration's, or ./pinstone-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// The server's configuration [variable: PINSTONE_CONFIG; default: ./pinstone-server.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl DataArgs {
+    /// Finds the folder as `serve` would.
+    ///
+    /// # Errors
+    ///
+    /// Where the configuration is wrong.
+    pub(crate) fn find(self) -> Result<PathBuf, CliError> {
+        let flags = Flags { data: self.data.into_iter().collect(), ..Flags::default() };
+        load(self.config.as_deref(), flags, crate::context::variable, Handle::current()).map(|config| config.data)
+    }
+}
+
+/// What `serve` runs with, all of it checked.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerConfig {
+    pub(crate) data: PathBuf,
+    /// `None` for both loopback addresses on port 8080.
+    pub(crate) listen: Option<Vec<SocketAddr>>,
+    pub(crate) base_domain: HostName<'static>,
+    pub(crate) control_hosts: Option<Vec<HostName<'static>>>,
+    /// `None` for the base domain and the port that is listened on.
+    pub(crate) public_url: Option<PublicUrl>,
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) limits: EngineLimits,
+    pub(crate) api: ApiBounds,
+    pub(crate) workers: NonZeroUsize,
+    pub(crate) edge: EdgeLimits,
+    pub(crate) cache: CacheConfig,
+}
+
+impl ServerConfig {
+    /// The names that the server answers to.
+    pub(crate) fn hosts(&self) -> Hosts {
+        Hosts::new(&self.base_domain, self.control_hosts.as_deref())
+    }
+
+    /// The edge's part, with the runtime that may wait for disks.
+    pub(crate) fn edge(&self, loader: Handle) -> EdgeConfig {
+        EdgeConfig {
+            workers: self.workers,
+            limits: self.edge.clone(),
+            cache: self.cache.clone(),
+            ..EdgeConfig::new(self.hosts(), loader)
+        }
+    }
+}
+
+/// The control plane's bounds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct ApiBounds {
+    pub(crate) plan_memory: u64,
+    pub(crate) json_size: u64,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) json_timeout: Duration,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Reads the configuration. `file` is what a flag named; `variable` reads the environment.
+///
+/// # Errors
+///
+/// Names every mistake, one a line.
+pub(crate) fn load(
+    file: Option<&Path>,
+    flags: Flags,
+    variable: impl Fn(&str) -> Option<String>,
+    loader: Handle,
+) -> Result<ServerConfig, CliError> {
+    let mut mistakes = Vec::new();
+    let named = file.map(Path::to_owned).or_else(|| variable("PINSTONE_CONFIG").map(PathBuf::from));
+    let layers = [flags.into_layer(), variables(&variable), read_file(named.as_deref(), &mut mistakes)];
+    let config = Reader { layers, mistakes: &mut mistakes }.read(loader);
+    if mistakes.is_empty() {
+        return Ok(config);
+    }
+    let message = match &*mistakes {
+        [only] => format!("the configuration is wrong: {only}"),
+        all => format!("the configuration has {} mistakes:\n  {}", all.len(), all.join("\n  ")),
+    };
+    Err(CliError::new(Exit::Usage, "invalid_configuration", message)
+        .hint("`pinstone serve --help` describes every key; `pinstone check-config` tries it without serving"))
+}
+
+type Layer = BTreeMap<&'static str, Given>;
+
+/// What one layer says for a key.
+#[derive(Clone, Debug)]
+struct Given {
+    values: Vec<String>,
+    /// Where it says so, as a mistake names it.
+    origin: String,
+}
+
+fn variables(variable: &impl Fn(&str) -> Option<String>) -> Layer {
+    let of = |key: &&'static str| {
+        let name = format!("PINSTONE_{}", key.replace('.', "__").to_uppercase());
+        let values = variable(&name)?.split(',').map(|value| value.trim().to_owned()).collect::<Vec<_>>();
+        // The one key whose value has commas of its own.
+        let values = if *key == "log" { vec![values.join(",")] } else { values };
+        Some((*key, Given { values, origin: format!("`{name}`") }))
+    };
+    KEYS.iter().filter_map(of).collect()
+}
+
+fn read_file(named: Option<&Path>, mistakes: &mut Vec<String>) -> Layer {
+    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => return Layer::new(),
+        Err(error) => {
+            mistakes.push(format!("cannot read `{}`: {}", path.display(), plain(&error)));
+            return Layer::new();
+        }
+    };
+    match text.parse::<toml::Table>() {
+        Ok(table) => {
+            let mut layer = Layer::new();
+            flatten("", &table, path, &mut layer, mistakes);
+            layer
+        }
+        Err(error) => {
+            let line = error.span().map_or(0, |span| text.get(..span.start).unwrap_or(&text).matches('\n').count() + 1);
+            mistakes.push(format!("`{}`, line {line}: {}", path.display(), error.message().trim_end()));
+            Layer::new()
+        }
+    }
+}
+
+/// Puts the keys of `table`, which is at `prefix`, into `layer`.
+fn flatten(prefix: &str, table: &toml::Table, path: &Path, layer: &mut Layer, mistakes: &mut Vec<String>) {
+    for (name, value) in table {
+        let key = format!("{prefix}{name}");
+        let origin = format!("`{key}` in `{}`", path.display());
+        let known = KEYS.iter().find(|known| **known == key);
+        let below = format!("{key}.");
+        match (known, value) {
+            (None, toml::Value::Table(inner)) if KEYS.iter().any(|known| known.starts_with(&below)) => {
+                flatten(&below, inner, path, layer, mistakes);
+            }
+            (None, _) => mistakes.push(format!("{origin} is no key")),
+            (Some(known), value) => match texts(value) {
+                Some(values) => drop(layer.insert(known, Given { values, origin })),
+                None => mistakes.push(format!("{origin} is neither a text, a number, nor a list of texts")),
+            },
+        }
+    }
+}
+
+fn texts(value: &toml::Value) -> Option<Vec<String>> {
+    match value {
+        toml::Value::String(text) => Some(vec![text.clone()]),
+        toml::Value::Integer(number) => Some(vec![number.to_string()]),
+        toml::Value::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+        _ => None,
+    }
+}
+
+/// Gives each key the type it has, and collects what cannot have it.
+struct Reader<'m> {
+    /// The first one that has a key decides.
+    layers: [Layer; 3],
+    mistakes: &'m mut Vec<String>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, loader: Handle) -> ServerConfig {
+        let (limits, edge, cache) = (EngineLimits::default(), EdgeLimits::default(), CacheConfig::default());
+        let localhost = HostName::parse("localhost").expect("`localhost` is a host");
+        let base_domain = self.one("base_domain", domain).unwrap_or(localhost);
+        // Only defaults that do not depend on the configuration are taken from here.
+        let api = pinstone_api::config::ApiConfig::new(
+            PublicUrl::new(false, &base_domain, 80),
+            Hosts::new(&base_domain, None),
+            "",
+        );
+        let config = ServerConfig {
+            data: self.one("data", |text| Ok::<_, String>(PathBuf::from(text))).unwrap_or("pinstone-data".into()),
+            listen: self.many("listen", address),
+            control_hosts: self.many("control_hosts", host),
+            public_url: self.one("public_url", str::parse),
+            log: self.one("log", filter).unwrap_or_else(|| "warn,pinstone=info".to_owned()),
+            log_format: self.one("log_format", log_format).unwrap_or(LogFormat::Text),
+            limits: EngineLimits {
+                files: self.one("limits.files", count).unwrap_or(limits.files),
+                file_size: self.one("limits.file_size", size).unwrap_or(limits.file_size),
+                plan_size: self.one("limits.plan_size", size).unwrap_or(limits.plan_size),
+                json_depth: self.one("limits.json_depth", count).unwrap_or(limits.json_depth),
+                message_length: self.one("limits.message_length", size).unwrap_or(limits.message_length),
+                plan_lifetime: self.one("limits.plan_lifetime", duration).unwrap_or(limits.plan_lifetime),
+                plan_cache: self.one("limits.plan_cache", size).unwrap_or(limits.plan_cache),
+            },
+            api: ApiBounds {
+                plan_memory: self.one("api.plan_memory", size).unwrap_or(api.plan_memory),
+                json_size: self.one("api.json_size", size).unwrap_or(api.json_size),
+                idle_timeout: self.one("api.idle_timeout", duration).unwrap_or(api.idle_timeout),
+                json_timeout: self.one("api.json_timeout", duration).unwrap_or(api.json_timeout),
+            },
+            workers: self
+                .one("edge.workers", workers)
+                .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
+            edge: EdgeLimits {
+                connections: self.one("edge.connections", count).unwrap_or(edge.connections),
+                head_bytes: self.one("edge.head_bytes", size).unwrap_or(edge.head_bytes),
+                fields: self.one("edge.fields", count).unwrap_or(edge.fields),
+                target_bytes: self.one("edge.target_bytes", size).unwrap_or(edge.target_bytes),
+                window_bytes: self.one("edge.window_bytes", size).unwrap_or(edge.window_bytes),
+                head_timeout: self.one("edge.head_timeout", duration).unwrap_or(edge.head_timeout),
+                write_timeout: self.one("edge.write_timeout", duration).unwrap_or(edge.write_timeout),
+                idle_timeout: self.one("edge.idle_timeout", duration).unwrap_or(edge.idle_timeout),
+                shutdown_grace: self.one("edge.shutdown_grace", duration).unwrap_or(edge.shutdown_grace),
+            },
+            cache: CacheConfig {
+                manifest_bytes: self.one("cache.manifest_bytes", size).unwrap_or(cache.manifest_bytes),
+                blob_bytes: self.one("cache.blob_bytes", size).unwrap_or(cache.blob_bytes),
+                small_blob: self.one("cache.small_blob", size).unwrap_or(cache.small_blob),
+                open_files: self.one("cache.open_files", count).unwrap_or(cache.open_files),
+                ..cache
+            },
+            base_domain,
+        };
+        if let Err(error) = config.edge(loader).check() {
+            self.mistakes.extend(error.mistakes.into_iter().map(str::to_owned));
+        }
+        config
+    }
+
+    fn given(&self, key: &'static str) -> Option<Given> {
+        debug_assert!(KEYS.contains(&key), "{key}");
+        self.layers.iter().find_map(|layer| layer.get(key)).cloned()
+    }
+
+    fn one<T, E: Display>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+        let given = self.given(key)?;
+        let [value] = &*given.values else {
+            self.mistakes.push(format!("{} is given more than once, or as a list", given.origin));
+            return None;
+        };
+        self.parsed(&given, value, &parse)
+    }
+
+    fn many<T, E: Display>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, E>) -> Option<Vec<T>> {
+        let given = self.given(key)?;
+        if given.values.is_empty() {
+            self.mistakes.push(format!("{} is empty", given.origin));
+        }
+        Some(given.values.iter().filter_map(|value| self.parsed(&given, value, &parse)).collect())
+    }
+
+    fn parsed<T, E: Display>(
+        &mut self,
+        given: &Given,
+        value: &str,
+        parse: &impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        match parse(value) {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                self.mistakes.push(format!("{}: `{value}`: {error}", given.origin));
+                None
+            }
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "an address is an IP address and a port, such as `127.0.0.1:8080` or `[::]:80`")
+}
+
+fn domain(text: &str) -> Result<HostName<'static>, &'static str> {
+    host(text).ok().filter(|host| host.ip().is_none()).ok_or("a base domain is a DNS name without a port")
+}
+
+fn host(text: &str) -> Result<HostName<'static>, &'static str> {
+    let wrong = "a control host is a DNS name or an IP address, without a port";
+    let parsed = HostName::parse(text).map_err(|_| wrong)?;
+    let has_port = text.rsplit_once(':').is_some_and(|(before, _)| !before.contains(':') || before.ends_with(']'));
+    if has_port { Err(wrong) } else { Ok(parsed.into_owned()) }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, &'static str> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("a log is `text` or `json`"),
+    }
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| format!("not a filter: {error}"))
+}
+
+fn count<T: TryFrom<u64>>(text: &str) -> Result<T, &'static str> {
+    let wrong = "not a whole number, or out of bounds";
+    let number: u64 = text.replace('_', "").parse().map_err(|_| wrong)?;
+    T::try_from(number).map_err(|_| wrong)
+}
+
+fn workers(text: &str) -> Result<NonZeroUsize, &'static str> {
+    NonZeroUsize::new(count(text)?).ok_or("at least one thread has to serve")
+}
+
+/// Reads `100MiB`, `64 kB` or a number of bytes.
+fn size<T: TryFrom<u64>>(text: &str) -> Result<T, &'static str> {
+    let wrong = "a size is a number of bytes, or one with `kB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`";
+    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '_').unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let unit: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "kB" => 1_000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong),
+    };
+    let number: u64 = digits.replace('_', "").parse().map_err(|_| wrong)?;
+    number.checked_mul(unit).and_then(|bytes| T::try_from(bytes).ok()).ok_or("the size is out of bounds")
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text).map_err(|_| "a duration is a number with a unit, such as `30s`, `10m` or `24h`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn flags(line: &[&str]) -> Flags {
+        use clap::Parser;
+        Line::parse_from(std::iter::once(&"serve").chain(line)).flags
+    }
+
+    fn loaded(file: Option<&str>, line: &[&str], variables: &[(&str, &str)]) -> Result<ServerConfig, CliError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.toml");
+        std::fs::write(&path, file.unwrap_or_default()).unwrap();
+        let variable = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        load(Some(&path), flags(line), variable, runtime.handle().clone())
+    }
+
+    #[test]
+    fn defaults() {
+        let config = loaded(None, &[], &[]).unwrap();
+        assert_eq!(config.data, Path::new("pinstone-data"));
+        assert_eq!((config.listen, config.public_url, config.control_hosts), (None, None, None));
+        assert_eq!(config.base_domain.as_str(), "localhost");
+        assert_eq!(config.limits, EngineLimits::default());
+    }
+
+    #[test]
+    fn flag_beats_variable_beats_file() {
+        let file = Some("data = 'file'\nbase_domain = 'file.test'\n[limits]\nfiles = 1\nfile_size = '1KiB'");
+        let config = loaded(file, &[], &[]).unwrap();
+        assert_eq!((config.data.to_str(), config.limits.files, config.limits.file_size), (Some("file"), 1, 1024));
+        let variables = [("PINSTONE_DATA", "variable"), ("PINSTONE_LIMITS__FILES", "2")];
+        let config = loaded(file, &[], &variables).unwrap();
+        assert_eq!((config.data.to_str(), config.limits.files), (Some("variable"), 2));
+        assert_eq!(config.base_domain.as_str(), "file.test");
+        let config = loaded(file, &["--data", "flag", "--limits-files", "3"], &variables).unwrap();
+        assert_eq!((config.data.to_str(), config.limits.files), (Some("flag"), 3));
+    }
+
+    #[test]
+    fn lists_come_from_everywhere() {
+        let want: Vec<SocketAddr> = vec!["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()];
+        for (file, line, variables) in [
+            (Some("listen = ['127.0.0.1:0', '[::1]:0']"), &[][..], &[][..]),
+            (None, &["--listen", "127.0.0.1:0", "[::1]:0"], &[]),
+            (None, &["--listen", "127.0.0.1:0", "--listen", "[::1]:0"], &[]),
+            (None, &[], &[("PINSTONE_LISTEN", "127.0.0.1:0, [::1]:0")]),
+        ] {
+            assert_eq!(loaded(file, line, variables).unwrap().listen, Some(want.clone()), "{file:?} {line:?}");
+        }
+        let config = loaded(None, &[], &[("PINSTONE_LOG", "warn,pinstone=debug")]).unwrap();
+        assert_eq!(config.log, "warn,pinstone=debug");
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let file = "dat = 'x'\nbase_domain = 'a b'\nlog_format = 'xml'\nlisten = []\n[limits]\nfiles = -1\nfile = 2\n\
+                    [edge]\nhead_bytes = '1 KiB'\nidle_timeout = 5\n[other]\nx = 1\n[cache]\nopen_files = true";
+        let line = ["--public-url", "localhost", "--data", "a", "--data", "b"];
+        let error = loaded(Some(file), &line, &[("PINSTONE_CONTROL_HOSTS", "ok.test,no:80")]).unwrap_err();
+        assert_eq!((error.exit, &*error.code), (Exit::Usage, "invalid_configuration"));
+        for part in [
+            "`dat` in `",
+            "`base_domain` in `",
+            "`log_format` in `",
+            "`listen` in `",
+            "`limits.files` in `",
+            "`limits.file` in `",
+            "head_bytes must be at least 8 KiB",
+            "`edge.idle_timeout` in `",
+            "`other` in `",
+            "`cache.open_files` in `",
+            "`--public-url`: `localhost`",
+            "`--data` is given more than once",
+            "`PINSTONE_CONTROL_HOSTS`: `no:80`",
+            "has 13 mistakes",
+        ] {
+            assert!(error.message.contains(part), "{part}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_one_mistake_among_others() {
+        let error = loaded(Some("a = \n"), &["--listen", "8080"], &[]).unwrap_err();
+        assert!(error.message.contains("line 1") && error.message.contains("`--listen`: `8080`"), "{error}");
+    }
+
+    #[test]
+    fn sizes_and_durations() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("1_000", Some(1_000)),
+            ("2kB", Some(2_000)),
+            ("3 MiB", Some(3 << 20)),
+            ("1GB", Some(1_000_000_000)),
+        ] {
+            assert_eq!(size::<u64>(text).ok(), want, "{text}");
+        }
+        for wrong in ["", "x", "1.5MB", "-1", "1 mb", "99999999999GiB", "MiB"] {
+            assert!(size::<u64>(wrong).is_err(), "{wrong}");
+        }
+        assert!(size::<u8>("256").is_err());
+        assert_eq!(duration("1h 30m").ok(), Some(Duration::from_secs(5_400)));
+        assert!(duration("5").is_err());
+    }
+
+    #[test]
+    fn hosts_have_no_ports() {
+        for good in ["a.test", "127.0.0.1", "[::1]", "localhost"] {
+            assert!(host(good).is_ok(), "{good}");
+        }
+        for wrong in ["a.test:80", "127.0.0.1:1", "[::1]:80", "", "a b"] {
+            assert!(host(wrong).is_err(), "{wrong}");
+        }
+        assert!(domain("127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        // A key that is declared but never read would be accepted and do nothing; one that is read but not declared
+        // stops a debug build. So each is given a value that no type takes, and each has to be complained about.
+        for key in KEYS.iter().filter(|key| !matches!(**key, "data")) {
+            let name = format!("PINSTONE_{}", key.replace('.', "__").to_uppercase());
+            let error = loaded(None, &[], &[(&name, "=no=")]).map(drop).unwrap_err();
+            assert!(error.message.contains(&name), "{key}: {error}");
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! `deploy`: a folder becomes what an environment shows.
+//!
+//! Walk, hash, plan, upload what is missing, look at the folder once more, commit, release. Whatever fails before the
+//! release leaves the environment as it was. A plan that is over, or a connection that was lost for long, is answered
+//! by planning again: what arrived before is not sent twice.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use pinstone_api::wire::{
+    CommitAnswer, CommitRequest, Diagnostic, Git, PlanAnswer, PlanFile, PlanFiles, PlanRequest, ReleaseAnswer,
+    ReleaseRequest, SiteSettings,
+};
+use pinstone_engine::hash::BlobHash;
+use pinstone_engine::name::{EnvironmentName, ProjectName};
+use serde::Serialize;
+
+use crate::client::{Client, Failure};
+use crate::context::{self, Context, ProjectArgs};
+use crate::error::CliError;
+use crate::hashing::hash_all;
+use crate::output::{self, Output};
+use crate::progress::Step;
+use crate::project_file::ProjectFile;
+use crate::retry::Patience;
+use crate::upload::{UploadFailure, blocking, upload_all};
+use crate::walk::{Found, FoundFile, WalkOptions, case_collisions, walk};
+
+/// How often a publish is planned in all.
+const ROUNDS: u32 = 4;
+
+/// Publish a folder and release it to an environment
+///
+/// Sends only what the server does not have, and prints the URL. Names that start with a dot (but `.well-known`) and
+/// `node_modules` are left out, and whatever `.pinstoneignore` names; `!name` there takes a name back in.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  pinstone deploy                         publish the current folder to `beta`
+  pinstone deploy public --project docs   publish `public` as the project `docs`
+  pinstone deploy --prod -m 'new prices'  release to `prod`, and say why
+  pinstone deploy --dry-run               show what would be sent")]
+pub(crate) struct Args {
+    /// The folder to publish [default: pinstone.toml's `directory`, or the current folder]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// The environment to release to [default: pinstone.toml's, or `beta`]
+    #[arg(long, value_name = "NAME", conflicts_with = "prod")]
+    env: Option<String>,
+    /// Release to `prod`
+    #[arg(long)]
+    prod: bool,
+    /// Why it is published
+    #[arg(long, short, value_name = "TEXT")]
+    message: Option<String>,
+    /// Show what would be sent, and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Refuse to publish where the server finds something to warn about
+    #[arg(long)]
+    strict: bool,
+    /// Follow links that leave the folder
+    #[arg(long)]
+    follow_links: bool,
+    /// How many uploads run at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+    /// Do not ask before releasing to `prod`
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// What is to be done, all questions settled.
+#[derive(Debug)]
+struct Job {
+    folder: PathBuf,
+    project: ProjectName,
+    environment: EnvironmentName,
+    message: Option<String>,
+    settings: Option<SiteSettings>,
+    strict: bool,
+    dry_run: bool,
+    connections: usize,
+    walk: WalkOptions,
+}
+
+/// The object that `--json` prints.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    project: String,
+    environment: String,
+    image_id: Option<String>,
+    url: Option<String>,
+    number: Option<u64>,
+    changed: Option<bool>,
+    files: u64,
+    total_size: u64,
+    new: u64,
+    reused: u64,
+    missing_bytes: u64,
+    sent_bytes: u64,
+    requests: u64,
+    ignored: u64,
+    links_followed: u64,
+    seconds: f64,
+    warnings: Vec<Diagnostic>,
+    dry_run: bool,
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    let started = Instant::now();
+    let out = context.out;
+    let yes = args.yes;
+    let job = settle(args, Path::new("."))?;
+    if job.environment.is_prod() && !job.dry_run && !yes && output::can_ask() {
+        let question = format!("release `{}` to `prod`?", job.project);
+        if !output::confirmed(&question) {
+            return Err(CliError::failed("not confirmed; nothing was sent"));
+        }
+    }
+    let client = context.client(job.connections)?;
+    let (found, hashes) = read_folder(&job, out).await?;
+    let git = git_facts(&job.folder).await?;
+    let mut report = Report {
+        project: job.project.to_string(),
+        environment: job.environment.to_string(),
+        files: found.files.len() as u64,
+        total_size: found.files.iter().map(|file| file.look.size).sum(),
+        ignored: found.ignored,
+        links_followed: found.links_followed,
+        warnings: own_warnings(&found.files),
+        dry_run: job.dry_run,
+        ..Report::default()
+    };
+    out.note(format!(
+        "`{}`: {} ({}), {} ignored, {} followed",
+        job.folder.display(),
+        output::count(report.files, "file"),
+        output::bytes(report.total_size),
+        report.ignored,
+        output::count(report.links_followed, "link"),
+    ));
+    let publish = Publish { client: &client, job: &job, found: &found, hashes: &hashes, git, out };
+    if job.dry_run {
+        publish.dry_run(&mut report).await?;
+    } else {
+        publish.publish(&mut report).await?;
+    }
+    report.requests = client.requests();
+    report.seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    tell(out, &report)
+}
+
+fn settle(args: Args, current: &Path) -> Result<Job, CliError> {
+    let file = ProjectFile::find(current, args.dir.as_deref())?;
+    let file = file.as_ref();
+    let table = file.map(|file| file.project.clone()).unwrap_or_default();
+    let named = file.zip(table.directory.as_ref()).map(|(file, directory)| file.folder.join(directory));
+    let folder = args.dir.or(named).unwrap_or_else(|| current.to_owned());
+    if !folder.is_dir() {
+        let what = if folder.exists() { "is not a folder" } else { "does not exist" };
+        return Err(
+            CliError::usage(format!("`{}` {what}", folder.display())).hint("name the folder that holds `index.html`")
+        );
+    }
+    let project = match context::named_project(&args.project, file) {
+        Some(name) => name.parse().map_err(|error| CliError::usage(format!("`{name}` is no project: {error}")))?,
+        None => context::project_of_folder(&folder)?,
+    };
+    let environment = if args.prod { Some("prod") } else { args.env.as_deref() };
+    let settings = SiteSettings { html: table.html, not_found: table.not_found, profile: table.profile };
+    Ok(Job {
+        folder,
+        project,
+        environment: context::environment(environment, file)?,
+        message: args.message,
+        settings: Some(settings).filter(|settings| *settings != SiteSettings::default()),
+        strict: args.strict || table.strict.unwrap_or(false),
+        dry_run: args.dry_run,
+        connections: usize::from(args.concurrency),
+        walk: WalkOptions { follow_links: args.follow_links, ignore: table.ignore },
+    })
+}
+
+async fn git_facts(folder: &Path) -> Result<Option<Git>, CliError> {
+    let folder = folder.to_owned();
+    blocking(move || Ok(crate::git::facts(&folder))).await
+}
+
+async fn read_folder(job: &Job, out: Output) -> Result<(Found, Vec<BlobHash>), CliError> {
+    let (folder, options) = (job.folder.clone(), job.walk.clone());
+    blocking(move || {
+        let found = walk(&folder, &options)?;
+        if found.files.is_empty() {
+            let message = format!("`{}` has no files to publish", folder.display());
+            let hint = match found.ignored {
+                0 => "name the folder that holds `index.html`".to_owned(),
+                ignored => format!("{ignored} names in it are ignored; `.pinstoneignore` can take them back in"),
+            };
+            return Err(CliError::failed(message).hint(hint));
+        }
+        let step = Step::start(out, "hashing", found.files.iter().map(|file| file.look.size).sum());
+        let hashes = hash_all(&found.files, |bytes, _| step.advance(bytes))?;
+        Ok((found, hashes))
+    })
+    .await
+}
+
+/// What is worth knowing about a folder before a server sees it.
+fn own_warnings(files: &[FoundFile]) -> Vec<Diagnostic> {
+    let warning = |file: &str, code: &str, message: String| Diagnostic {
+        file: file.to_owned(),
+        line: 0,
+        severity: "warning".to_owned(),
+        code: code.to_owned(),
+        message,
+    };
+    let mut warnings: Vec<_> = case_collisions(files.iter().map(|file| file.path.as_str()))
+        .into_iter()
+        .map(|(first, second)| {
+            warning(second, "case_collision", format!("`{second}` and `{first}` differ only in case"))
+        })
+        .collect();
+    if files.binary_search_by(|file| file.path.as_str().cmp("index.html")).is_err() {
+        let message = "the folder has no `index.html`, so the site's first page is not found";
+        warnings.push(warning("index.html", "no_index", message.to_owned()));
+    }
+    warnings
+}
+
+/// One publish, from the first plan to the release.
+struct Publish<'a> {
+    client: &'a Client,
+    job: &'a Job,
+    found: &'a Found,
+    hashes: &'a [BlobHash],
+    git: Option<Git>,
+    out: Output,
+}
+
+impl Publish<'_> {
+    async fn plan(&self, patience: Patience) -> Result<PlanAnswer, Failure> {
+        let file = |(file, hash): (&FoundFile, &BlobHash)| PlanFile {
+            path: file.path.to_string(),
+            blake3: hash.to_string(),
+            sha256: None,
+            size: file.look.size,
+            content_type: None, // the server knows better than a name's ending
+        };
+        let request = PlanRequest {
+            project: self.job.project.to_string(),
+            files: PlanFiles::List(self.found.files.iter().zip(self.hashes).map(file).collect()),
+            git: self.git.clone(),
+            message: self.job.message.clone(),
+            settings: self.job.settings.clone(),
+        };
+        self.client.post(&["plan"], &request, patience).await
+    }
+
+    async fn dry_run(&self, report: &mut Report) -> Result<(), CliError> {
+        let plan = self.plan(Patience::SHORT).await?;
+        count_plan(report, &plan);
+        for missing in &plan.missing {
+            self.out.line(format!("{}  {}", missing.path, output::bytes(missing.size)))?;
+        }
+        // A plan that nobody closes expires by itself, so a failure here is none.
+        let _ = self.client.delete(&["plans", &plan.plan_id]).await;
+        Ok(())
+    }
+
+    async fn publish(&self, report: &mut Report) -> Result<(), CliError> {
+        let commit = self.commit_in_rounds(report).await?;
+        add_warnings(&mut report.warnings, commit.diagnostics);
+        let request = ReleaseRequest {
+            project: Some(self.job.project.to_string()),
+            environment: Some(self.job.environment.to_string()),
+            image_id: Some(commit.image_id),
+            message: self.job.message.clone(),
+            ..ReleaseRequest::default()
+        };
+        let release: ReleaseAnswer = self.client.post(&["release"], &request, Patience::LONG).await?;
+        report.image_id = Some(release.image_id);
+        report.url = Some(release.url);
+        report.number = Some(release.number);
+        report.changed = Some(release.changed);
+        Ok(())
+    }
+
+    async fn commit_in_rounds(&self, report: &mut Report) -> Result<CommitAnswer, CliError> {
+        let mut round = 1;
+        loop {
+            let patience = if round == 1 { Patience::SHORT } else { Patience::LONG };
+            let plan = self.plan(patience).await?;
+            if round == 1 {
+                count_plan(report, &plan);
+            }
+            let failure = match self.upload_and_commit(&plan, report).await {
+                Ok(commit) => return Ok(commit),
+                Err(UploadFailure::Folder(error)) => return Err(error),
+                Err(UploadFailure::Server(failure)) => failure,
+            };
+            if round == ROUNDS || !helps_to_plan_again(&failure) {
+                return Err(failure.into());
+            }
+            round += 1;
+            self.out.note(format!("{}; planning again", CliError::from(failure)));
+        }
+    }
+
+    async fn upload_and_commit(&self, plan: &PlanAnswer, report: &mut Report) -> Result<CommitAnswer, UploadFailure> {
+        let by_hash: HashMap<BlobHash, &FoundFile> = self.hashes.iter().copied().zip(&self.found.files).collect();
+        let missing = plan.missing.iter().map(|blob| {
+            let hash: BlobHash = blob.hash.parse().ok()?;
+            by_hash.get(&hash).map(|file| (*file, hash))
+        });
+        let Some(missing) = missing.collect::<Option<Vec<_>>>() else {
+            let error = CliError::failed("the server asks for a file that was not planned");
+            return Err(UploadFailure::Folder(error.hint("check that server and client have the same version")));
+        };
+        if !missing.is_empty() {
+            let bytes = missing.iter().map(|(file, _)| file.look.size).sum();
+            let what = output::count(missing.len() as u64, "file");
+            self.out.note(format!("uploading {what} ({})", output::bytes(bytes)));
+            let step = Arc::new(Step::start(self.out, "uploading", bytes));
+            let before = self.client.sent();
+            let uploaded = upload_all(self.client, &plan.plan_id, &missing, self.job.connections, &step).await;
+            report.sent_bytes += self.client.sent() - before;
+            uploaded?;
+        }
+        self.check_folder().await.map_err(UploadFailure::Folder)?;
+        let request = CommitRequest {
+            plan_id: plan.plan_id.clone(),
+            message: self.job.message.clone(),
+            strict: Some(self.job.strict),
+        };
+        self.client.post(&["commit"], &request, Patience::LONG).await.map_err(UploadFailure::Server)
+    }
+
+    /// Walks once more: only a folder that is as it was when it was hashed is committed.
+    async fn check_folder(&self) -> Result<(), CliError> {
+        let (folder, options) = (self.job.folder.clone(), self.job.walk.clone());
+        let now = blocking(move || walk(&folder, &options)).await?;
+        match first_change(&self.found.files, &now.files) {
+            Some(path) => Err(CliError::folder_changed(path)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first path at which two walks of one folder differ.
+fn first_change<'a>(before: &'a [FoundFile], now: &'a [FoundFile]) -> Option<&'a str> {
+    for (before, now) in before.iter().zip(now) {
+        if before.path != now.path || before.look != now.look {
+            // Both are sorted, so the lesser path is the one that the other walk lacks.
+            return Some(before.path.as_str().min(now.path.as_str()));
+        }
+    }
+    before.get(now.len()).or(now.get(before.len())).map(|file| file.path.as_str())
+}
+
+/// Whether a new plan can do what this one could not: it is over, blobs that it counted on are gone, or the server was
+/// away for longer than one call is patient.
+fn helps_to_plan_again(failure: &Failure) -> bool {
+    failure.status == Some(410)
+        || matches!(&*failure.code, "missing_blobs" | "commit_conflict" | "upload_broken")
+        || failure.is_unavailable()
+}
+
+fn count_plan(report: &mut Report, plan: &PlanAnswer) {
+    report.new = plan.missing.len() as u64;
+    report.reused = report.files.saturating_sub(report.new);
+    report.missing_bytes = plan.missing_bytes;
+    add_warnings(&mut report.warnings, plan.warnings.clone());
+}
+
+/// Adds what is not known yet: server and client can find the same.
+fn add_warnings(warnings: &mut Vec<Diagnostic>, more: Vec<Diagnostic>) {
+    for new in more {
+        if !warnings.iter().any(|old| old.code == new.code && old.file == new.file && old.line == new.line) {
+            warnings.push(new);
+        }
+    }
+}
+
+fn tell(out: Output, report: &Report) -> Result<(), CliError> {
+    for warning in &report.warnings {
+        let place = if warning.line > 0 { format!("{}:{}: ", warning.file, warning.line) } else { String::new() };
+        out.warn(format!("{place}{}", warning.message));
+    }
+    if report.dry_run {
+        out.note(format!(
+            "dry run: {} new ({}), {} reused; nothing was sent",
+            report.new,
+            output::bytes(report.missing_bytes),
+            report.reused
+        ));
+        return out.object(report);
+    }
+    out.note(format!(
+        "{} new, {} reused; sent {} in {}, {:.1} s",
+        report.new,
+        report.reused,
+        output::bytes(report.sent_bytes),
+        output::count(report.requests, "request"),
+        report.seconds
+    ));
+    match (report.changed, report.number) {
+        (Some(true), Some(number)) => {
+            out.note(format!("released to `{}` of `{}`, number {number}", report.environment, report.project));
+        }
+        _ => out.note(format!("`{}` of `{}` showed this already", report.environment, report.project)),
+    }
+    out.line(report.url.as_deref().unwrap_or_default())?;
+    out.object(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(names: &[&str]) -> Vec<FoundFile> {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        walk(folder.path(), &WalkOptions::default()).unwrap().files
+    }
+
+    #[test]
+    fn warnings_about_a_folder() {
+        let codes = |names| own_warnings(&found(names)).into_iter().map(|w| w.code).collect::<Vec<_>>();
+        assert!(codes(&["index.html", "a"]).is_empty());
+        assert_eq!(codes(&["index.htm"]), ["no_index"]);
+        assert_eq!(codes(&["index.html", "A", "a"]), ["case_collision"]);
+    }
+
+    #[test]
+    fn changes_between_two_walks_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let walked = || walk(folder.path(), &WalkOptions::default()).unwrap().files;
+        std::fs::write(folder.path().join("b"), "1").unwrap();
+        let before = walked();
+        assert_eq!(first_change(&before, &walked()), None);
+        for (path, content) in [("b", Some("22")), ("c", Some("x")), ("a", Some("x")), ("b", None)] {
+            let path_on_disk = folder.path().join(path);
+            let before = walked();
+            match content {
+                Some(content) => std::fs::write(&path_on_disk, content).unwrap(),
+                None => std::fs::remove_file(&path_on_disk).unwrap(),
+            }
+            assert_eq!(first_change(&before, &walked()), Some(path), "{content:?}");
+        }
+    }
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn job(current: &Path, line: &[&str]) -> Result<Job, CliError> {
+        use clap::Parser;
+        settle(Line::parse_from(std::iter::once(&"deploy").chain(line)).args, current)
+    }
+
+    #[test]
+    fn flags_the_project_file_and_defaults_settle_a_deploy() {
+        let folder = tempfile::tempdir().unwrap();
+        let site = folder.path().join("My Site");
+        std::fs::create_dir(&site).unwrap();
+        let site_text = site.to_str().unwrap();
+
+        let plain = job(folder.path(), &[site_text]).unwrap();
+        assert_eq!((plain.project.as_str(), plain.environment.as_str()), ("my-site", "beta"));
+        assert_eq!((plain.settings, plain.strict, plain.connections), (None, false, 8));
+
+        std::fs::write(
+            folder.path().join("pinstone.toml"),
+            "[project]\nname='filed'\ndirectory='My Site'\nenvironment='stage'\nhtml='keep'\nstrict=true\nignore=['x']",
+        )
+        .unwrap();
+        let filed = job(folder.path(), &[]).unwrap();
+        assert_eq!((filed.project.as_str(), filed.environment.as_str()), ("filed", "stage"));
+        assert_eq!((filed.folder.as_path(), filed.strict, filed.walk.ignore.len()), (site.as_path(), true, 1));
+        assert_eq!(filed.settings.unwrap().html.as_deref(), Some("keep"));
+
+        let flags = job(folder.path(), &["--project", "flag", "--prod", "--concurrency", "3"]).unwrap();
+        assert_eq!((flags.project.as_str(), flags.environment.as_str(), flags.connections), ("flag", "prod", 3));
+
+        assert_eq!(job(folder.path(), &["nowhere"]).unwrap_err().exit, crate::error::Exit::Usage);
+        assert_eq!(job(folder.path(), &["--project", "a--b"]).unwrap_err().exit, crate::error::Exit::Usage);
+    }
+}

@@ -1,0 +1,72 @@
+//! `images`: what was published to a project.
+
+use pinstone_api::wire::{ImageItem, ImagesAnswer};
+use serde_json::json;
+
+use crate::context::{self, Context, ProjectArgs};
+use crate::error::CliError;
+use crate::output::{self, table};
+use crate::project_file::ProjectFile;
+
+/// How many images one call asks for.
+const PAGE: usize = 100;
+
+/// List images, the latest commit first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  pinstone images --limit 3    the last three images that were published")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    project: ProjectArgs,
+    /// Only images that this environment shows
+    #[arg(long, value_name = "NAME")]
+    env: Option<String>,
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    let file = ProjectFile::find(".".as_ref(), None)?;
+    let project = context::project(&args.project, file.as_ref())?;
+    let environment = args.env.as_deref().map(context::parse_environment).transpose()?;
+    let client = context.client(1)?;
+    let mut images: Vec<ImageItem> = Vec::new();
+    let mut total = 0;
+    let size = args.limit.clamp(1, PAGE);
+    // Pages of one size, so that page 2 begins where page 1 ends.
+    for page in 1_u64.. {
+        let (page, limit) = (page.to_string(), size.to_string());
+        let query = [("project", project.as_str()), ("limit", &limit), ("page", &page)];
+        let answer: ImagesAnswer = client.get(&["images"], &query).await?;
+        total = answer.total;
+        let last = answer.images.len() < size;
+        let shown =
+            |image: &ImageItem| environment.as_ref().is_none_or(|e| image.deployed_to.iter().any(|d| **d == **e));
+        images.extend(answer.images.into_iter().filter(shown));
+        if last || images.len() >= args.limit {
+            break;
+        }
+    }
+    images.truncate(args.limit);
+    let row = |image: &ImageItem| {
+        let why = image.message.as_deref().or(image.git_message.as_deref()).unwrap_or_default();
+        vec![
+            image.image_id.clone(),
+            image.committed_at.clone(),
+            output::count(image.file_count, "file"),
+            output::bytes(image.total_size),
+            image.deployed_to.join(","),
+            why.lines().next().unwrap_or_default().to_owned(),
+        ]
+    };
+    for line in table(&images.iter().map(row).collect::<Vec<_>>()) {
+        context.out.line(line)?;
+    }
+    if (images.len() as u64) < total && environment.is_none() {
+        context.out.note(format!("{} of {total} images", images.len()));
+    }
+    context.out.object(&json!({ "images": images, "total": total }))
+}

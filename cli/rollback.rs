@@ -1,0 +1,119 @@
+//! `rollback`: an environment shows an earlier image again. It is a release, so it has a number and can be undone.
+
+use pinstone_api::wire::{ReleaseAnswer, ReleaseItem, ReleaseRequest};
+use pinstone_engine::id::ImageId;
+
+use crate::client::{Client, all_pages};
+use crate::context::{self, Context, EnvironmentArgs, ProjectArgs};
+use crate::error::CliError;
+use crate::project_file::ProjectFile;
+use crate::retry::Patience;
+
+/// Show an earlier image again
+///
+/// Without `--to`, the image that the environment showed before its current one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  pinstone rollback --env prod            back to what `prod` showed before
+  pinstone rollback --env prod --to 12    what release 12 of `prod` showed
+  pinstone rollback --to img_0f3c…        one image")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    project: ProjectArgs,
+    #[command(flatten)]
+    environment: EnvironmentArgs,
+    /// What to show: an image's id, or the number of a release of this environment
+    #[arg(long, value_name = "IMAGE|NUMBER")]
+    to: Option<String>,
+    /// Why
+    #[arg(long, short, value_name = "TEXT")]
+    message: Option<String>,
+}
+
+/// What `--to` names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Target {
+    Image(ImageId),
+    Release(u64),
+}
+
+impl Target {
+    fn parse(text: &str) -> Result<Self, CliError> {
+        if let Ok(number) = text.trim_start_matches('#').parse() {
+            return Ok(Self::Release(number));
+        }
+        text.parse().map(Self::Image).map_err(|_| {
+            CliError::usage(format!("`{text}` is neither an image nor the number of a release"))
+                .hint("`pinstone releases` lists both")
+        })
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    let file = ProjectFile::find(".".as_ref(), None)?;
+    let project = context::project(&args.project, file.as_ref())?;
+    let environment = context::environment(args.environment.env.as_deref(), file.as_ref())?;
+    let target = args.to.as_deref().map(Target::parse).transpose()?;
+    let client = context.client(1)?;
+    let image = match target {
+        None => None,
+        Some(Target::Image(image)) => Some(image.to_string()),
+        Some(Target::Release(number)) => Some(image_of(&client, &project, &environment, number).await?),
+    };
+    let request = ReleaseRequest {
+        project: Some(project),
+        environment: Some(environment.to_string()),
+        image_id: image,
+        message: args.message,
+        ..ReleaseRequest::default()
+    };
+    let answer: ReleaseAnswer = client.post(&["rollback"], &request, Patience::LONG).await?;
+    tell(context, &answer)
+}
+
+/// Tells what a release or rollback did.
+pub(crate) fn tell(context: &Context, answer: &ReleaseAnswer) -> Result<(), CliError> {
+    let ReleaseAnswer { project, environment, number, image_id, .. } = answer;
+    if answer.changed {
+        context.out.note(format!("`{environment}` of `{project}` shows {image_id}, release {number}"));
+    } else {
+        context.out.note(format!("`{environment}` of `{project}` showed {image_id} already"));
+    }
+    context.out.line(&answer.url)?;
+    context.out.object(answer)
+}
+
+async fn image_of(client: &Client, project: &str, environment: &str, number: u64) -> Result<String, CliError> {
+    let query = [("project", project), ("environment", environment)];
+    let releases: Vec<ReleaseItem> = all_pages(client, &["releases"], &query, usize::MAX).await?;
+    match releases.into_iter().find(|release| release.number == number) {
+        Some(release) if !release.image_id.is_empty() => Ok(release.image_id),
+        Some(_) => Err(CliError::usage(format!("release {number} of `{environment}` shows nothing: it is a delete"))),
+        None => Err(CliError::usage(format!("`{environment}` has no release {number}"))
+            .hint(format!("`pinstone releases --env {environment}` lists those that it has"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_names() {
+        let image = format!("img_{}", "0f".repeat(16));
+        for (text, want) in [
+            ("12", Some(Target::Release(12))),
+            ("#12", Some(Target::Release(12))),
+            (image.as_str(), Some(Target::Image(image.parse().unwrap()))),
+            ("img_12", None),
+            ("-1", None),
+            ("", None),
+            ("beta", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(Target::parse(text).ok(), want, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! `serve`: engine, control plane and edge in one process.
+//!
+//! Order: configuration, data folder, sockets, control plane, edge; so that a mistake is told before anything is taken,
+//! and nothing is taken that another process has. The end is the same way back: no new connections, no calls under way,
+//! no store open.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pinstone_api::Api;
+use pinstone_api::config::{ApiConfig, PublicUrl};
+use pinstone_edge::{BindError, ControlService, Edge, Listeners};
+use pinstone_engine::clock::Clock;
+use pinstone_engine::data_folder::OpenError;
+use pinstone_engine::{Engine, OpenOptions};
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{self, Flags, LogFormat, ServerConfig};
+use crate::context::variable;
+use crate::error::{CliError, Exit, chain, plain};
+use crate::forward::Forwarder;
+use crate::output::{Output, to_err};
+
+/// The port where nothing names one.
+const DEFAULT_PORT: u16 = 8080;
+/// What a running server says of itself in its data folder.
+const SERVER_FILE: &str = "server.json";
+
+/// Run the server: API, sites and storage in one process
+///
+/// Prints `listening on URL` when it accepts. Without any argument it keeps its data in `./pinstone-data` and listens on
+/// this machine only, on port 8080.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  pinstone serve                                   try it on this machine
+  pinstone serve --listen 127.0.0.1:0              on any free port
+  pinstone serve --data /srv/pinstone \\
+    --listen 0.0.0.0:80 --base-domain pages.example --public-url http://pages.example
+
+Every key of the file is a flag and a variable: `limits.files` is `--limits-files` and `PINSTONE_LIMITS__FILES`.
+`--help` lists all, `-h` the most used ones. A flag beats a variable beats the file.")]
+pub(crate) struct Args {
+    /// The configuration [variable: PINSTONE_CONFIG; default: ./pinstone-server.toml, if there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl Args {
+    /// Reads and checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Names every mistake.
+    pub(crate) fn load(self) -> Result<ServerConfig, CliError> {
+        config::load(self.config.as_deref(), self.flags, variable, Handle::current())
+    }
+}
+
+/// Serves until it is told to end.
+pub(crate) async fn run(out: Output, args: Args) -> Result<(), CliError> {
+    let config = args.load()?;
+    start_log(&config)?;
+    raise_file_limit();
+    let stop = stop_by_signal()?;
+    let is_first_start = !config.data.join("FORMAT").exists();
+    let options =
+        OpenOptions { limits: config.limits.clone(), clock: Clock::system(), ..OpenOptions::new(&config.data) };
+    let engine = Engine::open(options).await.map_err(open_error)?;
+    let served = serve(out, &config, &engine, is_first_start, stop).await;
+    engine.close().await;
+    served
+}
+
+async fn serve(
+    out: Output,
+    config: &ServerConfig,
+    engine: &Engine,
+    is_first_start: bool,
+    stop: CancellationToken,
+) -> Result<(), CliError> {
+    let listeners = bind(config, out)?;
+    let addresses = listeners.addresses().to_vec();
+    let port = addresses.first().map_or(DEFAULT_PORT, SocketAddr::port);
+    let public_url = config.public_url.clone().unwrap_or_else(|| PublicUrl::new(false, &config.base_domain, port));
+    let calls = TaskTracker::new();
+    let api = Api::new(engine.clone(), api_config(config, public_url.clone()));
+    let control = ControlService::new(Forwarder::new(api, Handle::current(), calls.clone()));
+    let edge = Edge::new(config.edge(Handle::current()), engine.resolver(), Some(control))
+        .map_err(|error| CliError::usage(error.to_string()))?;
+    let urls: Vec<String> = addresses.iter().map(|address| url_of(*address)).collect();
+    write_server_file(&config.data, &urls)?;
+    for url in &urls {
+        // On one line of its own, whatever else is printed. A reader that left must not end the server.
+        let _ = writeln!(io::stdout().lock(), "listening on {url}").and_then(|()| io::stdout().flush());
+    }
+    if is_first_start {
+        welcome(out, config, &public_url);
+    }
+    let served = edge.serve(listeners, stop).await;
+    calls.close();
+    if tokio::time::timeout(config.edge.shutdown_grace + Duration::from_secs(1), calls.wait()).await.is_err() {
+        tracing::warn!(calls = calls.len(), "calls did not end in time and are cut");
+    }
+    // This process still holds the folder, so the file is its own and not a successor's.
+    let _ = std::fs::remove_file(config.data.join(SERVER_FILE));
+    served.map_err(|error| CliError::failed(chain(&error)))
+}
+
+fn api_config(config: &ServerConfig, public_url: PublicUrl) -> ApiConfig {
+    let bounds = config.api;
+    ApiConfig {
+        plan_memory: bounds.plan_memory,
+        json_size: bounds.json_size,
+        idle_timeout: bounds.idle_timeout,
+        json_timeout: bounds.json_timeout,
+        ..ApiConfig::new(public_url, config.hosts(), env!("CARGO_PKG_VERSION"))
+    }
+}
+
+fn bind(config: &ServerConfig, out: Output) -> Result<Listeners, CliError> {
+    let Some(wanted) = &config.listen else {
+        let listeners = Listeners::bind_localhost(DEFAULT_PORT, config.workers).map_err(|error| bind_error(&error))?;
+        if !listeners.addresses().iter().any(SocketAddr::is_ipv6) {
+            out.note("this machine has no IPv6, so only 127.0.0.1 is listened on");
+        }
+        return Ok(listeners);
+    };
+    match Listeners::bind(wanted, config.workers) {
+        Ok(listeners) => Ok(listeners),
+        Err(error) => {
+            // A machine without IPv6 loses nothing with its own loopback address.
+            let missing = error.address.ip() == Ipv6Addr::LOCALHOST && error.source.kind() != io::ErrorKind::AddrInUse;
+            let rest: Vec<_> = wanted.iter().copied().filter(|address| address.ip() != error.address.ip()).collect();
+            if !missing || rest.is_empty() {
+                return Err(bind_error(&error));
+            }
+            out.note("this machine has no IPv6, so ::1 is not listened on");
+            Listeners::bind(&rest, config.workers).map_err(|error| bind_error(&error))
+        }
+    }
+}
+
+fn bind_error(error: &BindError) -> CliError {
+    let told = CliError::new(
+        if error.source.kind() == io::ErrorKind::AddrInUse { Exit::Unavailable } else { Exit::Failed },
+        "cannot_listen",
+        chain(error),
+    );
+    match error.source.kind() {
+        io::ErrorKind::AddrInUse => told.hint("stop what uses the port, or name another by `--listen 127.0.0.1:0`"),
+        io::ErrorKind::PermissionDenied => told.hint("ports below 1024 need a privilege; name another by `--listen`"),
+        _ => told.hint("name an address of this machine by `--listen`"),
+    }
+}
+
+/// What a data folder that cannot be opened means for the process.
+pub(crate) fn open_error(error: OpenError) -> CliError {
+    let text = chain(&error);
+    match error {
+        OpenError::InUse { .. } => CliError::new(Exit::Unavailable, "data_in_use", text)
+            .hint("stop the server that runs on it, or name another folder by `--data`"),
+        OpenError::Newer { .. } => CliError::new(Exit::Failed, "data_newer", text)
+            .hint("start the version of Pinstone that wrote it, or a later one"),
+        OpenError::NotADataFolder { .. } => {
+            CliError::new(Exit::Failed, "not_a_data_folder", text).hint("name an empty or absent folder by `--data`")
+        }
+        OpenError::Absent { .. } => CliError::new(Exit::Failed, "no_data_folder", text)
+            .hint("name the data folder of a server by `--data`; `pinstone serve` makes one"),
+        OpenError::Io { .. } => CliError::new(Exit::Failed, "data_not_usable", text)
+            .hint("check who may write the data folder, and whether its disk is full"),
+        OpenError::Meta { .. } | OpenError::Objects { .. } => {
+            CliError::new(Exit::Failed, "data_damaged", text).hint("restore the data folder from a backup")
+        }
+    }
+}
+
+/// A URL that leads to `address` from this machine.
+fn url_of(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+/// Tells programs on this machine where the server is. It appears whole or not at all.
+fn write_server_file(data: &Path, urls: &[String]) -> Result<(), CliError> {
+    let content = json!({ "pid": std::process::id(), "urls": urls, "version": env!("CARGO_PKG_VERSION") });
+    let (path, new) = (data.join(SERVER_FILE), data.join("server.json.new"));
+    std::fs::write(&new, format!("{content}\n"))
+        .and_then(|()| std::fs::rename(&new, &path))
+        .map_err(|error| CliError::failed(format!("cannot write `{}`: {}", path.display(), plain(&error))))
+}
+
+fn welcome(out: Output, config: &ServerConfig, public_url: &PublicUrl) {
+    let token = config.data.join("owner.token");
+    let is_default = config.data == Path::new("pinstone-data");
+    let command = if is_default {
+        "pinstone deploy FOLDER --project NAME".to_owned()
+    } else {
+        format!("pinstone deploy FOLDER --project NAME --endpoint {public_url} --token-stdin < {}", token.display())
+    };
+    out.note(format!("Pinstone runs at {public_url}"));
+    out.note(format!("the owner's token is in {}", token.display()));
+    out.note(format!("publish a folder with: {command}"));
+}
+
+fn start_log(config: &ServerConfig) -> Result<(), CliError> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
+        .map_err(|error| CliError::usage(format!("`log` is not a filter: {error}")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let started = match config.log_format {
+        LogFormat::Text => {
+            let colors = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+            builder.with_ansi(colors).try_init()
+        }
+        LogFormat::Json => builder.json().try_init(),
+    };
+    started.map_err(|error| CliError::failed(format!("cannot start the log: {error}")))
+}
+
+/// Takes as many open files as the system lets this process have: every connection is one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the number of open files is not raised");
+        }
+    }
+}
+
+/// A token that the first SIGINT or SIGTERM cancels. The second one ends the process at once.
+fn stop_by_signal() -> Result<CancellationToken, CliError> {
+    let failed = |error: io::Error| CliError::failed(format!("cannot wait for signals: {}", plain(&error)));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!("ending");
+        cancelled.cancel();
+        next().await;
+        to_err("interrupted");
+        std::process::exit(i32::from(Exit::Interrupted.number()));
+    });
+    Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lead_to_this_machine() {
+        for (address, url) in [
+            ("127.0.0.1:1", "http://127.0.0.1:1"),
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            ("[::]:8080", "http://[::1]:8080"),
+            ("[::1]:8080", "http://[::1]:8080"),
+            ("10.0.0.1:1", "http://10.0.0.1:1"),
+        ] {
+            assert_eq!(url_of(address.parse().unwrap()), url, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_folder_in_use_is_worth_a_retry() {
+        let path = PathBuf::from("x");
+        assert_eq!(open_error(OpenError::InUse { path: path.clone() }).exit, Exit::Unavailable);
+        assert_eq!(open_error(OpenError::Newer { path, found: 9 }).exit, Exit::Failed);
+    }
+
+    #[test]
+    fn the_server_file_replaces_the_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for url in ["http://a", "http://b"] {
+            write_server_file(folder.path(), &[url.to_owned()]).unwrap();
+            let text = std::fs::read_to_string(folder.path().join(SERVER_FILE)).unwrap();
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                (value["urls"][0].as_str(), value["pid"].as_u64()),
+                (Some(url), Some(std::process::id().into()))
+            );
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,19 @@
+//! End-to-end tests: the real binary, real sockets, real files.
+//!
+//! One test binary, because linking RocksDB takes longer than any of these tests. Each test starts and stops servers of
+//! its own, on free ports and in fresh folders, so all of them can run at once. What a test waits for is a condition;
+//! times are limits for when something is broken.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets an unexpected value should stop there")]
+
+mod bad_input;
+mod crash;
+mod data_folder;
+mod deploy_input;
+mod http;
+mod publish;
+mod shutdown;
+mod site;
+mod visitors;
+mod wire;
+mod world;
