@@ -1,0 +1,56 @@
+# A newcomer needs two of these: `make demo` and `make test`. Both install what is missing first.
+# One profile (dev) and one target folder serve everything but `release`, so that RocksDB is compiled once.
+
+CARGO ?= cargo
+# Where the demo listens: PORT=8081 make demo
+PORT ?= 8080
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: demo test build release check setup setup-checks format direction clippy engine-alone docs fuzz-check \
+	bench clean-demo
+
+demo: ## build, serve with defaults, publish examples/site, keep serving until Ctrl-C
+	@PORT='$(PORT)' CARGO='$(CARGO)' examples/demo.sh
+
+test: setup ## run every test: units, documentation, and end to end against the real binary
+	$(CARGO) test --workspace
+
+build: setup ## build the binary, target/debug/pinstone
+	$(CARGO) build --workspace
+
+release: setup ## build the optimised binary, target/release/pinstone; compiles RocksDB a second time
+	$(CARGO) build --release
+
+check: setup-checks format direction clippy engine-alone docs fuzz-check ## everything that CI checks but the tests
+
+clean-demo: ## remove ./pinstone-data, where the demo and whatever was published to it are kept
+	rm -rf pinstone-data
+
+bench: setup ## measure opening and searching a manifest; compiles RocksDB for the optimised profile
+	$(CARGO) bench --bench manifest
+
+setup:
+	@.ci/setup
+
+setup-checks:
+	@.ci/setup --checks
+
+format:
+	$(CARGO) fmt --all --check
+
+direction:
+	@.ci/direction
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# Small tools and fuzz targets use the engine without RocksDB.
+engine-alone:
+	$(CARGO) clippy --package pinstone-engine --no-default-features -- -D warnings
+
+docs:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+
+# The fuzz targets are a workspace of their own. That they compile needs neither cargo-fuzz nor a sanitizer.
+fuzz-check:
+	$(CARGO) check --manifest-path fuzz/Cargo.toml --target-dir target

@@ -1,0 +1,78 @@
+//! A path of a request is refused, found, redirected or not found; no redirect leaves the site, and none goes in a
+//! circle.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use pinstone_edge::path::{Resolution, decode, resolve};
+use pinstone_engine::hash::BlobHash;
+use pinstone_engine::manifest::{Manifest, ManifestBuilder, Settings};
+use pinstone_engine::path::SitePath;
+
+static SITE: LazyLock<Manifest> = LazyLock::new(|| {
+    let mut builder = ManifestBuilder::new(Settings::default());
+    for path in [
+        "index.html",
+        "404.html",
+        "a",
+        "a.html",
+        "a/index.html",
+        "b.html",
+        "b/c.html",
+        "d/index.html",
+        "d/404.html",
+        "index/index.html",
+        "e/index.html/index.html",
+        "\u{fc}.html",
+        ".html",
+        "f/.html",
+    ] {
+        let path = SitePath::new(path).expect("a plain path");
+        builder.add(path, BlobHash::of(b"x"), 1, "text/html; charset=utf-8");
+    }
+    builder.add_hidden(SitePath::new("_headers").expect("a plain path"), BlobHash::of(b"h"), 1, "text/plain");
+    let (_, bytes) = builder.finish().expect("the paths differ");
+    Manifest::open(bytes).expect("it was just written")
+});
+
+fuzz_target!(|input: (&str, Option<&str>)| {
+    let (path, query) = input;
+    // What HTTP lets into a path and a query.
+    let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'));
+    if !visible(path) || !query.is_none_or(visible) {
+        return;
+    }
+    let decoded = decode(path);
+    let mut target = match resolve(&SITE, path, query) {
+        Err(error) => return assert_eq!(decoded, Err(error)),
+        Ok(Resolution::Found(entry)) => return assert!(!entry.hidden),
+        Ok(Resolution::NotFound(page)) => return assert!(page.is_none_or(|page| page.path.ends_with("404.html"))),
+        Ok(Resolution::Redirect(target)) => target,
+    };
+    for _ in 0..3 {
+        assert!(target.starts_with('/') && !target.starts_with("//"), "{path} leads to {target}");
+        assert!(target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\'), "{path} leads to {target:?}");
+        let (path, kept) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
+        // What a header field must not have is escaped on the way.
+        assert_eq!(kept.map(unescape), query.map(unescape), "the query is kept");
+        match resolve(&SITE, path, kept).expect("a redirect leads to a path") {
+            Resolution::Redirect(next) => target = next,
+            Resolution::Found(_) | Resolution::NotFound(_) => return,
+        }
+    }
+    panic!("{path} leads in a circle");
+});
+
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let escaped = rest.strip_prefix('%').and_then(|rest| u8::from_str_radix(rest.get(..2)?, 16).ok());
+        let length = if escaped.is_some() { 3 } else { first.len_utf8() };
+        bytes.extend(escaped.map_or_else(|| rest.as_bytes()[..length].to_vec(), |byte| vec![byte]));
+        rest = &rest[length..];
+    }
+    bytes
+}
