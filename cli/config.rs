@@ -13,6 +13,7 @@ use std::time::Duration;
 use pinstone_api::config::PublicUrl;
 use pinstone_edge::{CacheConfig, EdgeConfig, Limits as EdgeLimits};
 use pinstone_engine::host::{HostName, Hosts};
+use pinstone_engine::limits::LONGEST_MESSAGE;
 use pinstone_engine::limits::Limits as EngineLimits;
 use tokio::runtime::Handle;
 use tracing_subscriber::EnvFilter;
@@ -325,7 +326,7 @@ impl Reader<'_> {
                 file_size: self.one("limits.file_size", size).unwrap_or(limits.file_size),
                 plan_size: self.one("limits.plan_size", size).unwrap_or(limits.plan_size),
                 json_depth: self.one("limits.json_depth", count).unwrap_or(limits.json_depth),
-                message_length: self.one("limits.message_length", size).unwrap_or(limits.message_length),
+                message_length: self.one("limits.message_length", message_length).unwrap_or(limits.message_length),
                 plan_lifetime: self.one("limits.plan_lifetime", duration).unwrap_or(limits.plan_lifetime),
                 plan_cache: self.one("limits.plan_cache", size).unwrap_or(limits.plan_cache),
             },
@@ -437,6 +438,14 @@ fn count<T: TryFrom<u64>>(text: &str) -> Result<T, &'static str> {
 
 fn workers(text: &str) -> Result<NonZeroUsize, &'static str> {
     NonZeroUsize::new(count(text)?).ok_or("at least one thread has to serve")
+}
+
+/// A message has to fit a record, every byte of it escaped.
+fn message_length(text: &str) -> Result<usize, &'static str> {
+    match size(text)? {
+        length if length <= LONGEST_MESSAGE => Ok(length),
+        _ => Err("a message has at most 4KiB"),
+    }
 }
 
 /// Reads `100MiB`, `64 kB` or a number of bytes.

@@ -100,6 +100,7 @@ impl From<PlanError> for ApiError {
         match error {
             PlanError::ProjectTaken => ErrorCode::ProjectTaken.into(),
             PlanError::NoFiles => ErrorCode::NoFiles.into(),
+            PlanError::TooManyContentTypes { .. } => ErrorCode::TooManyContentTypes.into(),
             PlanError::TooManyFiles { limit } => too_many_files(limit),
             PlanError::FileTooLarge { limit } => file_too_large(limit),
             PlanError::DuplicatePath(_) => ErrorCode::DuplicatePath.into(),

@@ -12,6 +12,9 @@ use crate::error::{ApiError, ErrorCode};
 /// The unit in which memory for plans is handed out, in bytes: so small that small plans do not wait for each other.
 const MEMORY_UNIT: u64 = 64 << 10;
 
+/// What a call that lists a plan or an image may hold in memory, in bytes: most hold far less, and the largest is rare.
+pub(crate) const LISTING: u64 = 16 << 20;
+
 /// The engine, and what the operator said. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiState(Arc<Shared>);

@@ -108,7 +108,7 @@ impl DataFolder {
     /// Where it is in use, of a newer format, somebody else's or not writable.
     pub fn open(path: &Path, create: bool) -> Result<Self, OpenError> {
         if create {
-            fs::create_dir_all(path).map_err(OpenError::io("create the data folder", path))?;
+            make_folder(path).map_err(OpenError::io("create the data folder", path))?;
         } else if !path.join("FORMAT").exists() {
             return Err(OpenError::Absent { path: path.to_owned() });
         }
@@ -273,12 +273,12 @@ impl DataFolder {
                 let kind_path = objects.join(kind);
                 fs::create_dir_all(&kind_path)?;
                 // The last one is made last: where it is there, all are.
-                if kind == blob::PLANS || kind_path.join("ff").exists() {
-                    continue;
+                if kind != blob::PLANS && !kind_path.join("ff").exists() {
+                    for fan in 0..=255_u8 {
+                        fs::create_dir_all(kind_path.join(format!("{fan:02x}")))?;
+                    }
                 }
-                for fan in 0..=255_u8 {
-                    fs::create_dir_all(kind_path.join(format!("{fan:02x}")))?;
-                }
+                // In any case: whoever made them may have been killed before this.
                 sync_folder(&kind_path)?;
             }
             sync_folder(&objects)?;
@@ -348,6 +348,17 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     drop(file);
     fs::rename(&temporary, path)?;
     sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes a folder and those above it, durably: each is named in one that is synced.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
+    fs::create_dir_all(path)?;
+    for made in missing {
+        sync_folder(made.parent().unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use moka::sync::Cache;
+use moka::future::Cache;
 use object_store::ObjectStoreExt;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -33,6 +33,8 @@ use crate::resolve::Resolver;
 
 /// Events read from the feed at a time.
 const FEED_PAGE: usize = 1000;
+/// How often answers that are too old to count are removed.
+const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// How an embedded engine is opened.
 #[derive(Clone, Debug)]
@@ -215,7 +217,7 @@ impl Engine {
 
     /// Whether the stores answer.
     pub async fn health(&self) -> Health {
-        let metadata = records::accounts::owner(self.meta()).await.is_ok();
+        let metadata = self.meta().takes_commits() && records::accounts::owner(self.meta()).await.is_ok();
         // No object has this name; that it is not there is an answer.
         let probe = self.0.blobs.objects().head(&object_store::path::Path::from("blobs/probe")).await;
         let objects = matches!(probe, Ok(_) | Err(object_store::Error::NotFound { .. }));
@@ -271,6 +273,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Applies every event that is there, so that whoever was answered before sees it served.
+    pub(crate) async fn catch_up_with_all(&self) -> Result<(), StoreError> {
+        while self.apply_events().await? {}
+        Ok(())
+    }
+
     /// Applies one page of events; answers whether there was any.
     async fn apply_events(&self) -> Result<bool, MetaError> {
         let _in_order = self.0.applying.lock().await;
@@ -296,15 +304,25 @@ impl Engine {
         let weak = Arc::downgrade(&self.0);
         let mut wake = self.0.meta.wake();
         let follower = tokio::spawn(async move {
+            let mut forget_at = UnixMillis::default();
             loop {
                 let Some(inner) = weak.upgrade() else { return };
-                let more = match Self(inner).apply_events().await {
+                let engine = Self(inner);
+                let more = match engine.apply_events().await {
                     Ok(more) => more,
                     Err(error) => {
                         tracing::error!(%error, "the event feed cannot be read");
                         false
                     }
                 };
+                let now = engine.clock().now();
+                if !more && forget_at <= now {
+                    forget_at = now.plus(FORGET_EVERY);
+                    if let Err(error) = records::idempotency::forget(engine.meta(), now).await {
+                        tracing::warn!(%error, "old answers could not be removed; an hour later is early enough");
+                    }
+                }
+                drop(engine);
                 // A hint may be lost, so the feed is looked at now and then in any case.
                 if !more && let Ok(Err(_)) = tokio::time::timeout(Duration::from_secs(5), wake.changed()).await {
                     return;

@@ -13,13 +13,17 @@ pub struct Limits {
     pub plan_size: u64,
     /// How deep JSON may nest.
     pub json_depth: usize,
-    /// Bytes of a message.
+    /// Bytes of a message, at most [`LONGEST_MESSAGE`].
     pub message_length: usize,
     /// How long a plan stays open.
     pub plan_lifetime: Duration,
     /// Bytes of open plans that are kept in memory; others are read again from the object store.
     pub plan_cache: u64,
 }
+
+/// The highest [`Limits::message_length`]: a record that holds two such texts, every byte of them escaped, fits a value
+/// of the metadata store.
+pub const LONGEST_MESSAGE: usize = 4 << 10;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -28,7 +32,7 @@ impl Default for Limits {
             file_size: 100 << 20,
             plan_size: 64 << 20,
             json_depth: 16,
-            message_length: 4 << 10,
+            message_length: LONGEST_MESSAGE,
             plan_lifetime: Duration::from_secs(24 * 60 * 60),
             plan_cache: 128 << 20,
         }

@@ -235,6 +235,9 @@ pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
     /// Changes when the feed has grown: a hint, and losing one never matters.
     fn wake(&self) -> watch::Receiver<u64>;
 
+    /// Whether commits are taken: not after a write has failed, for it is not known then what would survive.
+    fn takes_commits(&self) -> bool;
+
     /// Stops taking commits and waits until those taken are durable. Reads may go on or fail.
     async fn close(&self);
 }

@@ -4,8 +4,9 @@
 //! collects garbage reads plans first. `missing` answers only from blobs that the caller's own team has, so it tells
 //! nothing of others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -17,7 +18,7 @@ use crate::clock::UnixMillis;
 use crate::engine::Engine;
 use crate::error::{StoreError, from_stores};
 use crate::hash::{BlobHash, ContentHash};
-use crate::id::{ImageId, PlanId, ProjectId, TeamId};
+use crate::id::{ImageId, PlanId, ProjectId, TeamId, random_bytes};
 use crate::limits::Limits;
 use crate::manifest::{HtmlMode, NotFoundMode, Profile, Settings, case_collisions, content_hash};
 use crate::meta::{Check, Commit, MetaError, Outcome};
@@ -34,6 +35,8 @@ mod file_list;
 
 /// The longest content type that is kept of what a publisher sends; a longer one counts as not sent.
 const LONGEST_CONTENT_TYPE: usize = 128;
+/// The most different content types that the files of one plan may be sent with.
+const MOST_CONTENT_TYPES: usize = 1000;
 /// The longest id or branch of a git commit, in bytes.
 const LONGEST_GIT_NAME: usize = 512;
 /// How often a commit is tried again when what it checks changed meanwhile. Each time somebody else got on.
@@ -129,6 +132,12 @@ pub enum PlanError {
     /// Two files have one path.
     #[error("two files have the same path")]
     DuplicatePath(SitePath),
+    /// No site has so many kinds of files.
+    #[error("a plan has more than {limit} different content types")]
+    TooManyContentTypes {
+        /// The limit.
+        limit: usize,
+    },
     /// One hash is announced with two sizes.
     #[error("one hash is announced with two sizes")]
     SizeConflict,
@@ -253,6 +262,19 @@ impl PlanBody {
         hashes.into_iter().map(|(_, hash)| hash).collect()
     }
 
+    /// Which of `hashes` are not `present`, in their order, and the sum of their sizes as far as they are known.
+    fn missing(&self, hashes: &[BlobHash], present: &[Option<BlobRecord>]) -> (Vec<MissingBlob>, u64) {
+        let absent = hashes.iter().zip(present).filter(|(_, record)| record.is_none());
+        let missing: Vec<_> = absent
+            .map(|(hash, _)| {
+                let blob = self.blobs[hash];
+                MissingBlob { path: self.files[blob.first_file].path.clone(), hash: *hash, size: blob.size }
+            })
+            .collect();
+        let bytes = missing.iter().filter_map(|blob| blob.size).fold(0, u64::saturating_add);
+        (missing, bytes)
+    }
+
     /// The sum of the sizes that are known, in bytes.
     fn total_size(&self) -> u64 {
         self.files.iter().filter_map(|file| file.size).fold(0, u64::saturating_add)
@@ -260,8 +282,9 @@ impl PlanBody {
 
     /// What it weighs in memory, about.
     pub(crate) fn weight(&self) -> u64 {
-        let paths: usize = self.files.iter().map(|file| file.path.len()).sum();
-        (paths + self.files.len() * 200) as u64
+        let text = |file: &PlannedFile| file.path.len() + file.content_type.as_ref().map_or(0, String::len);
+        let texts: usize = self.files.iter().map(text).sum();
+        (texts + self.files.len() * 200) as u64
     }
 }
 
@@ -284,13 +307,11 @@ impl Engine {
     ) -> Result<PlanView, PlanError> {
         check_texts(&new, self.limits())?;
         let (files, settings, limits) = (std::mem::take(&mut new.files), new.settings, self.limits().clone());
-        // Two hundred thousand files take a good part of a second to sort and hash.
-        let prepared = tokio::task::spawn_blocking(move || prepare(files, settings, &limits)).await;
-        let (body, content_hash) = prepared.map_err(|_| MetaError::Damaged { what: "plan's list of files" })??;
-        let body = Arc::new(body);
-        let once = key.map(|key| {
-            Once::new(caller.team, caller.user, key, "plan", &(&new.project, content_hash, &new.message, &new.git))
-        });
+        let Prepared { body, list, content_hash, case_collisions } =
+            off_thread(move || prepare(files, settings, &limits)).await?;
+        // The list has what the content hash leaves out: sizes and content types.
+        let asked = (&new.project, BlobHash::of(&list), settings, &new.message, &new.git);
+        let once = key.map(|key| Once::new(caller.team, caller.user, key, "plan", &asked));
         let mut stale = None;
         if let Some(once) = &once {
             match once.look::<PlanAnswer>(self.meta(), self.clock().now()).await? {
@@ -319,13 +340,14 @@ impl Engine {
             unknown: Unknown::new(),
         };
         // The body first: a record whose body is missing would be a plan that nobody can go on with.
-        self.blobs().put_plan(&record.id, file_list::encode(&body.files)).await?;
+        self.blobs().put_plan(&record.id, list).await?;
         let plan_key = records::plans::key(project.team, record.id);
         let mut commit = Commit::new().check(plan_key.clone(), Check::Absent).put(plan_key, encode(&record));
         if let Some(once) = &once {
             commit = once.record(commit, stale.as_ref(), &PlanAnswer { plan: record.id }, now);
         }
         if let Outcome::Refused { .. } = self.meta().commit(commit).await? {
+            self.forget_plan_body(record.id).await;
             // The same key came twice at once, and the other request was first.
             return match once.as_ref().map(|once| once.look::<PlanAnswer>(self.meta(), now)) {
                 Some(look) => match look.await? {
@@ -335,8 +357,9 @@ impl Engine {
                 None => Err(StoreError::Contended.into()),
             };
         }
-        self.plan_bodies().insert(record.id, Arc::clone(&body));
-        self.view(&record, &body).await
+        self.plan_bodies().insert(record.id, Arc::clone(&body)).await;
+        let view = self.view(&record, body).await?;
+        Ok(PlanView { case_collisions, ..view })
     }
 
     /// Says where a plan stands and what is still missing.
@@ -345,10 +368,14 @@ impl Engine {
     ///
     /// [`PlanError::NotFound`] where there is no such plan of the caller's team.
     pub async fn plan_status(&self, caller: &Principal, id: PlanId) -> Result<PlanView, PlanError> {
-        let plan = records::plans::get(self.meta(), caller.team, id).await?.ok_or(PlanError::NotFound)?.record;
+        let mut plan = self.plan_record(caller, id).await?;
         if plan.state_at(self.clock().now()) == PlanState::Open {
-            let body = self.plan_body(id).await?;
-            return self.view(&plan, &body).await;
+            match self.plan_body(id).await {
+                Ok(body) => return self.view(&plan, body).await,
+                // The list goes away with the end of the plan, which came after the record was read.
+                Err(PlanError::NotFound) => plan = self.plan_record(caller, id).await?,
+                Err(error) => return Err(error),
+            }
         }
         Ok(PlanView {
             id: plan.id,
@@ -363,6 +390,11 @@ impl Engine {
             image: plan.committed.map(|committed| committed.image),
             case_collisions: Vec::new(),
         })
+    }
+
+    async fn plan_record(&self, caller: &Principal, id: PlanId) -> Result<PlanRecord, PlanError> {
+        let stored = records::plans::get(self.meta(), caller.team, id).await?;
+        Ok(stored.ok_or(PlanError::NotFound)?.record)
     }
 
     /// Gives an open plan up. One that is over already stays as it is.
@@ -428,7 +460,8 @@ impl Engine {
 
     /// The project of this name, which is made where nobody has it.
     async fn project_for(&self, caller: &Principal, name: &ProjectName) -> Result<ProjectRef, PlanError> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            pause(attempt).await;
             if let Some(found) = records::projects::find_by_name(self.meta(), name).await? {
                 return if found.team == caller.team { Ok(found) } else { Err(PlanError::ProjectTaken) };
             }
@@ -472,35 +505,23 @@ impl Engine {
         Err(StoreError::Contended.into())
     }
 
-    async fn view(&self, plan: &PlanRecord, body: &PlanBody) -> Result<PlanView, PlanError> {
-        let hashes = body.hashes();
+    async fn view(&self, plan: &PlanRecord, body: Arc<PlanBody>) -> Result<PlanView, PlanError> {
+        let sorted = Arc::clone(&body);
+        let hashes = off_thread(move || Ok(sorted.hashes())).await?;
         let present = self.present(plan.team, &hashes).await?;
-        let mut missing = Vec::new();
-        let mut missing_bytes = 0_u64;
-        for (hash, record) in hashes.iter().zip(&present) {
-            if record.is_none() {
-                let blob = body.blobs[hash];
-                missing_bytes = missing_bytes.saturating_add(blob.size.unwrap_or(0));
-                missing.push(MissingBlob {
-                    path: body.files[blob.first_file].path.clone(),
-                    hash: *hash,
-                    size: blob.size,
-                });
-            }
-        }
-        let collisions = case_collisions(body.files.iter().map(|file| &file.path));
+        let (missing, missing_bytes) = off_thread(move || Ok(body.missing(&hashes, &present))).await?;
         Ok(PlanView {
             id: plan.id,
             content_hash: plan.content_hash,
             status: plan.state_at(self.clock().now()),
-            reusable: (body.files.len() - missing.len()) as u64,
+            reusable: plan.files.saturating_sub(missing.len() as u64),
             missing,
             files: plan.files,
             total_size: plan.total_size,
             missing_bytes,
             expires_at: plan.expires_at,
             image: plan.committed.map(|committed| committed.image),
-            case_collisions: collisions.into_iter().map(|(a, b)| (a.clone(), b.clone())).collect(),
+            case_collisions: Vec::new(),
         })
     }
 
@@ -517,24 +538,32 @@ impl Engine {
         Ok(records.into_iter().zip(owned).map(|(record, owned)| record.filter(live).filter(|_| owned)).collect())
     }
 
-    /// The files of a plan that is open, from memory or from its object.
+    /// The files of a plan that is open, from memory or from its object, read once for all who ask at the same time.
     pub(crate) async fn plan_body(&self, id: PlanId) -> Result<Arc<PlanBody>, PlanError> {
-        if let Some(body) = self.plan_bodies().get(&id) {
-            return Ok(body);
-        }
-        let bytes = match self.blobs().plan(&id).await {
-            Err(object_store::Error::NotFound { .. }) => return Err(PlanError::NotFound),
-            other => other?,
+        let load = async {
+            let bytes = match self.blobs().plan(&id).await {
+                Err(object_store::Error::NotFound { .. }) => return Err(PlanError::NotFound),
+                other => other?,
+            };
+            off_thread(move || {
+                let files = file_list::decode(bytes).ok_or(MetaError::Damaged { what: "plan's list of files" })?;
+                PlanBody::new(files).map(Arc::new)
+            })
+            .await
         };
-        let files = file_list::decode(bytes).ok_or(MetaError::Damaged { what: "plan's list of files" })?;
-        let body = Arc::new(PlanBody::new(files)?);
-        self.plan_bodies().insert(id, Arc::clone(&body));
-        Ok(body)
+        let loaded = self.plan_bodies().try_get_with(id, load).await;
+        loaded.map_err(|error| match &*error {
+            PlanError::NotFound => PlanError::NotFound,
+            other => {
+                tracing::error!(error = %other, "the list of files of a plan could not be read");
+                MetaError::Damaged { what: "plan's list of files" }.into()
+            }
+        })
     }
 
     /// Drops the list of files of a plan that is over. What a crash leaves behind is garbage that names nothing.
     pub(crate) async fn forget_plan_body(&self, id: PlanId) {
-        self.plan_bodies().invalidate(&id);
+        self.plan_bodies().invalidate(&id).await;
         if let Err(error) = self.blobs().delete_plan(&id).await {
             tracing::warn!(%error, "the list of files of a plan that is over could not be removed");
         }
@@ -566,12 +595,16 @@ fn check_texts(new: &NewPlan, limits: &Limits) -> Result<(), PlanError> {
     Ok(())
 }
 
+/// What is computed of a plan's files before anything is recorded.
+struct Prepared {
+    body: Arc<PlanBody>,
+    list: Bytes,
+    content_hash: ContentHash,
+    case_collisions: Vec<(SitePath, SitePath)>,
+}
+
 /// Checks a plan's files, sorts them and says what the content is known by.
-fn prepare(
-    mut files: Vec<PlannedFile>,
-    settings: Settings,
-    limits: &Limits,
-) -> Result<(PlanBody, ContentHash), PlanError> {
+fn prepare(mut files: Vec<PlannedFile>, settings: Settings, limits: &Limits) -> Result<Prepared, PlanError> {
     if files.is_empty() {
         return Err(PlanError::NoFiles);
     }
@@ -581,15 +614,47 @@ fn prepare(
     if files.iter().any(|file| file.size.is_some_and(|size| size > limits.file_size)) {
         return Err(PlanError::FileTooLarge { limit: limits.file_size });
     }
+    let mut content_types = HashSet::new();
     for file in &mut files {
         file.content_type.take_if(|text| text.len() > LONGEST_CONTENT_TYPE);
+        content_types.extend(file.content_type.as_deref());
     }
+    if content_types.len() > MOST_CONTENT_TYPES {
+        return Err(PlanError::TooManyContentTypes { limit: MOST_CONTENT_TYPES });
+    }
+    drop(content_types);
     files.sort_by(|a, b| a.path.cmp(&b.path));
     if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
         return Err(PlanError::DuplicatePath(pair[0].path.clone()));
     }
     let content_hash = content_hash(files.iter().map(|file| (file.path.as_str(), file.blob)), settings);
-    Ok((PlanBody::new(files)?, content_hash))
+    let collisions = case_collisions(files.iter().map(|file| &file.path));
+    let case_collisions = collisions.into_iter().map(|(a, b)| (a.clone(), b.clone())).collect();
+    let list = file_list::encode(&files);
+    Ok(Prepared { body: Arc::new(PlanBody::new(files)?), list, content_hash, case_collisions })
+}
+
+/// Runs what takes too long for a thread that serves others: two hundred thousand files take a good part of a second.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PlanError> + Send + 'static,
+) -> Result<T, PlanError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is ending.
+            Err(_) => Err(MetaError::Closed.into()),
+        },
+    }
+}
+
+/// Waits before a commit is tried again, so that many who want the same record do not keep each other from it.
+pub(crate) async fn pause(attempt: u32) {
+    if attempt >= 3 {
+        let [random] = random_bytes();
+        let most = u64::from(attempt.min(16));
+        tokio::time::sleep(Duration::from_millis(u64::from(random) * most / 256)).await;
+    }
 }
 
 /// An event as the feed carries it.

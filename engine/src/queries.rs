@@ -16,6 +16,9 @@ use crate::records::images::{CommitRecord, GitFacts, ImageRecord};
 use crate::records::releases::ReleaseRecord;
 use crate::records::{self, read_all};
 
+/// Rows passed over at a time on the way to a later page.
+const SKIP_AT_ONCE: usize = 10_000;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
@@ -191,15 +194,18 @@ impl Engine {
     ) -> Result<(Vec<ImageSummary>, u64), LookupError> {
         let (project, _) = self.project_to_read(caller, project).await?;
         let record = records::projects::get(self.meta(), project).await?.ok_or(LookupError::ProjectNotFound)?;
-        let mut before = u64::MAX;
-        let mut rows = Vec::new();
-        for _ in 0..page.max(1) {
-            rows = records::images::history(self.meta(), project, before, limit).await?;
-            match rows.last() {
-                Some((last, _)) => before = *last,
-                None => break,
-            }
+        let skipped = page.saturating_sub(1).saturating_mul(limit as u64);
+        if skipped >= record.record.images {
+            return Ok((Vec::new(), record.record.images));
         }
+        let mut before = u64::MAX;
+        let mut left = usize::try_from(skipped).unwrap_or(usize::MAX);
+        while left > 0 {
+            let rows = records::images::history(self.meta(), project, before, left.min(SKIP_AT_ONCE)).await?;
+            let Some((last, _)) = rows.last() else { break };
+            (before, left) = (*last, left - rows.len());
+        }
+        let rows = records::images::history(self.meta(), project, before, limit).await?;
         Ok((self.summaries(project, &rows).await?, record.record.images))
     }
 

@@ -178,6 +178,10 @@ codes! {
     NoFiles "no_files" UNPROCESSABLE_ENTITY,
         "the plan has no files",
         "a site has at least one file";
+    TooManyContentTypes "too_many_content_types" UNPROCESSABLE_ENTITY,
+        "the plan has too many different content types",
+        "leave `content_type` out; the server takes it from the file's name";
+
     TooManyFiles "too_many_files" UNPROCESSABLE_ENTITY,
         "the plan has more files than the limit",
         "`GET /config` names the limits; publish less at once";
@@ -219,5 +223,5 @@ codes! {
 
     StorageFull "storage_full" INSUFFICIENT_STORAGE,
         "the server has no room left",
-        "make room on the server's disk, then ask again";
+        "make room on the server's disk; if it still answers so then, restart the server";
 }

@@ -8,7 +8,7 @@ use pinstone_engine::queries::ImageSummary;
 use crate::auth::Caller;
 use crate::error::{ApiError, ErrorCode};
 use crate::input::{ReadQuery, Segments};
-use crate::state::ApiState;
+use crate::state::{ApiState, LISTING};
 use crate::{respond, timefmt, wire};
 
 /// The project's images, by their latest commit, newest first, in numbered pages.
@@ -42,6 +42,7 @@ pub(crate) async fn files(
 ) -> Result<Response, ApiError> {
     let limit = query.limit(1000, 10_000)?;
     let image = image_id(&image)?;
+    let memory = state.plan_memory(LISTING).await?;
     let (files, next) = state.engine().image_files(&caller, &query.project()?, image, query.cursor(), limit).await?;
     let items = files.into_iter().map(|file| wire::ImageFile {
         path: file.path,
@@ -49,7 +50,8 @@ pub(crate) async fn files(
         size: file.size,
         content_type: file.content_type,
     });
-    Ok(respond::ok(&wire::Page { items: items.collect(), next_cursor: next }))
+    let answer = respond::ok(&wire::Page { items: items.collect(), next_cursor: next });
+    Ok(respond::holding(answer, memory))
 }
 
 /// The image that a request's path names. What is no id names no image.

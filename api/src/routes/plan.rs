@@ -7,13 +7,13 @@ use pinstone_engine::plan::{MissingBlob, PlanView};
 use pinstone_engine::records::plans::PlanState;
 
 use crate::auth::{Caller, RetryKey};
-use crate::body::{announced, blocking, check_json, gather};
+use crate::body::{announced, blocking, check_json, gather, to_the_end};
 use crate::config::PublicUrl;
 use crate::error::{ApiError, ErrorCode};
 use crate::input::Segments;
 use crate::plan_body::{self, Shape};
 use crate::routes::BASE;
-use crate::state::ApiState;
+use crate::state::{ApiState, LISTING};
 use crate::{respond, timefmt, wire};
 
 /// Opens a plan.
@@ -40,14 +40,13 @@ pub(crate) async fn create(
     // The permit goes along: a client that leaves does not stop the thread, so the bytes are still held.
     let (plan, memory) = blocking(move || (plan_body::parse(&bytes, &limits), memory)).await?;
     let (plan, shape) = plan?;
-    let view = state.engine().plan(&caller, plan, key.as_ref()).await?;
-    blocking(move || {
-        let answer = match shape {
+    to_the_end(async move {
+        let view = state.engine().plan(&caller, plan, key.as_ref()).await?;
+        let answer = move || match shape {
             Shape::List => respond::ok(&list_answer(&view, state.urls().public_url())),
             Shape::Map => respond::ok(&map_answer(&view, state.urls().public_url())),
         };
-        drop(memory);
-        answer
+        Ok(respond::holding(blocking(answer).await?, memory))
     })
     .await
 }
@@ -58,19 +57,26 @@ pub(crate) async fn status(
     Caller(caller): Caller,
     Segments(plan): Segments<String>,
 ) -> Result<Response, ApiError> {
-    let view = state.engine().plan_status(&caller, plan_id(&plan)?).await?;
+    let plan = plan_id(&plan)?;
+    let memory = state.plan_memory(LISTING).await?;
+    let view = state.engine().plan_status(&caller, plan).await?;
+    let answer = blocking(move || respond::ok(&status_answer(&view))).await?;
+    Ok(respond::holding(answer, memory))
+}
+
+fn status_answer(view: &PlanView) -> wire::PlanStatus {
     let status = match view.status {
         PlanState::Open => "open",
         PlanState::Committed => "committed",
         PlanState::Expired => "expired",
     };
-    Ok(respond::ok(&wire::PlanStatus {
+    wire::PlanStatus {
         plan_id: view.id.to_string(),
         status: status.to_owned(),
         missing: view.missing.iter().map(|blob| blob.hash.to_string()).collect(),
         image_id: view.image.map(|image| image.to_string()),
         expires_at: timefmt::rfc3339(view.expires_at),
-    }))
+    }
 }
 
 /// Gives a plan up.

@@ -166,6 +166,10 @@ impl MetaStore for MemoryMeta {
         self.wake.subscribe()
     }
 
+    fn takes_commits(&self) -> bool {
+        !self.state.lock().closed
+    }
+
     async fn close(&self) {
         self.state.lock().closed = true;
     }

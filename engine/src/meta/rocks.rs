@@ -15,6 +15,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use async_trait::async_trait;
@@ -61,6 +62,7 @@ pub struct RocksStore {
     queue: mpsc::Sender<Job>,
     writer: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
     wake: watch::Sender<u64>,
+    failed: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for RocksStore {
@@ -104,15 +106,15 @@ impl RocksStore {
         };
         let families = [ITEMS, FEED, OUTCOMES, BLOBS, OWNED].map(family);
         let db = Arc::new(DB::open_cf_descriptors(&options, path, families).map_err(engine)?);
-        let mut writer = Writer::new(Arc::clone(&db), clock)?;
+        let writer = Writer::new(Arc::clone(&db), clock)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let wake = watch::Sender::new(writer.position);
-        writer.wake = wake.clone();
+        let wake = writer.wake.clone();
+        let failed = Arc::clone(&writer.has_failed);
         let thread = thread::Builder::new()
             .name("meta-writer".into())
             .spawn(move || writer.run(jobs))
             .map_err(MetaError::engine)?;
-        Ok(Self { db, queue, writer: Arc::new(Mutex::new(Some(thread))), wake })
+        Ok(Self { db, queue, writer: Arc::new(Mutex::new(Some(thread))), wake, failed })
     }
 
     async fn blocking<T, F>(&self, work: F) -> Result<T, MetaError>
@@ -217,6 +219,10 @@ impl MetaStore for RocksStore {
         self.wake.subscribe()
     }
 
+    fn takes_commits(&self) -> bool {
+        !self.failed.load(Ordering::Relaxed)
+    }
+
     async fn close(&self) {
         // An empty commit with nobody to answer is not sent by `commit`, so a closed answer channel would not tell the
         // two apart; dropping the writer's queue from its own side does.
@@ -227,7 +233,7 @@ impl MetaStore for RocksStore {
         if self.queue.send(Job { commit: stop, answer }).await.is_ok() {
             drop(closed.await);
         }
-        if tokio::task::spawn_blocking(move || thread.join()).await.is_err() {
+        if !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(()))) {
             tracing::error!("the metadata writer ended by a panic");
         }
     }
@@ -305,6 +311,8 @@ struct Writer {
     /// Set when a write failed: what the log holds is not known then, so nothing is acknowledged until a restart has
     /// read it again.
     failed: Option<MetaError>,
+    /// The same for others to see.
+    has_failed: Arc<AtomicBool>,
 }
 
 /// What the commits of one round have changed so far, and no reader has seen yet.
@@ -328,6 +336,7 @@ impl Writer {
             // The first commit after a start looks for what can be forgotten.
             since_forgetting: FORGET_EVERY,
             failed: None,
+            has_failed: Arc::default(),
         })
     }
 
@@ -354,7 +363,7 @@ impl Writer {
             }
         }
         // The next start has no log to replay.
-        for name in [ITEMS, FEED, OUTCOMES, BLOBS, OWNED] {
+        for name in [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, ITEMS, FEED, OUTCOMES, BLOBS, OWNED] {
             if let Err(error) = self.db.flush_cf(family(&self.db, name)) {
                 tracing::warn!(%error, "the metadata store could not be flushed; the next start replays its log");
             }
@@ -398,6 +407,7 @@ impl Writer {
                     // Every outcome of the round may rest on a write that did not happen.
                     answers.iter_mut().for_each(|(_, outcome)| *outcome = Err(copy(&error)));
                     self.failed = Some(error);
+                    self.has_failed.store(true, Ordering::Relaxed);
                 }
             }
         }
@@ -676,9 +686,10 @@ mod tests {
         logs.pop().unwrap()
     }
 
-    /// Where the length field of each record of a log is: blocks of 32 KiB, records of checksum (4 bytes), length (2),
-    /// type (1) and data. A wrong length can make a record look as if it reached beyond the end of the file.
-    fn length_fields(log: &[u8]) -> impl Iterator<Item = usize> + use<> {
+    /// Where `part` of each record's head is: blocks of 32 KiB, records of checksum (4 bytes), length (2), type (1) and
+    /// data. A wrong length can make a record look as if it reached beyond the end of the file, and a wrong type as if it
+    /// were to be skipped.
+    fn fields(log: &[u8], part: std::ops::Range<usize>) -> impl Iterator<Item = usize> + use<> {
         const BLOCK: usize = 32 << 10;
         const HEADER: usize = 7;
         let (mut at, mut fields) = (0, Vec::new());
@@ -687,7 +698,7 @@ mod tests {
                 at += BLOCK - at % BLOCK;
                 continue;
             }
-            fields.extend([at + 4, at + 5]);
+            fields.extend(part.clone().map(|byte| at + byte));
             at += HEADER + usize::from(u16::from_le_bytes([log[at + 4], log[at + 5]]));
         }
         fields.into_iter()
@@ -722,17 +733,27 @@ mod tests {
 
         let (mut flips, mut silent) = (0, Vec::new());
         let spread = (0..log.len()).step_by(log.len() / 150);
-        for at in spread.chain(length_fields(&log).step_by(7)) {
+        let spread = spread.map(|at| (at, at % 8));
+        let lengths = fields(&log, 4..6).step_by(7).map(|at| (at, at % 8));
+        let types = fields(&log, 6..7).step_by(29).flat_map(|at| (0..8).map(move |bit| (at, bit)));
+        for (at, bit) in spread.chain(lengths).chain(types) {
             copied(&killed, &trial);
             let mut damaged = log.clone();
-            damaged[at] ^= 1 << (at % 8);
+            damaged[at] ^= 1 << bit;
             fs::write(log_of(&trial), damaged).unwrap();
             flips += 1;
             if let Ok(found) = count(&trial).await
                 && found < COMMITS
             {
-                silent.push((at, found));
+                silent.push((at, bit, found));
             }
+        }
+        for zeros in [7, 300, 3072, 32 << 10] {
+            copied(&killed, &trial);
+            let mut damaged = log.clone();
+            damaged[..zeros].fill(0);
+            fs::write(log_of(&trial), damaged).unwrap();
+            assert!(count(&trial).await.is_err(), "{zeros} zeros at the start");
         }
         // An incomplete end is no damage: it is what a power cut leaves of a commit that nobody was told of.
         for cut in [1, 3, 100, 250] {

@@ -1,6 +1,7 @@
 //! From a plan whose blobs are all there to an image: the manifest first, then one checked commit.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use crate::hash::{BlobHash, ContentHash, ManifestId};
 use crate::id::{ImageId, PlanId};
 use crate::manifest::{ManifestBuilder, Settings};
 use crate::meta::{Check, Commit, MetaError, Outcome};
-use crate::plan::{ATTEMPTS, PlanBody, PlanError};
+use crate::plan::{ATTEMPTS, PlanBody, PlanError, pause};
 use crate::records::idempotency::{IdempotencyKey, Known, Once};
 use crate::records::images::{CommitRecord, ImageRecord};
 use crate::records::plans::{CommittedPlan, PlanRecord, PlanState};
@@ -116,14 +117,10 @@ impl Engine {
             return Err(CommitError::MessageTooLong { limit });
         }
         let once = key.map(|key| Once::new(caller.team, caller.user, key, "commit", &(request.plan, &request.message)));
-        let mut stale = None;
-        if let Some(once) = &once {
-            match once.look(self.meta(), self.clock().now()).await? {
-                Known::Done(answer) => return Ok(answer),
-                Known::OtherRequest => return Err(CommitError::KeyReused),
-                Known::New(in_the_way) => stale = in_the_way,
-            }
-        }
+        let mut stale = match self.look(once.as_ref()).await? {
+            ControlFlow::Break(answer) => return Ok(answer),
+            ControlFlow::Continue(in_the_way) => in_the_way,
+        };
         let plan = self.plan_to_commit(caller, request.plan).await?;
         if let Some(committed) = plan.record.committed {
             return self.committed_before(&plan.record, committed).await;
@@ -132,17 +129,20 @@ impl Engine {
             Ok(body) => body,
             Err(PlanError::Store(error)) => return Err(error.into()),
             // Its object goes away when it is committed or closed: it was, since the record was read.
-            Err(_) => return Err(CommitError::Conflict),
+            Err(_) => {
+                let now = self.plan_to_commit(caller, request.plan).await?;
+                return match now.record.committed {
+                    Some(committed) => self.committed_before(&now.record, committed).await,
+                    None => Err(CommitError::Conflict),
+                };
+            }
         };
         let built = self.build_manifest(&plan.record, body).await?;
         for attempt in 0..ATTEMPTS {
+            pause(attempt).await;
             let (commit, committed) = self.commit_of_plan(caller, &plan, &built, request.message.as_deref()).await?;
             let commit = match &once {
-                Some(once) => {
-                    let mut commit = once.record(commit, stale.as_ref(), &committed, committed.committed_at);
-                    commit.id = Some(once.commit_id(attempt));
-                    commit
-                }
+                Some(once) => once.record(commit, stale.as_ref(), &committed, committed.committed_at),
                 None => commit,
             };
             if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {
@@ -151,6 +151,10 @@ impl Engine {
                 self.forget_plan_body(request.plan).await;
                 return Ok(committed);
             }
+            stale = match self.look(once.as_ref()).await? {
+                ControlFlow::Break(answer) => return Ok(answer),
+                ControlFlow::Continue(in_the_way) => in_the_way,
+            };
             let now = self.plan_to_commit(caller, request.plan).await?;
             match now.record.committed {
                 Some(committed) => return self.committed_before(&now.record, committed).await,
@@ -159,6 +163,16 @@ impl Engine {
             }
         }
         Err(StoreError::Contended.into())
+    }
+
+    /// The answer that was given to the same request before, or else what is in the way of writing one.
+    async fn look(&self, once: Option<&Once>) -> Result<ControlFlow<Committed, Option<Stored<()>>>, CommitError> {
+        let Some(once) = once else { return Ok(ControlFlow::Continue(None)) };
+        match once.look(self.meta(), self.clock().now()).await? {
+            Known::Done(answer) => Ok(ControlFlow::Break(answer)),
+            Known::OtherRequest => Err(CommitError::KeyReused),
+            Known::New(in_the_way) => Ok(ControlFlow::Continue(in_the_way)),
+        }
     }
 
     async fn plan_to_commit(&self, caller: &Principal, id: PlanId) -> Result<Stored<PlanRecord>, CommitError> {
@@ -202,10 +216,7 @@ impl Engine {
         let settings = plan.settings;
         // Two hundred thousand files take a good part of a second to sort and encode.
         let built = tokio::task::spawn_blocking(move || build(&body, &blobs, settings));
-        let (manifest, bytes, files, total_size) = match built.await {
-            Ok(built) => built?,
-            Err(_) => return Err(MetaError::Damaged { what: "plan's list of files" }.into()),
-        };
+        let (manifest, bytes, files, total_size) = built.await.map_err(|_| MetaError::Closed)??;
         self.blobs().put_manifest(&manifest, bytes).await?;
         Ok(Built { manifest, content_hash: plan.content_hash, files, total_size })
     }

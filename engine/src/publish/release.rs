@@ -10,7 +10,7 @@ use crate::error::{StoreError, from_stores};
 use crate::id::ImageId;
 use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::name::{EnvironmentName, ProjectName};
-use crate::plan::{ATTEMPTS, event_bytes};
+use crate::plan::{ATTEMPTS, event_bytes, pause};
 use crate::pointers::{PointerEvent, ProjectRef, Shown};
 use crate::records::environments::EnvironmentRecord;
 use crate::records::idempotency::{IdempotencyKey, Known, Once};
@@ -216,11 +216,15 @@ impl Engine {
         movement: Move<'_>,
     ) -> Result<Moved, ReleaseError> {
         for attempt in 0..ATTEMPTS {
+            pause(attempt).await;
             let now = self.clock().now();
             let mut stale = None;
             if let Some(once) = &movement.once {
                 match once.look::<(ReleaseRecord, bool)>(self.meta(), now).await? {
-                    Known::Done((record, changed)) => return Ok(Moved { record, changed }),
+                    Known::Done((record, changed)) => {
+                        self.catch_up_with_all().await?;
+                        return Ok(Moved { record, changed });
+                    }
                     Known::OtherRequest => return Err(ReleaseError::KeyReused),
                     Known::New(in_the_way) => stale = in_the_way,
                 }
@@ -258,12 +262,16 @@ impl Engine {
             }
             if let Some(once) = &movement.once {
                 commit = once.record(commit, stale.as_ref(), &(&moved.record, moved.changed), now);
-                commit.id = Some(once.commit_id(attempt));
             } else if !moved.changed {
+                // Whoever made it so may not have been answered yet.
+                self.catch_up_with_all().await?;
                 return Ok(moved);
             }
             if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {
                 self.catch_up(position).await?;
+                if !moved.changed {
+                    self.catch_up_with_all().await?;
+                }
                 return Ok(moved);
             }
         }
@@ -283,20 +291,22 @@ impl Engine {
         let counter: Option<Stored<LogCounter>> =
             records::read(self.meta(), counter_key.clone(), "release counter").await?;
         let last = counter.as_ref().map_or(0, |counter| counter.record.last) + 1;
-        let before = stored.and_then(|stored| stored.record.shows.as_ref());
         // Whole seconds are all that `Last-Modified` has. One second later than its predecessor, however fast releases
-        // follow one another, so that a client that holds only a date never keeps the wrong page.
-        let earliest = before.map_or(0, |shown| (shown.last_modified.as_secs() + 1) * 1000);
+        // follow one another and whatever was deleted between, so that a client that holds only a date never keeps the
+        // wrong page.
+        let earliest = stored.map_or(0, |stored| (stored.record.last_modified.as_secs() + 1) * 1000);
+        let last_modified = UnixMillis(release.at.0.max(earliest));
         let shows = image.map(|image| Shown {
             image: image.image,
             manifest: image.manifest,
             released_at: release.at,
-            last_modified: UnixMillis(release.at.0.max(earliest)),
+            last_modified,
             expires_at: None,
         });
         let environment = EnvironmentRecord {
             name: release.environment.clone(),
             number: release.number,
+            last_modified,
             shows: shows.clone(),
             unknown: stored.map(|stored| stored.record.unknown.clone()).unwrap_or_default(),
         };

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{KeyWriter, Stored, Table, Unknown, decode, projects, read};
+use crate::clock::UnixMillis;
 use crate::meta::{Key, MetaError, MetaStore, Order, after_prefix};
 use crate::name::EnvironmentName;
 use crate::pointers::{ProjectRef, Shown};
@@ -14,6 +15,8 @@ pub struct EnvironmentRecord {
     pub name: EnvironmentName,
     /// The number of its last release.
     pub number: u64,
+    /// The moment that `Last-Modified` names since the last release, kept through a delete.
+    pub last_modified: UnixMillis,
     /// What it shows; nothing after a delete.
     pub shows: Option<Shown>,
     /// What this program does not know.

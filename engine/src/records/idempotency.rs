@@ -1,18 +1,25 @@
 //! Answers to requests that carried an `Idempotency-Key`, written in the same commit as what they answer.
+//!
+//! That commit checks that no answer is there yet, so of two requests with one key one is done, and the other finds its
+//! answer. The store's own commit ids are not used for this: they would be remembered for refusals too, and for longer
+//! than the answer.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{KeyWriter, Stored, Table, Unknown, encode, read};
+use super::{KeyWriter, Stored, Table, Unknown, decode, encode, read};
 use crate::clock::UnixMillis;
 use crate::hash::BlobHash;
 use crate::id::{TeamId, UserId};
-use crate::meta::{Check, Commit, CommitId, Key, MetaError, MetaStore};
+use crate::meta::{Check, Commit, Key, MetaError, MetaStore, Order, Outcome, after_prefix};
 
-/// How long an answer is kept, in milliseconds.
-const KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+/// How long an answer is kept.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Answers removed in one commit.
+const FORGET_AT_ONCE: usize = 60;
 
 /// What a client calls one thing that it wants done once: 1 to 255 visible ASCII characters.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -83,15 +90,6 @@ impl Once {
         key.fixed(self.digest.as_bytes()).finish()
     }
 
-    /// The commit id for `attempt`, which counts from 0 how often this request was refused and tried again.
-    pub(crate) fn commit_id(&self, attempt: u32) -> CommitId {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.key());
-        hasher.update(self.request.as_bytes());
-        hasher.update(&attempt.to_le_bytes());
-        *hasher.finalize().as_bytes()
-    }
-
     /// Looks for an answer that was given before.
     pub(crate) async fn look<T: DeserializeOwned>(
         &self,
@@ -128,5 +126,59 @@ impl Once {
         };
         let check = stale.map_or(Check::Absent, |stale| Check::Revision(stale.revision));
         commit.check(self.key(), check).put(self.key(), encode(&record))
+    }
+}
+
+/// Removes answers that are too old to count; answers how many.
+pub(crate) async fn forget(meta: &dyn MetaStore, now: UnixMillis) -> Result<usize, MetaError> {
+    let mut from = KeyWriter::new(Table::Idempotency).finish();
+    let to = after_prefix(&from);
+    let mut forgotten = 0;
+    loop {
+        let page = meta.scan(from, to.clone(), FORGET_AT_ONCE, Order::Ascending).await?;
+        let mut commit = Commit::new();
+        for (key, item) in &page {
+            let answer: Stored<AnswerRecord> = decode(item, "answer")?;
+            if answer.record.at.plus(KEPT) <= now {
+                commit = commit.check(key.clone(), Check::Revision(item.revision)).delete(key.clone());
+            }
+        }
+        let old = commit.deletes.len();
+        // Refused means that a key is in use again; the next time tells the rest.
+        if old > 0 && matches!(meta.commit(commit).await?, Outcome::Done { .. }) {
+            forgotten += old;
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == FORGET_AT_ONCE => from = [last, &[0][..]].concat().into(),
+            _ => return Ok(forgotten),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::MemoryMeta;
+
+    #[tokio::test]
+    async fn answers_are_removed_when_they_no_longer_count() {
+        let meta = MemoryMeta::default();
+        let (team, user) = (TeamId::random(), UserId::random());
+        let once = |key: &str| Once::new(team, user, &key.parse().expect("a key"), "release", &"request");
+        let (old, young) = (UnixMillis(1_000), UnixMillis(1_000).plus(KEPT));
+        for number in 0..130 {
+            let at = if number % 2 == 0 { old } else { young };
+            let commit = once(&format!("k{number}")).record(Commit::new(), None, &number, at);
+            assert!(matches!(meta.commit(commit).await, Ok(Outcome::Done { .. })));
+        }
+        assert_eq!(forget(&meta, young).await.expect("memory does not fail"), 65);
+        for number in 0..130_u32 {
+            let known = once(&format!("k{number}")).look::<u32>(&meta, young).await.expect("memory does not fail");
+            match known {
+                Known::Done(answer) => assert_eq!((answer, number % 2), (number, 1)),
+                Known::New(in_the_way) => assert!(in_the_way.is_none() && number % 2 == 0, "k{number}"),
+                Known::OtherRequest => panic!("k{number} is the same request"),
+            }
+        }
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! RocksDB takes a record that reaches beyond the end of the file for one that a power cut left incomplete, and stops
 //! there. A flipped bit in a record's length looks just the same, and would silently drop every commit behind it. The two
-//! can be told apart: behind an incomplete record there is nothing, and its checksum cannot match what is there.
+//! can be told apart: behind an incomplete record there is nothing, and its checksum cannot match what is there. A flipped
+//! bit in a record's type can make it one that RocksDB skips before it looks at the checksum.
 
 /// Blocks that records do not cross.
 const BLOCK: usize = 32 << 10;
 /// Checksum (4 bytes), length (2), type (1).
 const HEADER: usize = 7;
+/// The types of records in logs that are written over older ones.
+const RECYCLED: [u8; 6] = [5, 6, 7, 8, 11, 131];
 
 /// Where a log that ends in what looks like an incomplete record does not: the place of that record.
 ///
@@ -21,6 +24,15 @@ pub(super) fn find_hidden_damage(log: &[u8]) -> Option<usize> {
             continue;
         }
         let length = usize::from(u16::from_le_bytes([log[at + 4], log[at + 5]]));
+        let kind = log[at + 6];
+        if kind == 0 && length == 0 {
+            // RocksDB takes this for room that was reserved and not written: nothing may follow.
+            return log[at..].iter().any(|byte| *byte != 0).then_some(at);
+        }
+        // A record of a recycled log, which RocksDB skips where the number in it is not the log's. Ours never are.
+        if RECYCLED.contains(&kind) {
+            return Some(at);
+        }
         let end = at + HEADER + length;
         if end > log.len() {
             return looks_damaged(log, at).then_some(at);
