@@ -1,7 +1,8 @@
 //! Calls to the API of a server.
 //!
 //! Every POST carries an `Idempotency-Key` that is the same for all tries of one operation, so that a try whose answer
-//! was lost is not done twice. Which failures are tried again, and when, is [`crate::retry`]'s decision.
+//! was lost is not done twice. An answer is lost as long as its last byte is missing, so a try ends only there. Which
+//! failures are tried again, and when, is [`crate::retry`]'s decision.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pinstone_api::wire::ErrorBody;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +21,11 @@ use crate::retry::{Failed, Patience, next_try};
 
 /// The longest text of an error that is read; an answer of a stranger can be endless.
 const MAX_ERROR: usize = 64 * 1024;
+
+/// What to do next where a call that changes something had no answer.
+const MAY_BE_DONE: &str = "it may have been done; `pinstone status` tells";
+/// The same for a call that a deploy repeats anyway.
+const DEPLOY_AGAIN: &str = "deploy again; what arrived is not sent twice";
 
 /// One server, called over a pool of connections.
 #[derive(Debug)]
@@ -40,9 +46,30 @@ pub(crate) struct Failure {
     message: String,
     hint: Option<String>,
     retry_after: Option<u64>,
+    /// Whether some try reached the server and got no answer, so that nobody knows what it did.
+    is_unsure: bool,
 }
 
 impl Failure {
+    /// The same failure, once earlier tries are known to be unsure and the call is one that changes something.
+    fn after(mut self, unsure: bool, next_step: Option<&str>) -> Self {
+        self.is_unsure |= unsure;
+        if let Some(hint) = next_step.filter(|_| self.is_unsure && self.is_unavailable()) {
+            self.hint = Some(hint.to_owned());
+        }
+        self
+    }
+
+    /// The failure as an error that names, by what its user typed, which one of several things is missing.
+    pub(crate) fn of(self, typed: &str) -> CliError {
+        let is_missing = matches!(&*self.code, "environment_not_found" | "image_not_found" | "image_collected");
+        let mut error = CliError::from(self);
+        if is_missing {
+            error.message = format!("`{typed}`: {}", error.message);
+        }
+        error
+    }
+
     fn failed(&self) -> Failed {
         self.status.map_or(Failed::NoAnswer, |status| Failed::Status(status, self.retry_after))
     }
@@ -59,6 +86,7 @@ impl Failure {
             message: format!("the answer of `{}` was not understood", url.origin().ascii_serialization()),
             hint: Some("check that the endpoint is a Pinstone server of this version".to_owned()),
             retry_after: None,
+            is_unsure: false,
         }
     }
 }
@@ -153,8 +181,7 @@ impl Client {
         query: &[(&str, &str)],
     ) -> Result<T, Failure> {
         let url = self.url(segments, query);
-        let answer = self.call(Method::GET, &url, None, Patience::SHORT).await?;
-        read_json(&url, answer).await
+        self.call(Method::GET, &url, None, Patience::SHORT, |body| self.read_json(body)).await
     }
 
     /// Posts `body` as JSON to `/api/v1/<segments>`, as one operation however often it is tried.
@@ -171,14 +198,19 @@ impl Client {
             message: format!("the request is not expressible as JSON: {error}"),
             hint: None,
             retry_after: None,
+            is_unsure: false,
         })?;
-        let answer = self.call(Method::POST, &url, Some(body.into()), patience).await?;
-        read_json(&url, answer).await
+        self.call(Method::POST, &url, Some(body.into()), patience, |body| self.read_json(body)).await
     }
 
     /// Deletes `/api/v1/<segments>`.
     pub(crate) async fn delete(&self, segments: &[&str]) -> Result<(), Failure> {
-        self.call(Method::DELETE, &self.url(segments, &[]), None, Patience::SHORT).await.map(drop)
+        let url = self.url(segments, &[]);
+        match self.call(Method::DELETE, &url, None, Patience::SHORT, |_| Ok(())).await {
+            // It is gone because a try whose answer was lost has deleted it.
+            Err(failure) if failure.is_unsure && failure.status == Some(404) => Ok(()),
+            result => result,
+        }
     }
 
     /// Puts one body of `length` bytes to `/api/v1/<segments>`. It is made by `body` for every try.
@@ -194,6 +226,7 @@ impl Client {
     ) -> Result<Result<(), Failure>, E> {
         let url = self.url(segments, &[]);
         let mut made = 0;
+        let mut unsure = false;
         loop {
             made += 1;
             let request = self
@@ -203,17 +236,14 @@ impl Client {
                 .header(reqwest::header::CONTENT_LENGTH, length)
                 .body(body().await?);
             self.count(length);
-            let failure = match self.checked(request).await {
-                // The answer is read to its end, so that the connection is used again.
-                Ok(answer) => {
-                    let _ = answer.bytes().await;
-                    return Ok(Ok(()));
-                }
+            let failure = match self.answer(request).await {
+                Ok(_) => return Ok(Ok(())),
                 Err(failure) => failure,
             };
+            unsure |= failure.is_unsure;
             match next_try(Patience::LONG, made, failure.failed(), jitter()) {
                 Some(wait) => tokio::time::sleep(wait).await,
-                None => return Ok(Err(failure)),
+                None => return Ok(Err(failure.after(unsure, Some(DEPLOY_AGAIN)))),
             }
         }
     }
@@ -234,18 +264,24 @@ impl Client {
         url
     }
 
-    async fn call(
+    /// Makes one call, as often as `patience` allows, until an answer has arrived whole and was understood by `read`.
+    async fn call<T>(
         &self,
         method: Method,
         url: &Url,
         body: Option<Bytes>,
         patience: Patience,
-    ) -> Result<Response, Failure> {
+        read: impl Fn(&[u8]) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let key = random_hex();
         let mut made = 0;
+        let mut unsure = false;
         loop {
             made += 1;
             let mut request = self.http.request(method.clone(), url.clone());
+            if let Some(longest) = patience.per_try {
+                request = request.timeout(longest);
+            }
             let mut length = 0;
             if let Some(body) = &body {
                 length = body.len() as u64;
@@ -253,22 +289,24 @@ impl Client {
                     request.header(CONTENT_TYPE, "application/json").header("idempotency-key", &key).body(body.clone());
             }
             self.count(length);
-            let failure = match self.checked(request).await {
-                Ok(answer) => return Ok(answer),
+            let failure = match self.answer(request).await.and_then(|body| read(&body)) {
+                Ok(result) => return Ok(result),
                 Err(failure) => failure,
             };
+            unsure |= failure.is_unsure;
             match next_try(patience, made, failure.failed(), jitter()) {
                 Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(failure),
+                None => return Err(failure.after(unsure, next_step(&method, url))),
             }
         }
     }
 
-    /// Makes one request, and takes its answer only where that is a success.
-    async fn checked(&self, request: reqwest::RequestBuilder) -> Result<Response, Failure> {
+    /// Makes one request and reads its answer to the end, so that the connection can be used again. Only the body of a
+    /// success is a result.
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Bytes, Failure> {
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         if answer.status().is_success() {
-            return Ok(answer);
+            return answer.bytes().await.map_err(|error| self.broken_off(&error));
         }
         let status = answer.status().as_u16();
         let retry_after = answer
@@ -276,29 +314,61 @@ impl Client {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.trim().parse().ok());
-        let body = read_some(answer).await;
+        let body = read_some(answer).await.map_err(|error| self.broken_off(&error))?;
         let failure = match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(body) => {
                 let told = body.message.trim_end_matches('.').to_owned();
                 let message = if told.is_empty() { format!("the server answered {status}") } else { told };
-                Failure { status: Some(status), code: body.error, message, hint: body.hint, retry_after }
+                Failure {
+                    status: Some(status),
+                    code: body.error,
+                    message,
+                    hint: body.hint,
+                    retry_after,
+                    is_unsure: false,
+                }
             }
             Err(_) => Failure {
                 status: Some(status),
                 code: format!("http_{status}"),
-                message: format!(
-                    "`{}` answered {status}, not as an API does",
-                    self.base.origin().ascii_serialization()
-                ),
+                message: format!("`{}` answered {status}, not as an API does", self.origin()),
                 hint: Some("check `--endpoint`: it names the server's API, not a site".to_owned()),
                 retry_after,
+                // A gateway tells so that it waited for the server in vain.
+                is_unsure: status == StatusCode::GATEWAY_TIMEOUT.as_u16(),
             },
         };
         Err(failure)
     }
 
+    fn read_json<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
+        serde_json::from_slice(body).map_err(|error| {
+            // Where an answer ends with its connection, one that was cut looks whole until here.
+            if error.is_eof() { self.cut("it ends too early") } else { Failure::not_understood(&self.base) }
+        })
+    }
+
+    fn origin(&self) -> String {
+        self.base.origin().ascii_serialization()
+    }
+
+    fn broken_off(&self, error: &reqwest::Error) -> Failure {
+        if error.is_timeout() { self.unreachable(error) } else { self.cut(&chain(error)) }
+    }
+
+    fn cut(&self, why: &str) -> Failure {
+        Failure {
+            status: None,
+            code: "unreachable".to_owned(),
+            message: format!("the answer of `{}` broke off: {why}", self.origin()),
+            hint: Some("check the network, and try again".to_owned()),
+            retry_after: None,
+            is_unsure: true,
+        }
+    }
+
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let origin = self.base.origin().ascii_serialization();
+        let origin = self.origin();
         let (code, message) = if error.is_timeout() {
             ("timed_out", format!("`{origin}` did not answer in time"))
         } else {
@@ -309,7 +379,14 @@ impl Client {
         } else {
             "check `--endpoint` and the network, and try again"
         };
-        Failure { status: None, code: code.to_owned(), message, hint: Some(hint.to_owned()), retry_after: None }
+        Failure {
+            status: None,
+            code: code.to_owned(),
+            message,
+            hint: Some(hint.to_owned()),
+            retry_after: None,
+            is_unsure: !error.is_connect(),
+        }
     }
 }
 
@@ -341,27 +418,26 @@ pub(crate) async fn all_pages<T: DeserializeOwned>(
     Ok(items)
 }
 
-async fn read_json<T: DeserializeOwned>(url: &Url, answer: Response) -> Result<T, Failure> {
-    let body = answer.bytes().await.map_err(|error| Failure {
-        status: None,
-        code: "unreachable".to_owned(),
-        message: format!("the answer broke off: {}", chain(&error)),
-        hint: None,
-        retry_after: None,
-    })?;
-    serde_json::from_slice(&body).map_err(|_| Failure::not_understood(url))
+/// What to do next where nobody knows whether a call was done; `None` for one that changes nothing.
+fn next_step(method: &Method, url: &Url) -> Option<&'static str> {
+    let repeated = ["plan", "commit"].iter().any(|call| url.path().ends_with(&format!("/api/v1/{call}")));
+    match method {
+        &Method::GET => None,
+        _ if repeated => Some(DEPLOY_AGAIN),
+        _ => Some(MAY_BE_DONE),
+    }
 }
 
-async fn read_some(mut answer: Response) -> Vec<u8> {
+async fn read_some(mut answer: Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
-    while let Ok(Some(chunk)) = answer.chunk().await {
+    while let Some(chunk) = answer.chunk().await? {
         let room = MAX_ERROR - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if body.len() == MAX_ERROR {
             break;
         }
     }
-    body
+    Ok(body)
 }
 
 /// The innermost reason of `error`: what the layers above it add is where it passed, not what happened.
@@ -387,4 +463,138 @@ fn jitter() -> u64 {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         u64::from(now.subsec_nanos()) ^ now.as_secs().rotate_left(32) ^ u64::from(std::process::id()).rotate_left(16)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{\"done\":1}";
+    const CUT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{\"don";
+    const CUT_WITHOUT_LENGTH: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"don";
+    const CUT_ERROR: &str = "HTTP/1.1 409 Conflict\r\nContent-Length: 99\r\nConnection: close\r\n\r\n{\"err";
+    const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 37\r\nConnection: close\r\n\r\n\
+                             {\"error\":\"not_found\",\"message\":\"gone\"}";
+
+    const FEW: Patience = Patience {
+        tries: 3,
+        first: Duration::from_millis(1),
+        longest: Duration::from_millis(2),
+        per_try: Some(Duration::from_secs(20)),
+    };
+
+    /// A client of a server that gives these answers, one a connection, and the requests that it got. A server that has
+    /// no answer left keeps its client waiting.
+    async fn server(answers: &'static [&'static str]) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let requests = Arc::clone(&got);
+        tokio::spawn(async move {
+            let mut answers = answers.iter();
+            let mut waiting = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !(request.ends_with(b"\r\n\r\n") || request.ends_with(b"}")) {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                requests.lock().unwrap().push(String::from_utf8(request).unwrap().to_lowercase());
+                match answers.next() {
+                    Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
+                    None => waiting.push(stream),
+                }
+            }
+        });
+        (Client::new(&Endpoint { url, token: None }, 1).unwrap(), got)
+    }
+
+    async fn post(client: &Client, patience: Patience) -> Result<Value, CliError> {
+        // The body ends with the one brace that the server waits for.
+        Ok(client.post(&["release"], &json!({ "project": "p" }), patience).await?)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_asked_for_again_with_the_same_key() {
+        for answers in [&[CUT, WHOLE][..], &[CUT_WITHOUT_LENGTH, WHOLE], &[CUT_ERROR, WHOLE], &["", WHOLE]] {
+            let (client, got) = server(answers).await;
+            assert_eq!(post(&client, FEW).await.unwrap(), json!({ "done": 1 }), "{answers:?}");
+            let keys: Vec<String> = got
+                .lock()
+                .unwrap()
+                .iter()
+                .filter_map(|request| request.lines().find(|line| line.starts_with("idempotency-key: ")))
+                .map(str::to_owned)
+                .collect();
+            assert_eq!(keys.len(), 2, "{answers:?}");
+            assert_eq!(keys[0], keys[1], "{answers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_answers_are_lost_may_have_been_done() {
+        let (client, got) = server(&[CUT, CUT_WITHOUT_LENGTH, CUT_ERROR]).await;
+        let error = post(&client, FEW).await.unwrap_err();
+        assert_eq!((error.exit, error.hint.as_deref()), (Exit::Unavailable, Some(MAY_BE_DONE)));
+        assert!(error.message.contains("broke off"), "{error}");
+        assert_eq!(got.lock().unwrap().len(), 3);
+
+        // What changes nothing was not done.
+        let (client, _) = server(&[CUT, CUT]).await;
+        let error = CliError::from(client.get::<Value>(&["health"], &[]).await.unwrap_err());
+        assert_eq!(error.exit, Exit::Unavailable);
+        assert_ne!(error.hint.as_deref(), Some(MAY_BE_DONE));
+    }
+
+    #[tokio::test]
+    async fn an_upload_whose_answer_breaks_off_is_sent_again() {
+        for answers in [&[CUT, WHOLE][..], &[CUT_ERROR, WHOLE]] {
+            let (client, got) = server(answers).await;
+            let sent = client.put(&["upload", "p", "h"], 2, async || Ok::<_, ()>("x}".into())).await.unwrap();
+            assert!(sent.is_ok(), "{answers:?}: {sent:?}");
+            assert_eq!(got.lock().unwrap().len(), 2, "{answers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_lost_try_deleted_is_deleted() {
+        let (client, _) = server(&["", NOT_FOUND]).await;
+        client.delete(&["environments", "p", "e"]).await.unwrap();
+        let (client, _) = server(&[NOT_FOUND]).await;
+        assert_eq!(client.delete(&["environments", "p", "e"]).await.unwrap_err().status, Some(404));
+    }
+
+    #[tokio::test]
+    async fn a_try_of_a_small_call_has_an_end() {
+        assert_eq!(Patience::SHORT.per_try, Some(Duration::from_secs(30)));
+        assert_eq!(Patience::LONG.for_large().per_try, None);
+        let (client, got) = server(&[]).await;
+        let hasty = Patience { tries: 2, per_try: Some(Duration::from_millis(50)), ..FEW };
+        let error = post(&client, hasty).await.unwrap_err();
+        assert_eq!(
+            (&*error.code, error.exit, error.hint.as_deref()),
+            ("timed_out", Exit::Unavailable, Some(MAY_BE_DONE))
+        );
+        assert!(got.lock().unwrap().len() <= 2);
+    }
+
+    #[test]
+    fn what_to_do_about_a_lost_answer() {
+        let url = |path: &str| format!("http://a/base/api/v1/{path}").parse::<Url>().unwrap();
+        for (method, path, want) in [
+            (Method::GET, "plan", None),
+            (Method::POST, "plan", Some(DEPLOY_AGAIN)),
+            (Method::POST, "commit", Some(DEPLOY_AGAIN)),
+            (Method::POST, "release", Some(MAY_BE_DONE)),
+            (Method::POST, "rollback", Some(MAY_BE_DONE)),
+            (Method::DELETE, "environments/p/plan", Some(MAY_BE_DONE)),
+        ] {
+            assert_eq!(next_step(&method, &url(path)), want, "{method} {path}");
+        }
+    }
 }

@@ -13,12 +13,17 @@ use std::time::Duration;
 use pinstone_api::config::PublicUrl;
 use pinstone_edge::{CacheConfig, EdgeConfig, Limits as EdgeLimits};
 use pinstone_engine::host::{HostName, Hosts};
-use pinstone_engine::limits::LONGEST_MESSAGE;
 use pinstone_engine::limits::Limits as EngineLimits;
 use tokio::runtime::Handle;
-use tracing_subscriber::EnvFilter;
 
 use crate::error::{CliError, Exit, plain};
+
+mod values;
+
+use values::{
+    address, count, domain, duration, duration_or_zero, fields, filter, host, log_format, message_length, size,
+    size_or_zero, workers,
+};
 
 /// The file that is read where no flag names one.
 pub(crate) const DEFAULT_FILE: &str = "pinstone-server.toml";
@@ -103,6 +108,8 @@ keys! {
     edge_target_bytes: "edge.target_bytes", "edge-target-bytes", "SIZE";
     /// How much of a large file an answer holds in memory [default: 64KiB]
     edge_window_bytes: "edge.window_bytes", "edge-window-bytes", "SIZE";
+    /// How much of large files all answers hold in memory [default: 256MiB]
+    edge_window_memory: "edge.window_memory", "edge-window-memory", "SIZE";
     /// How long a request's head may take [default: 10s]
     edge_head_timeout: "edge.head_timeout", "edge-head-timeout", "DURATION";
     /// How long a client may take no byte of an answer [default: 30s]
@@ -328,7 +335,7 @@ impl Reader<'_> {
                 json_depth: self.one("limits.json_depth", count).unwrap_or(limits.json_depth),
                 message_length: self.one("limits.message_length", message_length).unwrap_or(limits.message_length),
                 plan_lifetime: self.one("limits.plan_lifetime", duration).unwrap_or(limits.plan_lifetime),
-                plan_cache: self.one("limits.plan_cache", size).unwrap_or(limits.plan_cache),
+                plan_cache: self.one("limits.plan_cache", size_or_zero).unwrap_or(limits.plan_cache),
             },
             api: ApiBounds {
                 plan_memory: self.one("api.plan_memory", size).unwrap_or(api.plan_memory),
@@ -342,27 +349,41 @@ impl Reader<'_> {
             edge: EdgeLimits {
                 connections: self.one("edge.connections", count).unwrap_or(edge.connections),
                 head_bytes: self.one("edge.head_bytes", size).unwrap_or(edge.head_bytes),
-                fields: self.one("edge.fields", count).unwrap_or(edge.fields),
+                fields: self.one("edge.fields", fields).unwrap_or(edge.fields),
                 target_bytes: self.one("edge.target_bytes", size).unwrap_or(edge.target_bytes),
                 window_bytes: self.one("edge.window_bytes", size).unwrap_or(edge.window_bytes),
+                window_memory: self.one("edge.window_memory", size).unwrap_or(edge.window_memory),
                 head_timeout: self.one("edge.head_timeout", duration).unwrap_or(edge.head_timeout),
                 write_timeout: self.one("edge.write_timeout", duration).unwrap_or(edge.write_timeout),
                 idle_timeout: self.one("edge.idle_timeout", duration).unwrap_or(edge.idle_timeout),
-                shutdown_grace: self.one("edge.shutdown_grace", duration).unwrap_or(edge.shutdown_grace),
+                shutdown_grace: self.one("edge.shutdown_grace", duration_or_zero).unwrap_or(edge.shutdown_grace),
             },
             cache: CacheConfig {
-                manifest_bytes: self.one("cache.manifest_bytes", size).unwrap_or(cache.manifest_bytes),
-                blob_bytes: self.one("cache.blob_bytes", size).unwrap_or(cache.blob_bytes),
-                small_blob: self.one("cache.small_blob", size).unwrap_or(cache.small_blob),
+                manifest_bytes: self.one("cache.manifest_bytes", size_or_zero).unwrap_or(cache.manifest_bytes),
+                blob_bytes: self.one("cache.blob_bytes", size_or_zero).unwrap_or(cache.blob_bytes),
+                small_blob: self.one("cache.small_blob", size_or_zero).unwrap_or(cache.small_blob),
                 open_files: self.one("cache.open_files", count).unwrap_or(cache.open_files),
                 ..cache
             },
             base_domain,
         };
         if let Err(error) = config.edge(loader).check() {
-            self.mistakes.extend(error.mistakes.into_iter().map(str::to_owned));
+            let told: Vec<_> = error.mistakes.iter().map(|mistake| self.with_key(mistake)).collect();
+            self.mistakes.extend(told);
         }
         config
+    }
+
+    /// A mistake that the edge found in its own words, which start with the name of a field: with the key that the
+    /// field has here, and where it was given.
+    fn with_key(&self, mistake: &str) -> String {
+        let (name, rest) = mistake.split_once(' ').unwrap_or((mistake, ""));
+        let is_meant = |key: &&&str| key.strip_prefix("edge.").or(key.strip_prefix("cache.")) == Some(name);
+        match KEYS.iter().find(is_meant).map(|key| (key, self.given(key))) {
+            Some((_, Some(given))) => format!("{}: `{}`: it {rest}", given.origin, given.values.join(",")),
+            Some((key, None)) => format!("`{key}` {rest}"),
+            None => mistake.to_owned(),
+        }
     }
 
     fn given(&self, key: &'static str) -> Option<Given> {
@@ -401,74 +422,6 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "an address is an IP address and a port, such as `127.0.0.1:8080` or `[::]:80`")
-}
-
-fn domain(text: &str) -> Result<HostName<'static>, &'static str> {
-    host(text).ok().filter(|host| host.ip().is_none()).ok_or("a base domain is a DNS name without a port")
-}
-
-fn host(text: &str) -> Result<HostName<'static>, &'static str> {
-    let wrong = "a control host is a DNS name or an IP address, without a port";
-    let parsed = HostName::parse(text).map_err(|_| wrong)?;
-    let has_port = text.rsplit_once(':').is_some_and(|(before, _)| !before.contains(':') || before.ends_with(']'));
-    if has_port { Err(wrong) } else { Ok(parsed.into_owned()) }
-}
-
-fn log_format(text: &str) -> Result<LogFormat, &'static str> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("a log is `text` or `json`"),
-    }
-}
-
-fn filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| format!("not a filter: {error}"))
-}
-
-fn count<T: TryFrom<u64>>(text: &str) -> Result<T, &'static str> {
-    let wrong = "not a whole number, or out of bounds";
-    let number: u64 = text.replace('_', "").parse().map_err(|_| wrong)?;
-    T::try_from(number).map_err(|_| wrong)
-}
-
-fn workers(text: &str) -> Result<NonZeroUsize, &'static str> {
-    NonZeroUsize::new(count(text)?).ok_or("at least one thread has to serve")
-}
-
-/// A message has to fit a record, every byte of it escaped.
-fn message_length(text: &str) -> Result<usize, &'static str> {
-    match size(text)? {
-        length if length <= LONGEST_MESSAGE => Ok(length),
-        _ => Err("a message has at most 4KiB"),
-    }
-}
-
-/// Reads `100MiB`, `64 kB` or a number of bytes.
-fn size<T: TryFrom<u64>>(text: &str) -> Result<T, &'static str> {
-    let wrong = "a size is a number of bytes, or one with `kB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`";
-    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '_').unwrap_or(text.len());
-    let (digits, unit) = text.split_at(end);
-    let unit: u64 = match unit.trim() {
-        "" | "B" => 1,
-        "kB" => 1_000,
-        "KiB" => 1 << 10,
-        "MB" => 1_000_000,
-        "MiB" => 1 << 20,
-        "GB" => 1_000_000_000,
-        "GiB" => 1 << 30,
-        _ => return Err(wrong),
-    };
-    let number: u64 = digits.replace('_', "").parse().map_err(|_| wrong)?;
-    number.checked_mul(unit).and_then(|bytes| T::try_from(bytes).ok()).ok_or("the size is out of bounds")
-}
-
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    humantime::parse_duration(text).map_err(|_| "a duration is a number with a unit, such as `30s`, `10m` or `24h`")
 }
 
 #[cfg(test)]
@@ -546,7 +499,8 @@ mod tests {
             "`listen` in `",
             "`limits.files` in `",
             "`limits.file` in `",
-            "head_bytes must be at least 8 KiB",
+            "`edge.head_bytes` in `",
+            "`1 KiB`: it must be at least 8 KiB",
             "`edge.idle_timeout` in `",
             "`other` in `",
             "`cache.open_files` in `",
@@ -566,33 +520,38 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_durations() {
-        for (text, want) in [
-            ("0", Some(0)),
-            ("1_000", Some(1_000)),
-            ("2kB", Some(2_000)),
-            ("3 MiB", Some(3 << 20)),
-            ("1GB", Some(1_000_000_000)),
+    fn zero_and_too_much_are_mistakes_that_name_the_key() {
+        for key in KEYS.iter().filter(|key| key.contains('.')) {
+            let name = format!("PINSTONE_{}", key.replace('.', "__").to_uppercase());
+            let is_duration = ["timeout", "lifetime", "grace"].iter().any(|end| key.ends_with(end));
+            let result = loaded(None, &[], &[(&name, if is_duration { "0s" } else { "0" })]);
+            let means_something = [
+                "limits.plan_cache",
+                "edge.shutdown_grace",
+                "cache.manifest_bytes",
+                "cache.blob_bytes",
+                "cache.small_blob",
+            ];
+            match result {
+                Ok(_) => assert!(means_something.contains(key), "{key}"),
+                Err(error) => {
+                    assert!(!means_something.contains(key), "{error}");
+                    assert!(error.message.contains(&format!("`{name}`: `0")), "{error}");
+                }
+            }
+        }
+        for (line, want) in [
+            (["--edge-workers", "1025"], "`--edge-workers`: `1025`: there are at most 1024 threads"),
+            (["--edge-window-bytes", "1GiB"], "`--edge-window-bytes`: `1GiB`: it must be at most"),
+            (["--edge-head-bytes", "1"], "`--edge-head-bytes`: `1`: it must be at least"),
+            (["--edge-idle-timeout", "999999years"], "`--edge-idle-timeout`: `999999years`: a duration is at most"),
         ] {
-            assert_eq!(size::<u64>(text).ok(), want, "{text}");
+            let error = loaded(None, &line, &[]).map(drop).unwrap_err();
+            assert!(error.message.contains(want), "{line:?}: {error}");
         }
-        for wrong in ["", "x", "1.5MB", "-1", "1 mb", "99999999999GiB", "MiB"] {
-            assert!(size::<u64>(wrong).is_err(), "{wrong}");
-        }
-        assert!(size::<u8>("256").is_err());
-        assert_eq!(duration("1h 30m").ok(), Some(Duration::from_secs(5_400)));
-        assert!(duration("5").is_err());
-    }
-
-    #[test]
-    fn hosts_have_no_ports() {
-        for good in ["a.test", "127.0.0.1", "[::1]", "localhost"] {
-            assert!(host(good).is_ok(), "{good}");
-        }
-        for wrong in ["a.test:80", "127.0.0.1:1", "[::1]:80", "", "a b"] {
-            assert!(host(wrong).is_err(), "{wrong}");
-        }
-        assert!(domain("127.0.0.1").is_err());
+        // Too few only beside another key, which has its default.
+        let error = loaded(None, &["--edge-connections", "1", "--edge-workers", "2"], &[]).map(drop).unwrap_err();
+        assert!(error.message.contains("`--edge-connections`: `1`: it must be at least"), "{error}");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// The environment to release to [default: pinstone.toml's, or `beta`]
     #[arg(long, value_name = "NAME", conflicts_with = "prod")]
     env: Option<String>,
-    /// Release to `prod`
+    /// Release to `prod`; asks first on a terminal, and goes on without a question where there is none
     #[arg(long)]
     prod: bool,
     /// Why it is published
@@ -118,7 +118,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let job = settle(args, Path::new("."))?;
     if job.environment.is_prod() && !job.dry_run && !yes && output::can_ask() {
         let question = format!("release `{}` to `prod`?", job.project);
-        if !output::confirmed(&question) {
+        if !output::confirmed(question).await {
             return Err(CliError::failed("not confirmed; nothing was sent"));
         }
     }
@@ -258,7 +258,7 @@ impl Publish<'_> {
             message: self.job.message.clone(),
             settings: self.job.settings.clone(),
         };
-        self.client.post(&["plan"], &request, patience).await
+        self.client.post(&["plan"], &request, patience.for_large()).await
     }
 
     async fn dry_run(&self, report: &mut Report) -> Result<(), CliError> {
@@ -337,7 +337,7 @@ impl Publish<'_> {
             message: self.job.message.clone(),
             strict: Some(self.job.strict),
         };
-        self.client.post(&["commit"], &request, Patience::LONG).await.map_err(UploadFailure::Server)
+        self.client.post(&["commit"], &request, Patience::LONG.for_large()).await.map_err(UploadFailure::Server)
     }
 
     /// Walks once more: only a folder that is as it was when it was hashed is committed.

@@ -9,7 +9,7 @@ use pinstone_engine::id::ImageId;
 use pinstone_engine::name::EnvironmentName;
 use serde_json::json;
 
-use crate::client::{Client, all_pages};
+use crate::client::{Client, Failure, all_pages};
 use crate::context::{self, Context, ProjectArgs};
 use crate::error::CliError;
 use crate::hashing::hash_all;
@@ -72,19 +72,22 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         ignore: file.map(|file| file.project.ignore).unwrap_or_default(),
     };
     let mut contents = Vec::new();
-    for side in [Side::parse(&args.a), Side::parse(&args.b)] {
-        contents.push(match side {
+    for typed in [&args.a, &args.b] {
+        contents.push(match Side::parse(typed) {
             Side::Folder(folder) => read_folder(folder, options.clone()).await?,
-            Side::Image(image) => read_image(&context.client(1)?, &project.clone()?, &image.to_string()).await?,
+            Side::Image(image) => {
+                let read = read_image(&context.client(1)?, &project.clone()?, &image.to_string()).await;
+                read.map_err(|failure| failure.of(typed))?
+            }
             Side::Environment(environment) => {
                 let (client, project) = (context.client(1)?, project.clone()?);
                 let shown = current(&client, &project, &environment).await.map_err(|failure| {
                     let missing = failure.code == "environment_not_found";
-                    let error = CliError::from(failure);
+                    let error = failure.of(typed);
                     let is_folder = missing && Path::new(environment.as_str()).is_dir();
                     if is_folder { error.hint(format!("the folder is written `./{environment}`")) } else { error }
                 })?;
-                read_image(&client, &project, &shown.image_id).await?
+                read_image(&client, &project, &shown.image_id).await.map_err(|failure| failure.of(typed))?
             }
         });
     }
@@ -141,7 +144,7 @@ async fn read_folder(folder: String, options: WalkOptions) -> Result<Content, Cl
     .await
 }
 
-async fn read_image(client: &Client, project: &str, image: &str) -> Result<Content, CliError> {
+async fn read_image(client: &Client, project: &str, image: &str) -> Result<Content, Failure> {
     let files: Vec<ImageFile> =
         all_pages(client, &["images", image, "files"], &[("project", project)], usize::MAX).await?;
     Ok(files.into_iter().map(|file| (file.path, file.hash)).collect())

@@ -37,7 +37,7 @@ pub(crate) struct DeleteArgs {
     name: String,
     #[command(flatten)]
     project: ProjectArgs,
-    /// Do not ask
+    /// Do not ask; needed where there is no terminal
     #[arg(long, short)]
     yes: bool,
 }
@@ -67,9 +67,14 @@ async fn delete(context: &Context, args: &DeleteArgs) -> Result<(), CliError> {
     let environment = context::parse_environment(&args.name)?;
     let file = ProjectFile::find(".".as_ref(), None)?;
     let project = context::project(&args.project, file.as_ref())?;
-    if !args.yes && output::can_ask() {
+    if !args.yes {
+        if !output::can_ask() {
+            let message =
+                format!("deleting `{environment}` of `{project}` has to be confirmed, and nobody can be asked");
+            return Err(CliError::usage(message).hint("say `--yes` to delete it without a question"));
+        }
         let question = format!("delete `{environment}` of `{project}`, so that its host shows nothing?");
-        if !output::confirmed(&question) {
+        if !output::confirmed(question).await {
             return Err(CliError::failed("not confirmed; nothing was deleted"));
         }
     }

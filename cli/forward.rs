@@ -1,8 +1,10 @@
 //! From an edge thread to the control plane's own runtime and back.
 //!
 //! The call runs over there: an edge thread only moves frames, through bounded channels, so that neither side can fill
-//! the memory of the other. When the client leaves, a read stops; everything else runs to its end, because a commit
-//! whose answer nobody hears is still a commit. A body that breaks off is an error at the other side, never an end.
+//! the memory of the other. A client's body is not asked for before the call asks for it, because asking tells a client
+//! that waits with `Expect: 100-continue` (RFC 9110 section 10.1.1) to send it. When the client leaves, a read stops;
+//! everything else runs to its end, because a commit whose answer nobody hears is still a commit. A body that breaks off
+//! is an error at the other side, never an end.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -56,9 +58,16 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, body) = request.into_parts();
         let stops_with_client = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let (sender, received) = channel(&body);
+        let (sender, mut received) = channel(&body);
         if !body.is_end_stream() {
-            tokio::spawn(carry(body, sender));
+            let (start, started) = oneshot::channel();
+            received.start = Some(start);
+            tokio::spawn(async move {
+                // An error is that the call has dropped its side, so nobody wants the body.
+                if started.await.is_ok() {
+                    carry(body, sender).await;
+                }
+            });
         }
         let request = Request::from_parts(parts, received);
         let mut service = self.service.clone();
@@ -130,6 +139,8 @@ enum Piece {
 /// A body that arrives through a channel.
 #[derive(Debug)]
 pub(crate) struct Received {
+    /// Told when the first piece is wanted, where the carrier waits for that.
+    start: Option<oneshot::Sender<()>>,
     pieces: mpsc::Receiver<Piece>,
     ended: bool,
     left: SizeHint,
@@ -137,7 +148,7 @@ pub(crate) struct Received {
 
 fn channel(body: &impl Body) -> (mpsc::Sender<Piece>, Received) {
     let (sender, pieces) = mpsc::channel(FRAMES);
-    (sender, Received { pieces, ended: body.is_end_stream(), left: body.size_hint() })
+    (sender, Received { start: None, pieces, ended: body.is_end_stream(), left: body.size_hint() })
 }
 
 /// Carries `body` to its end, or until nobody wants it any more.
@@ -170,6 +181,10 @@ impl Body for Received {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.ended {
             return Poll::Ready(None);
+        }
+        if let Some(start) = self.start.take() {
+            // A carrier that is gone is noticed below, by its channel.
+            let _ = start.send(());
         }
         let piece = std::task::ready!(self.pieces.poll_recv(context));
         Poll::Ready(match piece {
@@ -266,6 +281,59 @@ mod tests {
         let parts = vec![Ok(Bytes::from_static(b"a")), Err("reset")];
         let answer = forwarder(read).oneshot(Request::post("/").body(body(parts)).unwrap()).await.unwrap();
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "false");
+    }
+
+    /// A body that tells whether it was asked for a frame, and never has one.
+    struct Watched(Arc<AtomicBool>, #[expect(dead_code, reason = "counts who still holds the body")] Arc<()>);
+
+    impl Body for Watched {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.0.store(true, Ordering::Relaxed);
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_reads_is_not_asked_for() {
+        let (polled, held) = (Arc::new(AtomicBool::new(false)), Arc::new(()));
+        let refuse = tower::service_fn(|request: Request<Received>| async move {
+            // Long enough for a carrier that does not wait to ask.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            drop(request);
+            Ok(Response::new(Full::new(Bytes::from_static(b"no"))))
+        });
+        let body = Watched(Arc::clone(&polled), Arc::clone(&held));
+        let answer = forwarder(refuse).oneshot(Request::post("/").body(body).unwrap()).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "no");
+        assert!(!polled.load(Ordering::Relaxed));
+        // The carrier, which owns the body, ends once the call has dropped its side.
+        while Arc::strong_count(&held) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_read_is_asked_for() {
+        let (polled, held) = (Arc::new(AtomicBool::new(false)), Arc::new(()));
+        let peek = tower::service_fn(|request: Request<Received>| async {
+            let mut body = request.into_body();
+            assert!(body.frame().now_or_never().is_none());
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            Ok(Response::new(Full::<Bytes>::default()))
+        });
+        let body = Watched(Arc::clone(&polled), Arc::clone(&held));
+        forwarder(peek).oneshot(Request::post("/").body(body).unwrap()).await.unwrap();
+        assert!(polled.load(Ordering::Relaxed));
+        while Arc::strong_count(&held) > 1 {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Whether a call of `method` came to its end although its client left.

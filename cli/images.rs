@@ -23,8 +23,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     env: Option<String>,
     /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
 }
 
 /// Runs the command.
@@ -35,7 +35,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let client = context.client(1)?;
     let mut images: Vec<ImageItem> = Vec::new();
     let mut total = 0;
-    let size = args.limit.clamp(1, PAGE);
+    let wanted = args.limit as usize;
+    let size = wanted.min(PAGE);
     // Pages of one size, so that page 2 begins where page 1 ends.
     for page in 1_u64.. {
         let (page, limit) = (page.to_string(), size.to_string());
@@ -46,11 +47,11 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         let shown =
             |image: &ImageItem| environment.as_ref().is_none_or(|e| image.deployed_to.iter().any(|d| **d == **e));
         images.extend(answer.images.into_iter().filter(shown));
-        if last || images.len() >= args.limit {
+        if last || images.len() >= wanted {
             break;
         }
     }
-    images.truncate(args.limit);
+    images.truncate(wanted);
     let row = |image: &ImageItem| {
         let why = image.message.as_deref().or(image.git_message.as_deref()).unwrap_or_default();
         vec![

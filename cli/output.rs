@@ -2,8 +2,12 @@
 //!
 //! With `--json` there is one object on standard output and nothing else; an error is one object on standard error.
 //! A reader of standard output that leaves early, such as `head`, is no error worth telling.
+//!
+//! Messages, authors, paths and errors come from others, and a terminal obeys what is printed on it. So whatever people
+//! read passes [`visible`] on its way out; JSON has escapes of its own.
 
-use std::io::{self, IsTerminal, Write};
+use std::borrow::Cow;
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -24,7 +28,7 @@ impl Output {
         if self.json {
             return Ok(());
         }
-        write_out(text.as_ref().as_bytes())
+        write_out(visible(text.as_ref()).as_bytes())
     }
 
     /// Writes the one object of `--json`; nothing without it.
@@ -40,14 +44,14 @@ impl Output {
     /// Tells people something; nothing with `--quiet` or `--json`.
     pub(crate) fn note(self, text: impl AsRef<str>) {
         if !self.quiet && !self.json {
-            to_err(text.as_ref());
+            to_err(&visible(text.as_ref()));
         }
     }
 
     /// Warns people, also with `--quiet`; with `--json` the object carries the warnings.
     pub(crate) fn warn(self, text: impl AsRef<str>) {
         if !self.json {
-            to_err(&format!("{} {}", paint("warning:", "33"), text.as_ref()));
+            to_err(&format!("{} {}", paint("warning:", "33"), visible(text.as_ref())));
         }
     }
 
@@ -65,9 +69,12 @@ impl Output {
             to_err(&serde_json::to_string(&body).unwrap_or_else(|_| error.message.clone()));
             return;
         }
-        to_err(&format!("{} {}", paint("error:", "31"), error.message));
+        // Some errors are lists. What follows the first line is set in, so that it never looks like a line of ours.
+        let mut lines = error.message.lines().map(|line| visible(line.trim_start()));
+        to_err(&format!("{} {}", paint("error:", "31"), lines.next().unwrap_or_default()));
+        lines.for_each(|line| to_err(&format!("  {line}")));
         if let Some(hint) = &error.hint {
-            to_err(&format!("{} {hint}", paint("hint:", "36")));
+            to_err(&format!("{} {}", paint("hint:", "36"), visible(hint)));
         }
     }
 
@@ -91,6 +98,28 @@ pub(crate) fn to_err(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// `text` with every character that a terminal would obey instead of show written as an escape: control characters,
+/// line ends among them, and those that change the direction of what follows (Unicode annex 9).
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if is_obeyed(letter) {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+fn is_obeyed(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn paint(word: &str, color: &str) -> String {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
@@ -100,15 +129,25 @@ fn paint(word: &str, color: &str) -> String {
 
 /// Asks a question on the terminal, and says whether the answer was yes. Without a terminal nobody can be asked, and
 /// the answer is no.
-pub(crate) fn confirmed(question: &str) -> bool {
+pub(crate) async fn confirmed(question: String) -> bool {
     if !can_ask() {
         return false;
     }
-    let mut err = io::stderr().lock();
-    let _ = write!(err, "{question} [y/N] ");
-    let _ = err.flush();
+    // Waiting for somebody must not keep an interrupt waiting.
+    let asked = tokio::task::spawn_blocking(move || ask(&question, &mut io::stdin().lock(), &mut io::stderr()));
+    asked.await.unwrap_or(false)
+}
+
+fn ask(question: &str, from: &mut impl BufRead, to: &mut impl Write) -> bool {
+    let _ = write!(to, "{} [y/N] ", visible(question));
+    let _ = to.flush();
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    let read = from.read_line(&mut answer).is_ok();
+    if !answer.ends_with('\n') {
+        // The input ended, so nobody has ended the line of the question.
+        let _ = writeln!(to);
+    }
+    read && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// Whether there is somebody to ask.
@@ -133,12 +172,13 @@ pub(crate) fn count(number: u64, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Sets rows in columns: every column but the last is as wide as its widest cell.
+/// Sets rows in columns: every column but the last is as wide as its widest cell, as [`visible`] shows it.
 pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
+    let line = |row: &Vec<Cow<'_, str>>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
@@ -157,6 +197,34 @@ mod tests {
             assert_eq!(bytes(count), text);
         }
         assert_eq!((count(1, "file"), count(0, "file")), ("1 file".to_owned(), "0 files".to_owned()));
+    }
+
+    #[test]
+    fn terminals_are_told_nothing_to_obey() {
+        for (text, want) in [
+            ("plain — text, “quotes” and 日本", "plain — text, “quotes” and 日本"),
+            ("\u{1b}]0;title\u{7}", "\\u{1b}]0;title\\u{7}"),
+            ("\u{1b}[2Kgone\r", "\\u{1b}[2Kgone\\r"),
+            ("a\nhint: b\tc", "a\\nhint: b\\tc"),
+            ("\u{0}\u{7f}", "\\u{0}\\u{7f}"),
+            ("\u{9b}31m", "\\u{9b}31m"), // CSI in one character
+            ("exe.\u{202e}gpj\u{2066}", "exe.\\u{202e}gpj\\u{2066}"),
+        ] {
+            assert_eq!(visible(text), want, "{text:?}");
+            assert_eq!(visible(&visible(text)), want, "shown twice, {text:?} is the same");
+        }
+        assert_eq!(table(&[vec!["\u{1b}".to_owned(), "b".to_owned()]]), ["\\u{1b}  b"]);
+    }
+
+    #[test]
+    fn a_question_without_an_answer_ends_its_line() {
+        for (input, yes, end) in
+            [("y\n", true, ""), ("yes\n", true, ""), ("n\n", false, ""), ("", false, "\n"), ("y", true, "\n")]
+        {
+            let mut told = Vec::new();
+            assert_eq!(ask("sure?", &mut input.as_bytes(), &mut told), yes, "{input:?}");
+            assert_eq!(String::from_utf8(told).unwrap(), format!("sure? [y/N] {end}"), "{input:?}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let file = ProjectFile::find(".".as_ref(), None)?;
     let project = context::project(&args.project, file.as_ref())?;
     let client = context.client(1)?;
-    let image = current(&client, &project, &from).await?.image_id;
+    let image = current(&client, &project, &from).await.map_err(|failure| failure.of(&from))?.image_id;
     let shown = match current(&client, &project, &to).await {
         Ok(shown) => shown.image_id,
         // An environment that shows nothing yet is made by its first release.

@@ -21,8 +21,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     env: Option<String>,
     /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
 }
 
 /// Runs the command.
@@ -35,7 +35,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         query.push(("environment", environment));
     }
     let client = context.client(1)?;
-    let items: Vec<ReleaseItem> = all_pages(&client, &["releases"], &query, args.limit).await?;
+    let items: Vec<ReleaseItem> = all_pages(&client, &["releases"], &query, args.limit as usize).await?;
     let row = |item: &ReleaseItem| {
         vec![
             item.number.to_string(),

@@ -11,21 +11,32 @@ pub(crate) struct Patience {
     pub(crate) first: Duration,
     /// The longest wait between two tries, whatever the server asks for.
     pub(crate) longest: Duration,
+    /// The longest that one try takes, from connecting to the answer's last byte; `None` for calls whose bodies or work
+    /// can be large, where only standing still is an end.
+    pub(crate) per_try: Option<Duration>,
 }
 
 impl Patience {
     /// In the middle of an operation: some ten seconds, which covers a restart of the server.
-    pub(crate) const LONG: Self =
-        Self { tries: 6, first: Duration::from_millis(300), longest: Duration::from_secs(20) };
+    pub(crate) const LONG: Self = Self {
+        tries: 6,
+        first: Duration::from_millis(300),
+        longest: Duration::from_secs(20),
+        per_try: Some(Duration::from_secs(30)),
+    };
     /// For the first contact: a server that is not there is told at once.
-    pub(crate) const SHORT: Self =
-        Self { tries: 2, first: Duration::from_millis(200), longest: Duration::from_secs(20) };
+    pub(crate) const SHORT: Self = Self { tries: 2, first: Duration::from_millis(200), ..Self::LONG };
+
+    /// The same for a call whose body, answer or work grows with the site.
+    pub(crate) const fn for_large(self) -> Self {
+        Self { per_try: None, ..self }
+    }
 }
 
 /// How a call failed, as far as another try is concerned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Failed {
-    /// No answer: refused, reset, timed out.
+    /// No answer, or not all of it: refused, reset, timed out.
     NoAnswer,
     /// An answer with this status, and the seconds of its `Retry-After`.
     Status(u16, Option<u64>),
@@ -59,7 +70,7 @@ mod tests {
 
     #[test]
     fn what_is_tried_again() {
-        let patience = Patience { tries: 3, first: MS(100), longest: MS(5_000) };
+        let patience = Patience { tries: 3, first: MS(100), longest: MS(5_000), per_try: None };
         for (made, failed, jitter, want) in [
             (1, Failed::NoAnswer, 0, Some(MS(50))),
             (1, Failed::NoAnswer, 50, Some(MS(100))),
@@ -84,7 +95,7 @@ mod tests {
 
     #[test]
     fn waits_never_grow_beyond_the_bound() {
-        let patience = Patience { tries: u32::MAX, first: MS(300), longest: MS(20_000) };
+        let patience = Patience { tries: u32::MAX, first: MS(300), longest: MS(20_000), per_try: None };
         for made in [1, 5, 17, 40, 1_000_000] {
             let wait = next_try(patience, made, Failed::NoAnswer, u64::MAX).expect("tries are left");
             assert!(wait <= patience.longest, "try {made}: {wait:?}");

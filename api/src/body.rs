@@ -56,7 +56,7 @@ pub(crate) fn check_not_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
     match headers.get(CONTENT_ENCODING) {
         None => Ok(()),
         Some(value) if value.as_bytes().eq_ignore_ascii_case(b"identity") => Ok(()),
-        Some(_) => Err(ApiError::new(ErrorCode::UnsupportedMediaType, "the body has a Content-Encoding")),
+        Some(_) => Err(ErrorCode::UnsupportedEncoding.into()),
     }
 }
 

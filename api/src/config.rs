@@ -138,8 +138,8 @@ pub struct ApiConfig {
     pub hosts: Hosts,
     /// The server's version, as `/health` and `/config` say it.
     pub version: String,
-    /// How many bytes of plans' JSON are read at a time, over all callers; plans beyond it wait. At least one plan of
-    /// the largest size is always let in. 128 MiB by default, which is two of those.
+    /// How many bytes plans may hold in memory, over all callers; plans beyond it wait. A plan is counted with six times
+    /// the bytes of its JSON until its answer was taken. One at a time is always let in. 512 MiB by default.
     pub plan_memory: u64,
     /// The largest JSON body of any call but `POST /plan`, in bytes. 64 KiB by default.
     pub json_size: u64,
@@ -157,7 +157,7 @@ impl ApiConfig {
             public_url,
             hosts,
             version: version.into(),
-            plan_memory: 128 << 20,
+            plan_memory: 512 << 20,
             json_size: 64 << 10,
             idle_timeout: Duration::from_secs(60),
             json_timeout: Duration::from_secs(600),

@@ -95,6 +95,11 @@ fn invalid_project(error: &NameError) -> ApiError {
 
 /// The environment that a request names by `environment` or, where that is missing, by `env`.
 pub(crate) fn environment(name: Option<&str>, other: Option<&str>) -> Result<Option<EnvironmentName>, ApiError> {
+    if let (Some(name), Some(other)) = (given(name), given(other))
+        && name != other
+    {
+        return Err(ApiError::new(ErrorCode::InvalidEnvironment, "`environment` and `env` name two environments"));
+    }
     let Some(text) = given(name).or(given(other)) else { return Ok(None) };
     match text.parse() {
         Ok(name) => Ok(Some(name)),

@@ -161,6 +161,9 @@ impl<'de> Visitor<'de> for FilesSeed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut files = Vec::new();
         while let Some(file) = list.next_element::<File<'de>>()? {
+            if file.sha256.is_some_and(|digest| !is_sha256(&digest)) {
+                return Err(self.0.fault.end(ErrorCode::InvalidHash));
+            }
             files.push(self.file(file.path, &file.blake3, Some(file.size), file.content_type)?);
             self.count(&files)?;
         }
@@ -192,9 +195,23 @@ struct File<'a> {
     path: Cow<'a, str>,
     #[serde(borrow)]
     blake3: Cow<'a, str>,
+    #[serde(default, borrow)]
+    sha256: Option<Cow<'a, str>>,
     size: u64,
     #[serde(default)]
     content_type: Option<String>,
+}
+
+/// Whether a text can be a SHA-256 digest: 44 characters of Base64, or 64 hex digits. It is taken again at ingest, so
+/// what it says is not needed.
+fn is_sha256(text: &str) -> bool {
+    let base64 = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte));
+    match text.len() {
+        0 => true,
+        44 => text.strip_suffix('=').is_some_and(base64),
+        64 => text.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        _ => false,
+    }
 }
 
 /// The settings of a site. A value that nobody knows is refused here, one that this version does not serve by the
@@ -231,9 +248,26 @@ mod tests {
     }
 
     #[test]
+    fn a_sha256_that_can_be_none_is_refused() {
+        let hex = "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855";
+        for (sent, ok) in [
+            ("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", true),
+            (hex, true),
+            ("", true),
+            ("x", false),
+            (&hex[1..], false),
+            ("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU!", false),
+        ] {
+            let file = format!(r#"{{"path":"a","blake3":"{HASH}","sha256":"{sent}","size":7}}"#);
+            let plan = read(&format!(r#"{{"project":"my-site","files":[{file}]}}"#));
+            assert_eq!(plan.is_ok(), ok, "{sent}");
+        }
+    }
+
+    #[test]
     fn both_shapes_are_read() {
         let list = format!(
-            r#"{{"more":[{{}}],"files":[{{"path":"a\u002fb.html","blake3":"{HASH}","sha256":"x","size":7,"x":1}}],
+            r#"{{"more":[{{}}],"files":[{{"path":"a\u002fb.html","blake3":"{HASH}","sha256":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","size":7,"x":1}}],
                 "project":"my-site","message":"m","git":{{"commit":"c","branch":null}},"settings":{{"html":"keep"}}}}"#
         );
         let (plan, shape) = read(&list).unwrap();

@@ -141,7 +141,7 @@ pub struct SiteSettings {
 
 /// The answer to `POST /plan` with a list of files.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct PlanAnswer {
+pub struct PlanAnswer<M = Vec<MissingBlob>> {
     /// The plan.
     pub plan_id: String,
     /// What the content is known by.
@@ -149,7 +149,7 @@ pub struct PlanAnswer {
     /// `direct`.
     pub upload_mode: String,
     /// What has to be uploaded, each hash once. Never null.
-    pub missing: Vec<MissingBlob>,
+    pub missing: M,
     /// How many files need no upload.
     pub reusable: u64,
     /// How many files there are.

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::control::{BoxError, ControlBody};
 use crate::watch::InFlight;
+use crate::windows::{self, Budget, Room, Windows};
 
 /// The body of any answer. It holds what it needs until its last byte was taken.
 #[derive(Debug)]
@@ -105,19 +106,24 @@ pub(crate) struct RegionBody {
     left: Range<u64>,
     window: usize,
     pool: Handle,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    windows: Windows,
+    /// Memory for the window that is being read.
+    room: Option<Room>,
+    reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
     /// Whether the file system can say that a read would wait.
     nowait: bool,
 }
 
 impl RegionBody {
-    /// Sends the bytes `part` of `region`, at most `window` of them in memory, and waits for disks on `pool`.
+    /// Sends the bytes `part` of `region`, at most `window` of them in memory, for which `budget` has room, and waits for
+    /// disks on `pool`.
     ///
     /// The part must lie inside the region.
-    pub(crate) fn new(region: &FileRegion, part: &Range<u64>, window: usize, pool: Handle) -> Self {
+    pub(crate) fn new(region: &FileRegion, part: &Range<u64>, window: usize, budget: &Budget, pool: Handle) -> Self {
         debug_assert!(part.start <= part.end && part.end <= region.length, "{part:?} of {region:?}");
         let left = region.offset + part.start..region.offset + part.end;
-        Self { file: Arc::clone(&region.file), left, window, pool, reading: None, nowait: true }
+        let (file, windows) = (Arc::clone(&region.file), Windows::new(budget));
+        Self { file, left, window, pool, windows, room: None, reading: None, nowait: true }
     }
 
     fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -125,9 +131,12 @@ impl RegionBody {
             return Poll::Ready(None);
         }
         let wanted = usize::try_from(self.left.end - self.left.start).map_or(self.window, |left| left.min(self.window));
+        if self.room.is_none() {
+            self.room = Some(ready!(self.windows.poll_room(cx, wanted)));
+        }
         if self.reading.is_none() {
             match self.read_resident(wanted) {
-                Some(Ok(window)) => return Poll::Ready(Some(self.take(window))),
+                Some(Ok(window)) => return Poll::Ready(Some(Ok(self.take(window)))),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {}
             }
@@ -137,17 +146,17 @@ impl RegionBody {
             self.pool.spawn_blocking(move || {
                 let mut window = vec![0; wanted];
                 file.read_exact_at(&mut window, offset)?;
-                Ok(window.into())
+                Ok(window)
             })
         });
         let read = ready!(Pin::new(reading).poll(cx));
         self.reading = None;
         let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
-        Poll::Ready(Some(read.and_then(|window| self.take(window))))
+        Poll::Ready(Some(read.map(|window| self.take(window))))
     }
 
     /// Takes what the page cache has, or says that only the pool can read it.
-    fn read_resident(&mut self, wanted: usize) -> Option<io::Result<Bytes>> {
+    fn read_resident(&mut self, wanted: usize) -> Option<io::Result<Vec<u8>>> {
         if !self.nowait {
             return None;
         }
@@ -163,7 +172,7 @@ impl RegionBody {
             Ok(0) | Err(Errno::AGAIN | Errno::INTR) => None,
             Ok(read) => {
                 window.truncate(read);
-                Some(Ok(window.into()))
+                Some(Ok(window))
             }
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 self.nowait = false;
@@ -173,9 +182,10 @@ impl RegionBody {
         }
     }
 
-    fn take(&mut self, window: Bytes) -> io::Result<Bytes> {
+    fn take(&mut self, window: Vec<u8>) -> Bytes {
         self.left.start += window.len() as u64;
-        Ok(window)
+        let room = self.room.take().expect("room was taken before the window was read");
+        windows::window(window, room)
     }
 }
 
@@ -202,7 +212,7 @@ mod tests {
     }
 
     fn body(region: &FileRegion, part: Range<u64>, window: usize, nowait: bool) -> EdgeBody {
-        let mut body = RegionBody::new(region, &part, window, Handle::current());
+        let mut body = RegionBody::new(region, &part, window, &Budget::new(1 << 20), Handle::current());
         body.nowait = nowait;
         EdgeBody::new(Content::Region(body), Watch::new().begin(false))
     }
@@ -230,6 +240,40 @@ mod tests {
                 assert!(sent == bytes[from..to], "{part:?}, nowait: {nowait}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn windows_wait_for_room_and_give_it_back() {
+        let bytes = vec![7; 100_000];
+        let region = region(&bytes, 0, 100_000);
+        let budget = Budget::new(128 << 10);
+        let body = || {
+            let body = RegionBody::new(&region, &(0..100_000), 64 << 10, &budget, Handle::current());
+            EdgeBody::new(Content::Region(body), Watch::new().begin(false))
+        };
+        let (mut first, mut second, mut third) = (body(), body(), body());
+        let held = (first.frame().await.unwrap().unwrap(), second.frame().await.unwrap().unwrap());
+        let waits = |body: &mut EdgeBody| {
+            let mut next = std::pin::pin!(body.frame());
+            next.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
+        };
+        assert!(waits(&mut third), "two windows are all there is room for");
+        drop(held.0);
+        assert!(third.frame().await.unwrap().is_ok(), "a window that was taken makes room");
+        drop((first, second));
+        drop(held.1);
+        assert_eq!(third.collect().await.unwrap().to_bytes().len(), 100_000 - (64 << 10));
+
+        let connection = budget.within(windows::semaphore(64 << 10));
+        let body = || {
+            let body = RegionBody::new(&region, &(0..100_000), 64 << 10, &connection, Handle::current());
+            EdgeBody::new(Content::Region(body), Watch::new().begin(false))
+        };
+        let (mut first, mut second) = (body(), body());
+        let held = first.frame().await.unwrap().unwrap();
+        assert!(waits(&mut second), "a connection has its own bound");
+        drop(held);
+        assert!(!waits(&mut second));
     }
 
     #[tokio::test]

@@ -54,6 +54,7 @@ impl EdgeConfig {
         need(limits.fields >= 1, "fields must be at least 1");
         need(limits.window_bytes >= 4 << 10, "window_bytes must be at least 4 KiB");
         need(limits.window_bytes <= 16 << 20, "window_bytes must be at most 16 MiB");
+        need(limits.window_memory >= 4 * limits.window_bytes as u64, "window_memory must be at least 4 windows");
         let timeouts = [limits.head_timeout, limits.write_timeout, limits.idle_timeout];
         need(timeouts.iter().all(|timeout| !timeout.is_zero()), "timeouts must not be zero");
         need(self.cache.open_files >= 1, "open_files must be at least 1");
@@ -83,6 +84,8 @@ pub struct Limits {
     pub target_bytes: usize,
     /// Bytes of a large file that one answer holds in memory at a time.
     pub window_bytes: usize,
+    /// Bytes of windows of all answers together; further ones wait.
+    pub window_memory: u64,
     /// From the first byte of a head to its last.
     pub head_timeout: Duration,
     /// Without a byte taken by a client that is being sent a file.
@@ -101,6 +104,7 @@ impl Default for Limits {
             fields: 100,
             target_bytes: 8 << 10,
             window_bytes: 64 << 10,
+            window_memory: 256 << 20,
             head_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),

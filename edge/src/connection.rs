@@ -121,7 +121,7 @@ async fn sniff(stream: &TcpStream, watch: &Watch) -> io::Result<Option<(bool, By
         stream.readable().await?;
         match read_some(stream, &mut seen) {
             Ok(0) => return Ok(None),
-            Ok(_) => watch.on_read(),
+            Ok(read) => watch.on_read(read),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         }

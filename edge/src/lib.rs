@@ -34,6 +34,7 @@ mod service;
 mod stream;
 mod telemetry;
 mod watch;
+mod windows;
 
 pub use config::{CacheConfig, ConfigError, EdgeConfig, Limits};
 pub use control::{BoxError, ControlBody, ControlService, Peer};
@@ -43,6 +44,7 @@ pub use telemetry::Counters;
 use crate::cache::Caches;
 use crate::respond::Sending;
 use crate::service::Shared;
+use crate::windows::Budget;
 
 /// Bytes of a file that one stream of HTTP/2 holds at a time: one frame, for a connection has 128 streams.
 const STREAM_WINDOW: usize = 16 << 10;
@@ -76,8 +78,9 @@ impl Edge {
     pub fn new(config: EdgeConfig, resolver: Resolver, control: Option<ControlService>) -> Result<Self, ConfigError> {
         config.check()?;
         let EdgeConfig { hosts, loader, workers: _, limits, cache } = config;
-        let sending = Sending { window: limits.window_bytes, pool: loader.clone() };
-        let sending_streams = Sending { window: limits.window_bytes.min(STREAM_WINDOW), pool: loader.clone() };
+        let sending =
+            Sending { window: limits.window_bytes, budget: Budget::new(limits.window_memory), pool: loader.clone() };
+        let sending_streams = Sending { window: limits.window_bytes.min(STREAM_WINDOW), ..sending.clone() };
         let caches = Caches::new(&cache, resolver, loader);
         let counters = Arc::default();
         let shared = Arc::new(Shared { hosts, limits, caches, control, counters, sending, sending_streams });

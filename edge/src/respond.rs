@@ -10,12 +10,15 @@ use crate::body::{Content, EdgeBody, RegionBody};
 use crate::control::ControlBody;
 use crate::head::{Body, Field, Head};
 use crate::watch::InFlight;
+use crate::windows::Budget;
 
 /// How a file's bytes are sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Sending {
     /// The most bytes of a file that one answer holds in memory.
     pub(crate) window: usize,
+    /// What all windows together may take.
+    pub(crate) budget: Budget,
     /// Where disks are waited for.
     pub(crate) pool: Handle,
 }
@@ -31,7 +34,11 @@ pub(crate) fn response(
     let content = match (body, source) {
         (Body::Page(page), _) => Content::Bytes(Bytes::from_static(page.html().as_bytes())),
         (Body::File(part), Some(BlobSource::File(region))) => {
-            Content::Region(RegionBody::new(region, &part, sending.window, sending.pool.clone()))
+            let budget = match in_flight.connection_windows() {
+                Some(connection) => &sending.budget.within(connection),
+                None => &sending.budget,
+            };
+            Content::Region(RegionBody::new(region, &part, sending.window, budget, sending.pool.clone()))
         }
         (Body::File(part), Some(BlobSource::Memory(bytes))) => {
             let at = |end| usize::try_from(end).expect("a part of what is in memory fits memory");

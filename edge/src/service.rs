@@ -187,8 +187,9 @@ async fn show(shared: &Shared, target: HostTarget<'_>) -> Result<Shown, Page> {
         HostTarget::Image { project, digits } => {
             let project = resolver.pointers().project(project).ok_or(Page::UnknownHost)?;
             match shared.caches.hosted(project, digits).await {
+                Ok(Some(image)) if image.is_collected => Err(Page::ImageGone),
                 Ok(Some(image)) => Ok(Shown { manifest: image.manifest, last_modified: image.first_committed_at }),
-                Ok(None) => Err(Page::ImageGone),
+                Ok(None) => Err(Page::UnknownHost),
                 Err(error) => {
                     error.report();
                     Err(error.page())

@@ -32,7 +32,7 @@ impl WatchedStream {
 
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
-            Poll::Ready(Ok(_)) => self.watch.on_write(),
+            Poll::Ready(Ok(written)) => self.watch.on_write(*written),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.watch.on_write_blocked(),
         }
@@ -49,10 +49,9 @@ impl AsyncRead for WatchedStream {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        if buf.filled().len() == before {
-            this.end_of_stream = true;
-        } else {
-            this.watch.on_read();
+        match buf.filled().len() - before {
+            0 => this.end_of_stream = true,
+            read => this.watch.on_read(read),
         }
         Poll::Ready(Ok(()))
     }

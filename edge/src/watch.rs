@@ -5,16 +5,27 @@
 //! a head's time starts with its first byte. Where that byte came together with the end of the request before, nobody
 //! but hyper sees it: then the time starts with the next byte, or the connection counts as idle.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
+use crate::windows;
 
 /// How long a connection whose client may be sending still stays half open, so that the last answer arrives.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// HTTP/2: bytes written beyond those read that count as progress of what is being sent.
+const PROGRESS: i64 = 1 << 10;
+
+/// HTTP/2: how many bytes read ahead of what is written are remembered.
+const MOST_READ_AHEAD: i64 = 64 << 10;
+
+/// HTTP/2: bytes of windows that the answers of one connection hold together.
+const CONNECTION_WINDOWS: u64 = 1 << 20;
 
 /// What a connection notes about itself. Written by its own thread; times are milliseconds since it was opened, plus
 /// one, and zero stands for none.
@@ -28,6 +39,10 @@ pub(crate) struct Watch {
     progress_at: AtomicU64,
     blocked_since: AtomicU64,
     lingering_since: AtomicU64,
+    /// HTTP/2: bytes written less bytes read since the last progress.
+    balance: AtomicI64,
+    /// HTTP/2: what the windows of this connection's answers may take.
+    windows: OnceLock<Arc<Semaphore>>,
     /// HTTP/2: frames come between requests too, and begin no head.
     multiplexed: AtomicBool,
     /// The request in flight has a body: bytes that come now are not the next head.
@@ -107,6 +122,8 @@ impl Watch {
             progress_at: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             lingering_since: AtomicU64::new(0),
+            balance: AtomicI64::new(0),
+            windows: OnceLock::new(),
             multiplexed: AtomicBool::new(false),
             reading_body: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
@@ -145,9 +162,15 @@ impl Watch {
         self.idle_since.store(self.now(), Relaxed);
     }
 
-    /// Bytes were read.
-    pub(crate) fn on_read(&self) {
-        if self.multiplexed.load(Relaxed) || self.reading_body.load(Relaxed) {
+    /// So many bytes were read.
+    pub(crate) fn on_read(&self, bytes: usize) {
+        if self.multiplexed.load(Relaxed) {
+            let read = i64::try_from(bytes).unwrap_or(i64::MAX);
+            let balance = self.balance.load(Relaxed).saturating_sub(read);
+            self.balance.store(balance.max(-MOST_READ_AHEAD), Relaxed);
+            return;
+        }
+        if self.reading_body.load(Relaxed) {
             return;
         }
         self.unparsed.store(true, Relaxed);
@@ -156,14 +179,33 @@ impl Watch {
         }
     }
 
-    /// The client took bytes.
-    pub(crate) fn on_write(&self) {
+    /// The client took so many bytes.
+    pub(crate) fn on_write(&self, bytes: usize) {
         if self.blocked_since.load(Relaxed) != 0 {
             self.blocked_since.store(0, Relaxed);
+        }
+        if self.multiplexed.load(Relaxed) && !self.is_progress(bytes) {
+            return;
         }
         if self.sending.load(Relaxed) > 0 {
             self.progress_at.store(self.now(), Relaxed);
         }
+    }
+
+    /// Whether what was written with these bytes is more than answers to the client's own frames: a PING is answered by
+    /// one of its own length, also by a client that takes nothing of a file.
+    fn is_progress(&self, bytes: usize) -> bool {
+        let written = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let balance = self.balance.load(Relaxed).saturating_add(written);
+        let is_progress = balance >= PROGRESS;
+        self.balance.store(if is_progress { 0 } else { balance }, Relaxed);
+        is_progress
+    }
+
+    /// What the windows of the connection's answers may take together, where it has many answers at a time.
+    fn windows(&self) -> Option<Arc<Semaphore>> {
+        let windows = || windows::semaphore(CONNECTION_WINDOWS);
+        self.multiplexed.load(Relaxed).then(|| Arc::clone(self.windows.get_or_init(windows)))
     }
 
     /// The client takes no bytes at the moment.
@@ -207,6 +249,11 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
+    /// The bound of windows that the connection has of its own.
+    pub(crate) fn connection_windows(&self) -> Option<Arc<Semaphore>> {
+        self.watch.windows()
+    }
+
     /// From now on a file is being sent, and the client has to take it.
     pub(crate) fn sending(mut self) -> Self {
         self.sending = true;
@@ -264,17 +311,17 @@ mod tests {
     #[test]
     fn a_pipelined_part_of_a_head_has_its_deadline() {
         let watch = Watch::new();
-        watch.on_read();
+        watch.on_read(1);
         assert_ne!(watch.head_since.load(Relaxed), 0);
         let first = watch.begin(false);
         assert!(!watch.must_linger());
-        watch.on_read();
+        watch.on_read(1);
         assert_eq!(watch.head_since.load(Relaxed), 0, "a request is in flight");
         drop(first);
         assert_ne!(watch.head_since.load(Relaxed), 0);
         assert!(watch.must_linger());
         let upload = watch.begin(true);
-        watch.on_read();
+        watch.on_read(1);
         drop(upload);
         assert_eq!(watch.head_since.load(Relaxed), 0, "that was a body");
         assert!(watch.must_linger(), "which may be coming still");
@@ -283,11 +330,28 @@ mod tests {
     }
 
     #[test]
+    fn answering_pings_is_no_progress() {
+        let watch = Watch::new();
+        watch.set_multiplexed();
+        let _sending = watch.begin(false).sending();
+        watch.progress_at.store(1, Relaxed);
+        for _ in 0..1000 {
+            watch.on_read(17 * 8);
+            (0..8).for_each(|_| watch.on_write(17));
+        }
+        assert_eq!(watch.progress_at.load(Relaxed), 1, "a client that takes nothing gets no time");
+        std::thread::sleep(Duration::from_millis(2));
+        watch.on_read(13);
+        (0..4).for_each(|_| watch.on_write(512));
+        assert!(watch.progress_at.load(Relaxed) > 1, "a slow client that takes something does");
+    }
+
+    #[test]
     fn http_2_has_no_heads_between_requests() {
         let watch = Watch::new();
-        watch.on_read();
+        watch.on_read(1);
         watch.set_multiplexed();
-        watch.on_read();
+        watch.on_read(1);
         assert_eq!(watch.head_since.load(Relaxed), 0);
     }
 }

@@ -33,9 +33,9 @@ const RESERVED_PROJECTS: [&str; 19] = [
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NameError {
     /// The length is out of bounds.
-    #[error("a {what} name has {min} to {max} characters")]
+    #[error("{what} name has {min} to {max} characters")]
     Length {
-        /// "project" or "environment".
+        /// "a project" or "an environment".
         what: &'static str,
         /// The shortest length.
         min: usize,
@@ -43,15 +43,15 @@ pub enum NameError {
         max: usize,
     },
     /// A character that a DNS label of ours does not have, or a hyphen in the wrong place.
-    #[error("a {what} name has lower-case letters, digits and single hyphens between them")]
+    #[error("{what} name has lower-case letters, digits and single hyphens between them")]
     Alphabet {
-        /// "project" or "environment".
+        /// "a project" or "an environment".
         what: &'static str,
     },
     /// The name stands for something else.
-    #[error("this {what} name is reserved")]
+    #[error("{what} name cannot be one of the reserved ones")]
     Reserved {
-        /// "project" or "environment".
+        /// "a project" or "an environment".
         what: &'static str,
     },
     /// `x-beta` is the host of project `x`'s beta.
@@ -116,9 +116,9 @@ impl FromStr for ProjectName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        check("project", text, 3, 40)?;
+        check("a project", text, 3, 40)?;
         if RESERVED_PROJECTS.contains(&text) {
-            return Err(NameError::Reserved { what: "project" });
+            return Err(NameError::Reserved { what: "a project" });
         }
         if text.ends_with("-beta") {
             return Err(NameError::EndsInBeta);
@@ -134,7 +134,7 @@ impl FromStr for EnvironmentName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        check("environment", text, 1, 21)?;
+        check("an environment", text, 1, 21)?;
         if text.starts_with("i-") {
             return Err(NameError::LooksLikeImage);
         }
@@ -184,15 +184,15 @@ mod tests {
         }
         let long = "a".repeat(41);
         for (wrong, why) in [
-            ("ab", NameError::Length { what: "project", min: 3, max: 40 }),
-            (long.as_str(), NameError::Length { what: "project", min: 3, max: 40 }),
-            ("Abc", NameError::Alphabet { what: "project" }),
-            ("a--b", NameError::Alphabet { what: "project" }),
-            ("-ab", NameError::Alphabet { what: "project" }),
-            ("ab-", NameError::Alphabet { what: "project" }),
-            ("../x", NameError::Alphabet { what: "project" }),
-            ("bücher", NameError::Alphabet { what: "project" }),
-            ("www", NameError::Reserved { what: "project" }),
+            ("ab", NameError::Length { what: "a project", min: 3, max: 40 }),
+            (long.as_str(), NameError::Length { what: "a project", min: 3, max: 40 }),
+            ("Abc", NameError::Alphabet { what: "a project" }),
+            ("a--b", NameError::Alphabet { what: "a project" }),
+            ("-ab", NameError::Alphabet { what: "a project" }),
+            ("ab-", NameError::Alphabet { what: "a project" }),
+            ("../x", NameError::Alphabet { what: "a project" }),
+            ("bücher", NameError::Alphabet { what: "a project" }),
+            ("www", NameError::Reserved { what: "a project" }),
             ("my-beta", NameError::EndsInBeta),
             ("deadbeef", NameError::LooksLikeShortId),
         ] {

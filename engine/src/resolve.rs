@@ -23,6 +23,8 @@ pub struct HostedImage {
     pub manifest: ManifestId,
     /// When it was first committed: what `Last-Modified` names on its own host.
     pub first_committed_at: UnixMillis,
+    /// Whether its content is no longer kept.
+    pub is_collected: bool,
 }
 
 /// Reads what is published. Cloning it is cheap.
@@ -81,6 +83,7 @@ impl Resolver {
             image: record.image,
             manifest: record.manifest,
             first_committed_at: record.first_committed_at,
+            is_collected: record.collected_at.is_some(),
         }))
     }
 }

@@ -171,6 +171,10 @@ codes! {
         "a file is larger than the limit",
         "`GET /config` names the limits";
 
+    UnsupportedEncoding "unsupported_encoding" UNSUPPORTED_MEDIA_TYPE,
+        "the body has a Content-Encoding",
+        "send the bytes as they are, without `Content-Encoding`";
+
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE,
         "the body's type is not one that this call takes",
         "send `Content-Type: application/json`, without a Content-Encoding";

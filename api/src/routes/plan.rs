@@ -5,6 +5,7 @@ use axum::response::Response;
 use pinstone_engine::id::PlanId;
 use pinstone_engine::plan::{MissingBlob, PlanView};
 use pinstone_engine::records::plans::PlanState;
+use serde::{Serialize, Serializer};
 
 use crate::auth::{Caller, RetryKey};
 use crate::body::{announced, blocking, check_json, gather, to_the_end};
@@ -15,6 +16,10 @@ use crate::plan_body::{self, Shape};
 use crate::routes::BASE;
 use crate::state::{ApiState, LISTING};
 use crate::{respond, timefmt, wire};
+
+/// What a plan holds in memory for each byte of its JSON, at most: the text, the files, their index, the list as it is
+/// stored, and the answer, which names a URL for each of them. Measured with 180,000 files: 5.5.
+const PLAN_WEIGHT: u64 = 6;
 
 /// Opens a plan.
 ///
@@ -33,7 +38,7 @@ pub(crate) async fn create(
     if length.is_some_and(|length| length > limit) {
         return Err(ErrorCode::PlanTooLarge.into());
     }
-    let memory = state.plan_memory(length.unwrap_or(limit)).await?;
+    let memory = state.plan_memory(length.unwrap_or(limit).saturating_mul(PLAN_WEIGHT)).await?;
     let bytes = gather(&state, length, body, limit, ErrorCode::PlanTooLarge).await?;
 
     let limits = state.engine().limits().clone();
@@ -94,21 +99,30 @@ pub(crate) fn plan_id(text: &str) -> Result<PlanId, ApiError> {
     text.parse().map_err(|_| ErrorCode::PlanNotFound.into())
 }
 
-fn list_answer(view: &PlanView, public_url: &PublicUrl) -> wire::PlanAnswer {
+/// The missing blobs of a plan, written one by one: 200,000 of them would be a second copy of the answer.
+#[derive(Debug)]
+struct EachMissing<'v> {
+    view: &'v PlanView,
+    public_url: &'v PublicUrl,
+}
+
+impl Serialize for EachMissing<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.view.missing.iter().map(|blob| wire::MissingBlob {
+            path: blob.path.to_string(),
+            hash: blob.hash.to_string(),
+            size: blob.size.unwrap_or(0),
+            upload_url: upload_url(self.public_url, self.view.id, blob),
+        }))
+    }
+}
+
+fn list_answer<'v>(view: &'v PlanView, public_url: &'v PublicUrl) -> wire::PlanAnswer<EachMissing<'v>> {
     wire::PlanAnswer {
         plan_id: view.id.to_string(),
         content_hash: view.content_hash.to_string(),
         upload_mode: "direct".to_owned(),
-        missing: view
-            .missing
-            .iter()
-            .map(|blob| wire::MissingBlob {
-                path: blob.path.to_string(),
-                hash: blob.hash.to_string(),
-                size: blob.size.unwrap_or(0),
-                upload_url: upload_url(public_url, view.id, blob),
-            })
-            .collect(),
+        missing: EachMissing { view, public_url },
         reusable: view.reusable,
         files_count: view.files,
         total_size: view.total_size,

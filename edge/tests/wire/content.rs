@@ -166,7 +166,7 @@ async fn hosts_and_what_they_show() {
         ("demo-beta.pages.test", 200, "two", false),
         ("demo--pr-7.pages.test", 200, "seven", false),
         (&*hosted, 200, "two", false),
-        ("demo--i-0123456789abcdef.pages.test", 410, "", false),
+        ("demo--i-0123456789abcdef.pages.test", 404, "", false),
         ("nobody--i-0123456789abcdef.pages.test", 404, "", false),
         ("demo--other.pages.test", 404, "", false),
         ("nobody.pages.test", 404, "", true),

@@ -626,7 +626,7 @@ fn read_outcome(row: &[u8]) -> Result<(UnixMillis, Outcome), MetaError> {
 
 /// RocksDB's error, with a full disk told apart: its text is all that says so.
 fn reason(error: rocksdb::Error) -> Box<dyn std::error::Error + Send + Sync> {
-    if error.as_ref().contains("No space left on device") {
+    if error.as_ref().contains("No space left") {
         return Box::new(io::Error::new(io::ErrorKind::StorageFull, error));
     }
     Box::new(error)

@@ -94,7 +94,7 @@ pub(crate) async fn get(
     read(meta, key(project, image), "image").await
 }
 
-/// The image of `project` whose id begins with these 16 hex digits, unless it was collected.
+/// The image of `project` whose id begins with these 16 hex digits, collected or not.
 pub(crate) async fn find_by_digits(
     meta: &dyn MetaStore,
     project: ProjectRef,
@@ -105,8 +105,7 @@ pub(crate) async fn find_by_digits(
     let to = after_prefix(&from);
     let found = meta.scan(from, to, 1, Order::Ascending).await?;
     let Some((_, item)) = found.first() else { return Ok(None) };
-    let image: Stored<ImageRecord> = decode(item, "image")?;
-    Ok(Some(image.record).filter(|image| image.collected_at.is_none()))
+    Ok(Some(decode(item, "image")?.record))
 }
 
 /// The images of `project` by latest commit, newest first: commits below `before`, up to `limit`.
