@@ -4,7 +4,6 @@
 //! collects garbage reads plans first. `missing` answers only from blobs that the caller's own team has, so it tells
 //! nothing of others.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::error::{StoreError, from_stores};
 use crate::hash::{BlobHash, ContentHash};
 use crate::id::{ImageId, PlanId, ProjectId, TeamId, random_bytes};
 use crate::limits::Limits;
-use crate::manifest::{HtmlMode, NotFoundMode, Profile, Settings, case_collisions, content_hash};
+use crate::manifest::{HtmlMode, NotFoundMode, Profile, Settings};
 use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::name::ProjectName;
 use crate::path::SitePath;
@@ -31,12 +30,12 @@ use crate::records::plans::{PlanRecord, PlanState};
 use crate::records::projects::{ProjectIndex, ProjectRecord};
 use crate::records::{self, Stored, Unknown, encode};
 
+mod body;
 mod file_list;
 
-/// The longest content type that is kept of what a publisher sends; a longer one counts as not sent.
-const LONGEST_CONTENT_TYPE: usize = 128;
-/// The most different content types that the files of one plan may be sent with.
-const MOST_CONTENT_TYPES: usize = 1000;
+pub(crate) use body::{PlanBody, hashes_of};
+use body::{Prepared, prepare};
+
 /// The longest id or branch of a git commit, in bytes.
 const LONGEST_GIT_NAME: usize = 512;
 /// How often a commit is tried again when what it checks changed meanwhile. Each time somebody else got on.
@@ -222,69 +221,6 @@ impl From<PutError> for UploadError {
             PutError::Store(error) => error.into(),
             PutError::Index(error) => error.into(),
         }
-    }
-}
-
-/// A plan's files, kept in memory while blobs are uploaded for it.
-#[derive(Debug)]
-pub(crate) struct PlanBody {
-    /// In the order of paths.
-    pub(crate) files: Vec<PlannedFile>,
-    /// Each hash once, with the first file that has it and its announced size.
-    blobs: HashMap<BlobHash, PlannedBlob>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct PlannedBlob {
-    first_file: usize,
-    size: Option<u64>,
-}
-
-impl PlanBody {
-    /// Takes files that are sorted by path.
-    fn new(files: Vec<PlannedFile>) -> Result<Self, PlanError> {
-        let mut blobs: HashMap<BlobHash, PlannedBlob> = HashMap::with_capacity(files.len());
-        for (first_file, file) in files.iter().enumerate() {
-            let blob = blobs.entry(file.blob).or_insert(PlannedBlob { first_file, size: file.size });
-            match (blob.size, file.size) {
-                (Some(known), Some(size)) if known != size => return Err(PlanError::SizeConflict),
-                (None, size) => blob.size = size,
-                _ => {}
-            }
-        }
-        Ok(Self { files, blobs })
-    }
-
-    /// Each hash once, in the order of the first paths that have them.
-    pub(crate) fn hashes(&self) -> Vec<BlobHash> {
-        let mut hashes: Vec<_> = self.blobs.iter().map(|(hash, blob)| (blob.first_file, *hash)).collect();
-        hashes.sort_unstable();
-        hashes.into_iter().map(|(_, hash)| hash).collect()
-    }
-
-    /// Which of `hashes` are not `present`, in their order, and the sum of their sizes as far as they are known.
-    fn missing(&self, hashes: &[BlobHash], present: &[Option<BlobRecord>]) -> (Vec<MissingBlob>, u64) {
-        let absent = hashes.iter().zip(present).filter(|(_, record)| record.is_none());
-        let missing: Vec<_> = absent
-            .map(|(hash, _)| {
-                let blob = self.blobs[hash];
-                MissingBlob { path: self.files[blob.first_file].path.clone(), hash: *hash, size: blob.size }
-            })
-            .collect();
-        let bytes = missing.iter().filter_map(|blob| blob.size).fold(0, u64::saturating_add);
-        (missing, bytes)
-    }
-
-    /// The sum of the sizes that are known, in bytes.
-    fn total_size(&self) -> u64 {
-        self.files.iter().filter_map(|file| file.size).fold(0, u64::saturating_add)
-    }
-
-    /// What it weighs in memory, about.
-    pub(crate) fn weight(&self) -> u64 {
-        let text = |file: &PlannedFile| file.path.len() + file.content_type.as_ref().map_or(0, String::len);
-        let texts: usize = self.files.iter().map(text).sum();
-        (texts + self.files.len() * 200) as u64
     }
 }
 
@@ -595,45 +531,6 @@ fn check_texts(new: &NewPlan, limits: &Limits) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// What is computed of a plan's files before anything is recorded.
-struct Prepared {
-    body: Arc<PlanBody>,
-    list: Bytes,
-    content_hash: ContentHash,
-    case_collisions: Vec<(SitePath, SitePath)>,
-}
-
-/// Checks a plan's files, sorts them and says what the content is known by.
-fn prepare(mut files: Vec<PlannedFile>, settings: Settings, limits: &Limits) -> Result<Prepared, PlanError> {
-    if files.is_empty() {
-        return Err(PlanError::NoFiles);
-    }
-    if files.len() as u64 > limits.files {
-        return Err(PlanError::TooManyFiles { limit: limits.files });
-    }
-    if files.iter().any(|file| file.size.is_some_and(|size| size > limits.file_size)) {
-        return Err(PlanError::FileTooLarge { limit: limits.file_size });
-    }
-    let mut content_types = HashSet::new();
-    for file in &mut files {
-        file.content_type.take_if(|text| text.len() > LONGEST_CONTENT_TYPE);
-        content_types.extend(file.content_type.as_deref());
-    }
-    if content_types.len() > MOST_CONTENT_TYPES {
-        return Err(PlanError::TooManyContentTypes { limit: MOST_CONTENT_TYPES });
-    }
-    drop(content_types);
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
-        return Err(PlanError::DuplicatePath(pair[0].path.clone()));
-    }
-    let content_hash = content_hash(files.iter().map(|file| (file.path.as_str(), file.blob)), settings);
-    let collisions = case_collisions(files.iter().map(|file| &file.path));
-    let case_collisions = collisions.into_iter().map(|(a, b)| (a.clone(), b.clone())).collect();
-    let list = file_list::encode(&files);
-    Ok(Prepared { body: Arc::new(PlanBody::new(files)?), list, content_hash, case_collisions })
-}
-
 /// Runs what takes too long for a thread that serves others: two hundred thousand files take a good part of a second.
 async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PlanError> + Send + 'static,
@@ -660,9 +557,4 @@ pub(crate) async fn pause(attempt: u32) {
 /// An event as the feed carries it.
 pub(crate) fn event_bytes(event: &PointerEvent) -> Bytes {
     serde_json::to_vec(event).expect("events have text keys and finite numbers").into()
-}
-
-/// The hashes in the list of files of a plan; nothing where it cannot be read.
-pub(crate) fn hashes_of(list: Bytes) -> Option<Vec<BlobHash>> {
-    Some(file_list::decode(list)?.into_iter().map(|file| file.blob).collect())
 }

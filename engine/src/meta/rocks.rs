@@ -9,7 +9,6 @@
 //! comes after it, which was acknowledged. Only an incomplete tail, which a power cut leaves and nobody was told of, is
 //! taken for the end; [`log_check`] tells the two apart where RocksDB cannot.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -19,41 +18,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use async_trait::async_trait;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options, ReadOptions,
+    WriteBatch,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::memory::{KEEP_EVENTS, REMEMBER_IDS};
-use super::{
-    Check, Commit, CommitId, Feed, Item, Key, MetaError, MetaStore, Order, Outcome, Revision, Snapshot, after_prefix,
-};
+use super::{Commit, Feed, Item, Key, MetaError, MetaStore, Order, Outcome, Snapshot, after_prefix};
 use crate::blob::{BlobIndex, BlobRecord, IndexError, IndexWrite};
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::Clock;
 use crate::hash::BlobHash;
 use crate::id::TeamId;
 
 mod log_check;
+mod rows;
+mod writer;
 
-const ITEMS: &str = "items";
-const FEED: &str = "feed";
-const OUTCOMES: &str = "outcomes";
-const BLOBS: &str = "blobs";
-const OWNED: &str = "owned";
-/// In the default column family: the last revision and the last position of the feed, 8 bytes each.
-const COUNTERS: &[u8] = b"counters";
+use rows::{
+    BLOBS, COUNTERS, FEED, ITEMS, OUTCOMES, OWNED, counters, engine, family, index_engine, owned_key, read_item,
+    read_pair, read_u64, synced,
+};
+use writer::{Job, STOP, Writer};
 
-/// Commits merged into one batch, at most.
-const ROUND: usize = 512;
 /// Commits that wait, at most; more wait at the door.
 const QUEUE: usize = 4096;
-/// Commits between two looks for ids and events that are old enough to be forgotten.
-const FORGET_EVERY: u64 = 10_000;
-/// Rows forgotten at a time, so that no round takes long.
-const FORGET_AT_ONCE: usize = 10_000;
 
 /// The embedded store. Cloning it is cheap; the database closes with the last clone.
 #[derive(Clone)]
@@ -69,11 +59,6 @@ impl fmt::Debug for RocksStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RocksStore").field("path", &self.db.path()).finish_non_exhaustive()
     }
-}
-
-struct Job {
-    commit: Commit,
-    answer: oneshot::Sender<Result<Outcome, MetaError>>,
 }
 
 impl RocksStore {
@@ -239,9 +224,6 @@ impl MetaStore for RocksStore {
     }
 }
 
-/// The id of the job that ends the writer. Ids of commits are digests, so none is this one.
-const STOP: CommitId = [0; 32];
-
 #[async_trait]
 impl BlobIndex for RocksStore {
     async fn get(&self, hashes: &[BlobHash]) -> Result<Vec<Option<BlobRecord>>, IndexError> {
@@ -300,239 +282,6 @@ impl BlobIndex for RocksStore {
     }
 }
 
-/// The one thread that writes items, events and outcomes.
-struct Writer {
-    db: Arc<DB>,
-    clock: Clock,
-    wake: watch::Sender<u64>,
-    revision: u64,
-    position: u64,
-    since_forgetting: u64,
-    /// Set when a write failed: what the log holds is not known then, so nothing is acknowledged until a restart has
-    /// read it again.
-    failed: Option<MetaError>,
-    /// The same for others to see.
-    has_failed: Arc<AtomicBool>,
-}
-
-/// What the commits of one round have changed so far, and no reader has seen yet.
-struct Round {
-    batch: WriteBatch,
-    items: HashMap<Key, Option<Revision>>,
-    outcomes: HashMap<CommitId, Outcome>,
-    revision: u64,
-    position: u64,
-}
-
-impl Writer {
-    fn new(db: Arc<DB>, clock: Clock) -> Result<Self, MetaError> {
-        let (revision, position) = counters(&db.get(COUNTERS).map_err(engine)?)?;
-        Ok(Self {
-            db,
-            clock,
-            wake: watch::Sender::new(position),
-            revision,
-            position,
-            // The first commit after a start looks for what can be forgotten.
-            since_forgetting: FORGET_EVERY,
-            failed: None,
-            has_failed: Arc::default(),
-        })
-    }
-
-    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        let mut stopped = None;
-        while stopped.is_none() {
-            let Some(first) = jobs.blocking_recv() else { break };
-            let mut round = vec![first];
-            while round.len() < ROUND {
-                match jobs.try_recv() {
-                    Ok(job) => round.push(job),
-                    Err(_) => break,
-                }
-            }
-            if let Some(stop) = round.iter().position(|job| job.commit.id == Some(STOP)) {
-                let mut rest = round.split_off(stop);
-                stopped = Some(rest.swap_remove(0).answer);
-            }
-            if !round.is_empty() {
-                self.commit_round(round);
-            }
-            if self.since_forgetting >= FORGET_EVERY {
-                self.forget();
-            }
-        }
-        // The next start has no log to replay.
-        for name in [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, ITEMS, FEED, OUTCOMES, BLOBS, OWNED] {
-            if let Err(error) = self.db.flush_cf(family(&self.db, name)) {
-                tracing::warn!(%error, "the metadata store could not be flushed; the next start replays its log");
-            }
-        }
-        drop(self.db);
-        drop(jobs);
-        drop(stopped);
-    }
-
-    fn commit_round(&mut self, jobs: Vec<Job>) {
-        let now = self.clock.now();
-        let mut round = Round {
-            batch: WriteBatch::default(),
-            items: HashMap::new(),
-            outcomes: HashMap::new(),
-            revision: self.revision,
-            position: self.position,
-        };
-        let mut answers = Vec::with_capacity(jobs.len());
-        for Job { commit, answer } in jobs {
-            let outcome = match &self.failed {
-                Some(error) => Err(copy(error)),
-                None => self.take(&mut round, commit, now),
-            };
-            answers.push((answer, outcome));
-        }
-        if !round.batch.is_empty() {
-            let mut counters = [0; 16];
-            counters[..8].copy_from_slice(&round.revision.to_be_bytes());
-            counters[8..].copy_from_slice(&round.position.to_be_bytes());
-            round.batch.put(COUNTERS, counters);
-            match self.db.write_opt(round.batch, &synced()) {
-                Ok(()) => {
-                    self.since_forgetting += round.revision - self.revision;
-                    self.revision = round.revision;
-                    self.position = round.position;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the metadata store could not write; it takes no more commits");
-                    let error = engine(error);
-                    // Every outcome of the round may rest on a write that did not happen.
-                    answers.iter_mut().for_each(|(_, outcome)| *outcome = Err(copy(&error)));
-                    self.failed = Some(error);
-                    self.has_failed.store(true, Ordering::Relaxed);
-                }
-            }
-        }
-        for (answer, outcome) in answers {
-            // Whoever asked may have gone; the commit stands.
-            drop(answer.send(outcome));
-        }
-        self.wake.send_if_modified(|last| {
-            let grew = *last < self.position;
-            *last = self.position;
-            grew
-        });
-    }
-
-    /// Checks `commit` and adds it to the round.
-    fn take(&self, round: &mut Round, commit: Commit, now: UnixMillis) -> Result<Outcome, MetaError> {
-        if let Some(id) = &commit.id
-            && let Some(known) = self.known_outcome(round, id)?
-        {
-            return Ok(known);
-        }
-        let mut refused = None;
-        for (key, check) in &commit.checks {
-            let revision = self.revision_of(round, key)?;
-            let holds = match check {
-                Check::Absent => revision.is_none(),
-                Check::Exists => revision.is_some(),
-                Check::Revision(wanted) => revision == Some(*wanted),
-            };
-            if !holds {
-                refused = Some(key.clone());
-                break;
-            }
-        }
-        let outcome = match refused {
-            Some(key) => Outcome::Refused { key },
-            None => self.apply(round, commit.deletes, commit.puts, commit.events, now),
-        };
-        if let Some(id) = commit.id {
-            round.batch.put_cf(family(&self.db, OUTCOMES), id, write_outcome(&outcome, now));
-            round.outcomes.insert(id, outcome.clone());
-        }
-        Ok(outcome)
-    }
-
-    fn apply(
-        &self,
-        round: &mut Round,
-        deletes: Vec<Key>,
-        puts: Vec<(Key, Bytes)>,
-        events: Vec<Bytes>,
-        now: UnixMillis,
-    ) -> Outcome {
-        let (items, feed) = (family(&self.db, ITEMS), family(&self.db, FEED));
-        round.revision += 1;
-        let revision = Revision(round.revision);
-        for key in deletes {
-            round.batch.delete_cf(items, &key);
-            round.items.insert(key, None);
-        }
-        for (key, value) in puts {
-            let mut row = BytesMut::with_capacity(8 + value.len());
-            row.put_u64(revision.0);
-            row.extend_from_slice(&value);
-            round.batch.put_cf(items, &key, &row);
-            round.items.insert(key, Some(revision));
-        }
-        for event in events {
-            round.position += 1;
-            let mut row = BytesMut::with_capacity(8 + event.len());
-            row.put_u64(now.0);
-            row.extend_from_slice(&event);
-            round.batch.put_cf(feed, round.position.to_be_bytes(), &row);
-        }
-        Outcome::Done { revision, position: round.position }
-    }
-
-    fn known_outcome(&self, round: &Round, id: &CommitId) -> Result<Option<Outcome>, MetaError> {
-        if let Some(outcome) = round.outcomes.get(id) {
-            return Ok(Some(outcome.clone()));
-        }
-        let row = self.db.get_pinned_cf(family(&self.db, OUTCOMES), id).map_err(engine)?;
-        row.map(|row| read_outcome(&row).map(|(_, outcome)| outcome)).transpose()
-    }
-
-    fn revision_of(&self, round: &Round, key: &Key) -> Result<Option<Revision>, MetaError> {
-        if let Some(pending) = round.items.get(key) {
-            return Ok(*pending);
-        }
-        let row = self.db.get_pinned_cf(family(&self.db, ITEMS), key).map_err(engine)?;
-        row.map(|row| read_item(&row).map(|item| item.revision)).transpose()
-    }
-
-    /// Drops events and outcomes that are older than they have to be kept. What is not dropped now is dropped later.
-    fn forget(&mut self) {
-        self.since_forgetting = 0;
-        let now = self.clock.now();
-        let (events_end, ids_end) = (now.minus(KEEP_EVENTS), now.minus(REMEMBER_IDS));
-        let mut batch = WriteBatch::default();
-        let feed = family(&self.db, FEED);
-        for row in self.db.iterator_cf(feed, IteratorMode::Start).take(FORGET_AT_ONCE) {
-            let Ok((key, value)) = row else { return };
-            if !read_u64(&value[..8.min(value.len())]).is_ok_and(|at| at < events_end.0) {
-                break;
-            }
-            batch.delete_cf(feed, key);
-        }
-        let outcomes = family(&self.db, OUTCOMES);
-        let mut forgotten = 0;
-        for row in self.db.iterator_cf(outcomes, IteratorMode::Start) {
-            let Ok((key, value)) = row else { return };
-            if read_outcome(&value).is_ok_and(|(at, _)| at < ids_end) {
-                batch.delete_cf(outcomes, key);
-                forgotten += 1;
-                if forgotten == FORGET_AT_ONCE {
-                    break;
-                }
-            }
-        }
-        if let Err(error) = self.db.write(batch) {
-            tracing::warn!(%error, "old events and outcomes could not be removed; the next round tries again");
-        }
-    }
-}
-
 /// Refuses logs that RocksDB would take for shorter ones.
 fn check_logs(path: &Path) -> Result<(), MetaError> {
     let files = match fs::read_dir(path) {
@@ -550,104 +299,6 @@ fn check_logs(path: &Path) -> Result<(), MetaError> {
         }
     }
     Ok(())
-}
-
-fn family<'db>(db: &'db DB, name: &str) -> &'db ColumnFamily {
-    db.cf_handle(name).expect("every column family is created when the database is opened")
-}
-
-fn synced() -> WriteOptions {
-    let mut options = WriteOptions::default();
-    options.set_sync(true);
-    options
-}
-
-fn owned_key(team: TeamId, hash: &BlobHash) -> [u8; 48] {
-    let mut key = [0; 48];
-    key[..16].copy_from_slice(team.as_bytes());
-    key[16..].copy_from_slice(hash.as_bytes());
-    key
-}
-
-fn read_u64(bytes: &[u8]) -> Result<u64, MetaError> {
-    bytes.try_into().map(u64::from_be_bytes).map_err(|_| MetaError::Damaged { what: "number" })
-}
-
-fn read_item(row: &[u8]) -> Result<Item, MetaError> {
-    let (revision, value) = row.split_at_checked(8).ok_or(MetaError::Damaged { what: "item" })?;
-    Ok(Item { value: Bytes::copy_from_slice(value), revision: Revision(read_u64(revision)?) })
-}
-
-type Row = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>;
-
-fn read_pair(row: Row) -> Result<(Key, Item), MetaError> {
-    let (key, value) = row.map_err(engine)?;
-    Ok((Bytes::from(key), read_item(&value)?))
-}
-
-/// The last revision and the last position of the feed.
-fn counters(row: &Option<Vec<u8>>) -> Result<(u64, u64), MetaError> {
-    match row.as_deref() {
-        None => Ok((0, 0)),
-        Some(row) if row.len() == 16 => Ok((read_u64(&row[..8])?, read_u64(&row[8..])?)),
-        Some(_) => Err(MetaError::Damaged { what: "counters" }),
-    }
-}
-
-fn write_outcome(outcome: &Outcome, now: UnixMillis) -> BytesMut {
-    let mut row = BytesMut::new();
-    row.put_u64(now.0);
-    match outcome {
-        Outcome::Done { revision, position } => {
-            row.put_u8(0);
-            row.put_u64(revision.0);
-            row.put_u64(*position);
-        }
-        Outcome::Refused { key } => {
-            row.put_u8(1);
-            row.extend_from_slice(key);
-        }
-    }
-    row
-}
-
-fn read_outcome(row: &[u8]) -> Result<(UnixMillis, Outcome), MetaError> {
-    let damaged = MetaError::Damaged { what: "outcome" };
-    let Some((at, rest)) = row.split_at_checked(8) else { return Err(damaged) };
-    let outcome = match rest {
-        [0, numbers @ ..] if numbers.len() == 16 => {
-            Outcome::Done { revision: Revision(read_u64(&numbers[..8])?), position: read_u64(&numbers[8..])? }
-        }
-        [1, key @ ..] => Outcome::Refused { key: Bytes::copy_from_slice(key) },
-        _ => return Err(damaged),
-    };
-    Ok((UnixMillis(read_u64(at)?), outcome))
-}
-
-/// RocksDB's error, with a full disk told apart: its text is all that says so.
-fn reason(error: rocksdb::Error) -> Box<dyn std::error::Error + Send + Sync> {
-    if error.as_ref().contains("No space left") {
-        return Box::new(io::Error::new(io::ErrorKind::StorageFull, error));
-    }
-    Box::new(error)
-}
-
-fn engine(error: rocksdb::Error) -> MetaError {
-    MetaError::Engine(reason(error).into())
-}
-
-fn index_engine(error: rocksdb::Error) -> IndexError {
-    IndexError::Engine(reason(error))
-}
-
-/// The same error once more: one failed write answers many commits.
-fn copy(error: &MetaError) -> MetaError {
-    match error {
-        MetaError::Engine(reason) => MetaError::Engine(Arc::clone(reason)),
-        MetaError::TooLarge { what } => MetaError::TooLarge { what },
-        MetaError::Damaged { what } => MetaError::Damaged { what },
-        MetaError::Closed => MetaError::Closed,
-    }
 }
 
 #[cfg(test)]
