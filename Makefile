@@ -7,7 +7,7 @@ PORT ?= 8080
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: demo test build release check setup setup-checks format direction clippy engine-alone docs fuzz-check \
-	bench clean-demo
+	bench instructions instructions-record clean-demo
 
 demo: ## build, serve with defaults, publish examples/site, keep serving until Ctrl-C
 	@PORT='$(PORT)' CARGO='$(CARGO)' examples/demo.sh
@@ -21,13 +21,22 @@ build: setup ## build the binary, target/debug/pinstone
 release: setup ## build the optimised binary, target/release/pinstone; compiles RocksDB a second time
 	$(CARGO) build --release
 
-check: setup-checks format direction clippy engine-alone docs fuzz-check ## everything that CI checks but the tests
+check: setup-checks format direction clippy engine-alone docs fuzz-check instructions ## everything that CI checks but the tests
 
 clean-demo: ## remove ./pinstone-data, where the demo and whatever was published to it are kept
 	rm -rf pinstone-data
 
-bench: setup ## measure opening and searching a manifest; compiles RocksDB for the optimised profile
-	$(CARGO) bench --bench manifest
+bench: setup ## measure single steps (manifest, resolve, request, hash, plan), optimised; does not need RocksDB
+	$(CARGO) bench --package pinstone-micro
+
+# By itself the package asks the engine for no RocksDB; within the workspace it would get it, and other features.
+INSTRUCTIONS = $(CARGO) run --quiet --package pinstone-micro --bin instructions --
+
+instructions: setup-checks ## count the instructions of a request, and compare with benches/micro/instructions.toml
+	$(INSTRUCTIONS) check
+
+instructions-record: setup-checks ## count them five times, and write that file
+	$(INSTRUCTIONS) record
 
 setup:
 	@.ci/setup

@@ -1,4 +1,4 @@
-//! What is done to a stopped server: `check-config`, `fsck`, `admin rotate-owner-token`.
+//! What is done to a stopped server: `check-config`, `fsck`, `admin`.
 
 use pinstone_engine::data_folder::rotate_owner_token;
 use pinstone_engine::fsck::{self, FsckError};
@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::config::DataArgs;
 use crate::context::Context;
 use crate::error::{CliError, Exit, chain};
+use crate::import;
 use crate::output::{bytes, count, to_err};
 use crate::serve;
 use crate::upload::blocking;
@@ -35,6 +36,7 @@ pub(crate) struct FsckArgs {
 pub(crate) enum AdminArgs {
     /// Make a new owner's token; the old one stops working
     RotateOwnerToken(RotateArgs),
+    Import(import::Args),
 }
 
 /// The arguments of `admin rotate-owner-token`.
@@ -103,7 +105,13 @@ pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), 
 
 /// Runs `admin`.
 pub(crate) async fn run(context: &Context, args: AdminArgs) -> Result<(), CliError> {
-    let AdminArgs::RotateOwnerToken(args) = args;
+    match args {
+        AdminArgs::RotateOwnerToken(args) => rotate(context, args).await,
+        AdminArgs::Import(args) => import::run(context.out, args).await,
+    }
+}
+
+async fn rotate(context: &Context, args: RotateArgs) -> Result<(), CliError> {
     let data = args.data.find()?;
     let folder = data.clone();
     blocking(move || rotate_owner_token(&folder).map(drop).map_err(serve::open_error)).await?;

@@ -146,8 +146,17 @@ impl DataArgs {
     ///
     /// Where the configuration is wrong.
     pub(crate) fn find(self) -> Result<PathBuf, CliError> {
+        self.load().map(|config| config.data)
+    }
+
+    /// Reads all of the configuration as `serve` would.
+    ///
+    /// # Errors
+    ///
+    /// Where it is wrong.
+    pub(crate) fn load(self) -> Result<ServerConfig, CliError> {
         let flags = Flags { data: self.data.into_iter().collect(), ..Flags::default() };
-        load(self.config.as_deref(), flags, crate::context::variable, Handle::current()).map(|config| config.data)
+        load(self.config.as_deref(), flags, crate::context::variable, Handle::current())
     }
 }
 

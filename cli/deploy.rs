@@ -123,7 +123,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         }
     }
     let client = context.client(job.connections)?;
-    let (found, hashes) = read_folder(&job, out).await?;
+    let (found, hashes) = read_folder(&job.folder, &job.walk, out).await?;
     let git = git_facts(&job.folder).await?;
     let mut report = Report {
         project: job.project.to_string(),
@@ -191,8 +191,13 @@ async fn git_facts(folder: &Path) -> Result<Option<Git>, CliError> {
     blocking(move || Ok(crate::git::facts(&folder))).await
 }
 
-async fn read_folder(job: &Job, out: Output) -> Result<(Found, Vec<BlobHash>), CliError> {
-    let (folder, options) = (job.folder.clone(), job.walk.clone());
+/// Finds the files of a folder, at least one, and hashes them.
+pub(crate) async fn read_folder(
+    folder: &Path,
+    options: &WalkOptions,
+    out: Output,
+) -> Result<(Found, Vec<BlobHash>), CliError> {
+    let (folder, options) = (folder.to_owned(), options.clone());
     blocking(move || {
         let found = walk(&folder, &options)?;
         if found.files.is_empty() {

@@ -20,6 +20,7 @@ mod forward;
 mod git;
 mod hashing;
 mod images;
+mod import;
 mod open;
 mod output;
 mod progress;
@@ -201,6 +202,9 @@ mod tests {
             "check-config --data a --config b",
             "fsck --data a --config b",
             "admin rotate-owner-token --data a --config b",
+            "admin import --data a --config b one two --env e --message m --follow-links",
+            "admin import --data a one --project p",
+            "admin import --data a --sites 100 --from one --prefix p- --distinct",
             "status --json --quiet --endpoint e --token t",
             "status --token-stdin",
         ] {

@@ -1,4 +1,4 @@
-//! How far a deploy is: bars on a terminal, plain lines elsewhere, nothing with `--quiet` or `--json`.
+//! How far a command is: bars on a terminal, plain lines elsewhere, nothing with `--quiet` or `--json`.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -13,11 +13,19 @@ pub(crate) struct Step {
 impl Step {
     /// Starts the step `name`, of `bytes` bytes.
     pub(crate) fn start(out: Output, name: &'static str, bytes: u64) -> Self {
+        Self::with(out, name, bytes, "{msg:<10} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta}")
+    }
+
+    /// Starts the step `name`, of `count` things.
+    pub(crate) fn counting(out: Output, name: &'static str, count: u64) -> Self {
+        Self::with(out, name, count, "{msg:<10} [{bar:30}] {human_pos}/{human_len}  {per_sec:.0}  {eta}")
+    }
+
+    fn with(out: Output, name: &'static str, length: u64, template: &str) -> Self {
         if !out.draws() {
             return Self { bar: ProgressBar::hidden() };
         }
-        let bar = ProgressBar::new(bytes);
-        let template = "{msg:<10} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
+        let bar = ProgressBar::new(length);
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -25,9 +33,14 @@ impl Step {
         Self { bar }
     }
 
-    /// Says that `bytes` more are done.
-    pub(crate) fn advance(&self, bytes: u64) {
-        self.bar.inc(bytes);
+    /// Says that `more` bytes or things are done.
+    pub(crate) fn advance(&self, more: u64) {
+        self.bar.inc(more);
+    }
+
+    /// Says that `done` of them are done in all.
+    pub(crate) fn set(&self, done: u64) {
+        self.bar.set_position(done);
     }
 
     /// Takes back `bytes` that have to be done again.

@@ -23,7 +23,7 @@ use crate::walk::FoundFile;
 /// Files up to this many bytes are read whole: one hop to the blocking pool instead of several.
 const SMALL: u64 = 256 * 1024;
 /// How much of a larger file is read at once.
-const WINDOW: usize = 128 * 1024;
+pub(crate) const WINDOW: usize = 128 * 1024;
 
 /// Why an upload ended.
 #[derive(Debug)]
@@ -97,12 +97,14 @@ async fn upload(
     }
 }
 
-enum Opened {
+/// A file that is about to be sent.
+pub(crate) enum Opened {
     Whole(Vec<u8>),
     File(File),
 }
 
-fn open(found: &FoundFile) -> Result<Opened, CliError> {
+/// Opens a file that still looks as it did when it was found; reads it where it is small.
+pub(crate) fn open(found: &FoundFile) -> Result<Opened, CliError> {
     let file = open_unchanged(found)?;
     let size = found.look.size;
     if size > SMALL {

@@ -102,7 +102,7 @@ impl Edge {
     pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
         let shutdown = shutdown.child_token();
         let _ends_with_this_future = shutdown.clone().drop_guard();
-        let permits = Arc::new(Semaphore::new(self.shared.limits.connections.min(Semaphore::MAX_PERMITS)));
+        let permits = Arc::new(self.permits());
         let mut workers = FuturesUnordered::new();
         for (index, sockets) in listeners.into_workers().into_iter().enumerate() {
             if sockets.is_empty() {
@@ -133,5 +133,26 @@ impl Edge {
             }
         }
         outcome
+    }
+
+    /// Serves on `listeners` within the calling task, without a thread of its own, until `shutdown`; then ends as
+    /// [`Edge::serve`] does. For a program whose runtime has one thread, and for counting what a request costs.
+    ///
+    /// # Errors
+    ///
+    /// Where there is nothing to listen on.
+    pub async fn serve_here(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let sockets: Vec<_> = listeners.into_workers().into_iter().flatten().collect();
+        if sockets.is_empty() {
+            return Err(ServeError::NoListeners);
+        }
+        let shutdown = shutdown.child_token();
+        let _ends_with_this_future = shutdown.clone().drop_guard();
+        let permits = Arc::new(self.permits());
+        listener::run(self.shared, sockets, permits, shutdown).await.map_err(ServeError::Worker)
+    }
+
+    fn permits(&self) -> Semaphore {
+        Semaphore::new(self.shared.limits.connections.min(Semaphore::MAX_PERMITS))
     }
 }

@@ -18,8 +18,11 @@ use crate::hash::{BlobHash, ManifestId};
 use crate::id::{PlanId, TeamId};
 use crate::manifest::{Manifest, ManifestError};
 
+mod bulk;
 pub mod index;
 mod verify;
+
+pub(crate) use bulk::Unsynced;
 
 pub use index::{BlobIndex, BlobRecord, BlobState, IndexError, IndexWrite, Location};
 pub use verify::{Digests, Hasher};
@@ -132,6 +135,8 @@ pub struct FileRegion {
 pub struct BlobStore {
     objects: Arc<dyn ObjectStore>,
     index: Arc<dyn BlobIndex>,
+    /// For many objects at once; without it, `objects` does.
+    unsynced: Option<Unsynced>,
 }
 
 impl fmt::Debug for BlobStore {
@@ -144,7 +149,7 @@ impl BlobStore {
     /// Puts the two together. `objects` must make what it acknowledges durable.
     #[must_use]
     pub fn new(objects: Arc<dyn ObjectStore>, index: Arc<dyn BlobIndex>) -> Self {
-        Self { objects, index }
+        Self { objects, index, unsynced: None }
     }
 
     /// The index of this store's blobs.
@@ -227,14 +232,7 @@ impl BlobStore {
         }
         let mut writes = vec![IndexWrite::Own { team, hash }];
         if !stored {
-            let record = BlobRecord {
-                location: Location::Single,
-                size: digests.size,
-                sha256: digests.sha256,
-                is_utf8: digests.is_utf8,
-                state: BlobState::Live,
-            };
-            writes.push(IndexWrite::Put { hash, record });
+            writes.push(IndexWrite::Put { hash, record: BlobRecord::single(&digests) });
         }
         self.index.write(writes).await?;
         Ok(digests)

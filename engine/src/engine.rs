@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 
 use crate::account::Principal;
 use crate::blob::BlobStore;
+#[cfg(feature = "rocksdb")]
+use crate::blob::Unsynced;
 use crate::blob::index::MemoryIndex;
 use crate::clock::{Clock, UnixMillis};
 use crate::data_folder::DataFolder;
@@ -353,9 +355,14 @@ pub(crate) fn open_stores(
         .map_err(|source| OpenError::Meta { path: folder.meta(), source })?;
     let store = Arc::new(store);
     let objects = object_store::local::LocalFileSystem::new_with_prefix(folder.objects())
-        .map_err(|source| OpenError::Objects { path: folder.objects(), source })?
-        .with_fsync(true);
-    let blobs = BlobStore::new(Arc::new(objects), store.clone());
+        .map_err(|source| OpenError::Objects { path: folder.objects(), source })?;
+    let opened = std::fs::File::open(folder.objects()).map_err(|source| OpenError::Io {
+        action: "open",
+        path: folder.objects(),
+        source,
+    })?;
+    let unsynced = Unsynced::new(Arc::new(objects.clone()), opened);
+    let blobs = BlobStore::new(Arc::new(objects.with_fsync(true)), store.clone()).with_unsynced(unsynced);
     Ok((folder, store, blobs))
 }
 

@@ -6,7 +6,7 @@
 //!
 //! | question | module |
 //! | --- | --- |
-//! | what is published, and how | [`plan`], [`publish`], [`queries`] |
+//! | what is published, and how | [`plan`], [`publish`], [`import`], [`queries`] |
 //! | what a visitor gets | [`resolve`], [`pointers`], [`manifest`], [`host`] |
 //! | where bytes are | [`blob`], [`data_folder`] |
 //! | where facts are | [`meta`], [`records`] |
@@ -24,6 +24,7 @@ pub mod hash;
 mod hex;
 pub mod host;
 pub mod id;
+pub mod import;
 pub mod limits;
 pub mod manifest;
 pub mod meta;

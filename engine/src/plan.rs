@@ -17,21 +17,23 @@ use crate::clock::UnixMillis;
 use crate::engine::Engine;
 use crate::error::{StoreError, from_stores};
 use crate::hash::{BlobHash, ContentHash};
-use crate::id::{ImageId, PlanId, ProjectId, TeamId, random_bytes};
+use crate::id::{ImageId, PlanId, TeamId, random_bytes};
 use crate::limits::Limits;
 use crate::manifest::{HtmlMode, NotFoundMode, Profile, Settings};
 use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::name::ProjectName;
 use crate::path::SitePath;
-use crate::pointers::{PointerEvent, ProjectRef};
+use crate::pointers::PointerEvent;
 use crate::records::idempotency::{IdempotencyKey, Known, Once};
 use crate::records::images::GitFacts;
 use crate::records::plans::{PlanRecord, PlanState};
-use crate::records::projects::{ProjectIndex, ProjectRecord};
 use crate::records::{self, Stored, Unknown, encode};
 
 mod body;
 mod file_list;
+mod project;
+
+pub(crate) use project::new_project;
 
 pub(crate) use body::{PlanBody, hashes_of};
 use body::{Prepared, prepare};
@@ -392,53 +394,6 @@ impl Engine {
         }
         let digests = self.blobs().put(caller.team, hash, size, limit, body).await?;
         Ok(Uploaded { hash, size: digests.size })
-    }
-
-    /// The project of this name, which is made where nobody has it.
-    async fn project_for(&self, caller: &Principal, name: &ProjectName) -> Result<ProjectRef, PlanError> {
-        for attempt in 0..ATTEMPTS {
-            pause(attempt).await;
-            if let Some(found) = records::projects::find_by_name(self.meta(), name).await? {
-                return if found.team == caller.team { Ok(found) } else { Err(PlanError::ProjectTaken) };
-            }
-            let counter_key = records::projects::counter_key();
-            let counter: Option<Stored<u64>> = records::read(self.meta(), counter_key.clone(), "counter").await?;
-            let now = self.clock().now();
-            let record = ProjectRecord {
-                id: ProjectId::random(),
-                number: counter.as_ref().map_or(0, |counter| counter.record) + 1,
-                team: caller.team,
-                name: name.clone(),
-                created_at: now,
-                commits: 0,
-                images: 0,
-                unknown: Unknown::new(),
-            };
-            let project = record.reference();
-            let index = encode(&ProjectIndex { team: project.team, project: project.project });
-            let name_key = records::projects::name_key(name);
-            let mut short = [0; 4];
-            short.copy_from_slice(&project.project.as_bytes()[..4]);
-            let short_key = records::projects::short_id_key(&short);
-            let event = PointerEvent::Project { team: project.team, project_id: project.project, name: name.clone() };
-            let (audit_key, audit) = self.audit(caller, "project.create", format!("project {name}"), now);
-            let counted = counter.map_or(Check::Absent, |counter| Check::Revision(counter.revision));
-            let commit = Commit::new()
-                .check(name_key.clone(), Check::Absent)
-                // Short ids are unique: the rare project whose id begins like another's gets another id.
-                .check(short_key.clone(), Check::Absent)
-                .check(counter_key.clone(), counted)
-                .put(counter_key, encode(&record.number))
-                .put(name_key, index.clone())
-                .put(short_key, index)
-                .put(records::projects::key(project), encode(&record))
-                .put(audit_key, audit)
-                .event(event_bytes(&event));
-            if let Outcome::Done { .. } = self.meta().commit(commit).await? {
-                return Ok(project);
-            }
-        }
-        Err(StoreError::Contended.into())
     }
 
     async fn view(&self, plan: &PlanRecord, body: Arc<PlanBody>) -> Result<PlanView, PlanError> {

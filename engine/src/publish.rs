@@ -14,7 +14,9 @@ use crate::name::{NameError, ProjectName};
 mod commit;
 mod release;
 
+pub(crate) use commit::{Built, NewCommit};
 pub use commit::{CommitError, CommitRequest, Committed};
+pub(crate) use release::MoveRows;
 pub use release::{ReleaseError, ReleaseRequest, Released};
 
 /// How a caller names a project: by its name, its short id or its id.

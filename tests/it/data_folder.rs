@@ -27,7 +27,7 @@ fn in_use() {
     world.publish("demo", &site::varied());
     let output = refused(&world, &world.data());
     assert!(output.stderr.contains("in use"), "{output:?}");
-    for arguments in [&["fsck"][..], &["admin", "rotate-owner-token"]] {
+    for arguments in [&["fsck"][..], &["admin", "rotate-owner-token"], &["admin", "import", "."]] {
         let mut command = world.command();
         command.args(arguments).arg("--data").arg(world.data());
         let output = run(command);

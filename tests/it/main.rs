@@ -12,6 +12,7 @@ mod crash;
 mod data_folder;
 mod deploy_input;
 mod http;
+mod import;
 mod publish;
 mod shutdown;
 mod site;

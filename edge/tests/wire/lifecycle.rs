@@ -5,8 +5,11 @@ use std::net::TcpStream;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use pinstone_edge::EdgeConfig;
+use pinstone_edge::{Edge, EdgeConfig, Listeners};
 use pinstone_engine::clock::Clock;
+use pinstone_engine::host::{HostName, Hosts};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::world::{SITE, World};
 
@@ -140,4 +143,29 @@ async fn dropping_the_future_ends_the_workers() {
         TcpStream::connect(address).is_err()
     });
     assert!(refused);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn one_thread_is_enough() {
+    let mut world = World::with(&[("a.txt", b"a"), ("large.bin", &[7; 300_000])]).await;
+    let config = EdgeConfig::new(Hosts::new(&HostName::parse("pages.test").unwrap(), None), Handle::current());
+    let listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()], NonZeroUsize::new(2).unwrap()).unwrap();
+    world.address = listeners.addresses()[0];
+    let edge = Edge::new(config, world.engine.resolver(), None).unwrap();
+    let shutdown = CancellationToken::new();
+    let client = tokio::task::spawn_blocking(move || {
+        // Several, so that both sockets are asked sooner or later.
+        for _ in 0..8 {
+            assert_eq!(world.get(SITE, "/a.txt").text(), "a");
+        }
+        assert_eq!(world.get(SITE, "/large.bin").body.len(), 300_000);
+    });
+    let stop = async {
+        let asked = client.await;
+        shutdown.cancel();
+        asked
+    };
+    let (served, asked) = tokio::join!(edge.serve_here(listeners, shutdown.clone()), stop);
+    served.unwrap();
+    asked.unwrap();
 }

@@ -19,8 +19,9 @@ use crate::manifest::{ManifestBuilder, Settings};
 use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::plan::{ATTEMPTS, PlanBody, PlanError, pause};
 use crate::records::idempotency::{IdempotencyKey, Known, Once};
-use crate::records::images::{CommitRecord, ImageRecord};
+use crate::records::images::{CommitRecord, GitFacts, ImageRecord};
 use crate::records::plans::{CommittedPlan, PlanRecord, PlanState};
+use crate::records::projects::ProjectRecord;
 use crate::records::{self, Stored, Unknown, encode};
 
 /// A plan that is to become an image.
@@ -235,56 +236,28 @@ impl Engine {
         let project = project.ok_or(MetaError::Damaged { what: "plan's project" })?;
         let earlier = records::images::get(self.meta(), project_ref, image_id).await?;
         let now = self.clock().now();
-        let number = project.record.commits + 1;
         let new_image = earlier.is_none();
-
-        let image = ImageRecord {
-            image: image_id,
-            manifest: built.manifest,
-            content_hash: built.content_hash,
-            files: built.files,
-            total_size: built.total_size,
-            first_committed_at: earlier.as_ref().map_or(now, |earlier| earlier.record.first_committed_at),
-            last_commit: number,
-            collected_at: None,
-            unknown: earlier.as_ref().map(|earlier| earlier.record.unknown.clone()).unwrap_or_default(),
-        };
-        let commit_record = CommitRecord {
-            number,
-            image: image_id,
-            at: now,
-            user: caller.user,
-            author: caller.name.clone(),
-            message: message.map(str::to_owned).or_else(|| plan.record.message.clone()),
-            git: plan.record.git.clone(),
-            unknown: Unknown::new(),
-        };
-        let mut project_record = project.record.clone();
-        project_record.commits = number;
-        project_record.images += u64::from(new_image);
+        let number = project.record.commits + 1;
         let mut plan_record = plan.record.clone();
         plan_record.state = PlanState::Committed;
         plan_record.committed = Some(CommittedPlan { image: image_id, commit: number, at: now, new_image });
 
-        let (audit_key, audit) =
-            self.audit(caller, "commit", format!("{image_id} of project {}", project.record.name), now);
         let plan_key = records::plans::key(plan.record.team, plan.record.id);
-        let project_key = records::projects::key(project_ref);
-        let image_key = records::images::key(project_ref, image_id);
         let image_check = earlier.as_ref().map_or(Check::Absent, |earlier| Check::Revision(earlier.revision));
-        let mut commit = Commit::new()
+        let commit = Commit::new()
             .check(plan_key.clone(), Check::Revision(plan.revision))
-            .check(project_key.clone(), Check::Revision(project.revision))
-            .check(image_key.clone(), image_check)
-            .put(plan_key, encode(&plan_record))
-            .put(project_key, encode(&project_record))
-            .put(image_key, encode(&image))
-            .put(records::images::commit_key(project_ref, number), encode(&commit_record))
-            .put(records::images::history_key(project_ref, number), encode(&image_id))
-            .put(audit_key, audit);
-        if let Some(earlier) = &earlier {
-            commit = commit.delete(records::images::history_key(project_ref, earlier.record.last_commit));
-        }
+            .check(records::projects::key(project_ref), Check::Revision(project.revision))
+            .check(records::images::key(project_ref, image_id), image_check)
+            .put(plan_key, encode(&plan_record));
+        let new = NewCommit {
+            project: &project.record,
+            earlier: earlier.as_ref().map(|earlier| &earlier.record),
+            built,
+            message: message.or(plan.record.message.as_deref()),
+            git: plan.record.git.as_ref(),
+            at: now,
+        };
+        let (commit, image) = self.record_commit(commit, caller, &new);
         let committed = Committed {
             image: image_id,
             content_hash: built.content_hash,
@@ -297,14 +270,77 @@ impl Engine {
         };
         Ok((commit, committed))
     }
+
+    /// Adds to `commit` the rows of a project that has one commit more: the project's own, the image's, the commit's,
+    /// the history's and the audit's. The checks are the caller's.
+    pub(crate) fn record_commit(
+        &self,
+        commit: Commit,
+        caller: &Principal,
+        new: &NewCommit<'_>,
+    ) -> (Commit, ImageRecord) {
+        let NewCommit { project, earlier, built, at, .. } = *new;
+        let reference = project.reference();
+        let number = project.commits + 1;
+        let image = ImageRecord {
+            image: ImageId::from(&built.manifest),
+            manifest: built.manifest,
+            content_hash: built.content_hash,
+            files: built.files,
+            total_size: built.total_size,
+            first_committed_at: earlier.map_or(at, |earlier| earlier.first_committed_at),
+            last_commit: number,
+            collected_at: None,
+            unknown: earlier.map(|earlier| earlier.unknown.clone()).unwrap_or_default(),
+        };
+        let commit_record = CommitRecord {
+            number,
+            image: image.image,
+            at,
+            user: caller.user,
+            author: caller.name.clone(),
+            message: new.message.map(str::to_owned),
+            git: new.git.cloned(),
+            unknown: Unknown::new(),
+        };
+        let mut project_record = project.clone();
+        project_record.commits = number;
+        project_record.images += u64::from(earlier.is_none());
+        let object = format!("{} of project {}", image.image, project.name);
+        let (audit_key, audit) = self.audit(caller, "commit", object, at);
+        let mut commit = commit
+            .put(records::projects::key(reference), encode(&project_record))
+            .put(records::images::key(reference, image.image), encode(&image))
+            .put(records::images::commit_key(reference, number), encode(&commit_record))
+            .put(records::images::history_key(reference, number), encode(&image.image))
+            .put(audit_key, audit);
+        if let Some(earlier) = earlier {
+            commit = commit.delete(records::images::history_key(reference, earlier.last_commit));
+        }
+        (commit, image)
+    }
+}
+
+/// A commit that is to be recorded.
+#[derive(Clone, Copy)]
+pub(crate) struct NewCommit<'c> {
+    /// The project as it was before.
+    pub(crate) project: &'c ProjectRecord,
+    /// The image, where the project has it already.
+    pub(crate) earlier: Option<&'c ImageRecord>,
+    pub(crate) built: &'c Built,
+    pub(crate) message: Option<&'c str>,
+    pub(crate) git: Option<&'c GitFacts>,
+    pub(crate) at: UnixMillis,
 }
 
 /// A manifest that is stored.
-struct Built {
-    manifest: ManifestId,
-    content_hash: ContentHash,
-    files: u64,
-    total_size: u64,
+#[derive(Clone, Copy)]
+pub(crate) struct Built {
+    pub(crate) manifest: ManifestId,
+    pub(crate) content_hash: ContentHash,
+    pub(crate) files: u64,
+    pub(crate) total_size: u64,
 }
 
 type BuiltBytes = (ManifestId, bytes::Bytes, u64, u64);

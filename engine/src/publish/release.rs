@@ -117,6 +117,19 @@ struct Move<'m> {
     once: Option<Once>,
 }
 
+/// What the rows of a move are made of.
+#[derive(Clone, Copy)]
+pub(crate) struct MoveRows<'m> {
+    /// The environment as it was, where it was there.
+    pub(crate) before: Option<&'m EnvironmentRecord>,
+    /// What is shown from then on.
+    pub(crate) image: Option<&'m ImageRecord>,
+    /// The move.
+    pub(crate) release: &'m ReleaseRecord,
+    /// The number of the last row of the project's log.
+    pub(crate) last: u64,
+}
+
 /// What a move did; nothing is shown after a delete.
 struct Moved {
     record: ReleaseRecord,
@@ -290,11 +303,33 @@ impl Engine {
         let counter_key = records::releases::log_counter_key(project);
         let counter: Option<Stored<LogCounter>> =
             records::read(self.meta(), counter_key.clone(), "release counter").await?;
-        let last = counter.as_ref().map_or(0, |counter| counter.record.last) + 1;
+        let last = counter.as_ref().map_or(0, |counter| counter.record.last);
+        let unchanged = |revision| Check::Revision(revision);
+        let environment_key = records::environments::key(project, &release.environment);
+        let mut commit = Commit::new()
+            .check(environment_key, stored.map_or(Check::Absent, |stored| unchanged(stored.revision)))
+            .check(counter_key, counter.map_or(Check::Absent, |counter| unchanged(counter.revision)));
+        if let Some(image) = image {
+            commit = commit.check(records::images::key(project, image.image), Check::Exists);
+        }
+        let before = stored.map(|stored| &stored.record);
+        Ok(self.record_move(commit, caller, project, MoveRows { before, image, release, last }))
+    }
+
+    /// Adds to `commit` the rows of a move of a pointer: the environment's, the release's, the log's and the audit's,
+    /// and the event. The checks are the caller's.
+    pub(crate) fn record_move(
+        &self,
+        commit: Commit,
+        caller: &Principal,
+        project: ProjectRef,
+        rows: MoveRows<'_>,
+    ) -> Commit {
+        let MoveRows { before, image, release, last } = rows;
         // Whole seconds are all that `Last-Modified` has. One second later than its predecessor, however fast releases
         // follow one another and whatever was deleted between, so that a client that holds only a date never keeps the
         // wrong page.
-        let earliest = stored.map_or(0, |stored| (stored.record.last_modified.as_secs() + 1) * 1000);
+        let earliest = before.map_or(0, |before| (before.last_modified.as_secs() + 1) * 1000);
         let last_modified = UnixMillis(release.at.0.max(earliest));
         let shows = image.map(|image| Shown {
             image: image.image,
@@ -308,7 +343,7 @@ impl Engine {
             number: release.number,
             last_modified,
             shows: shows.clone(),
-            unknown: stored.map(|stored| stored.record.unknown.clone()).unwrap_or_default(),
+            unknown: before.map(|before| before.unknown.clone()).unwrap_or_default(),
         };
         let event = PointerEvent::Pointer {
             project_id: project.project,
@@ -326,22 +361,14 @@ impl Engine {
             None => format!("{} of {}", release.environment, project.project),
         };
         let (audit_key, audit) = self.audit(caller, verb, object, release.at);
-        let environment_key = records::environments::key(project, &release.environment);
         let log = LogRecord { environment: release.environment.clone(), number: release.number };
-        let unchanged = |revision| Check::Revision(revision);
-        let mut commit = Commit::new()
-            .check(environment_key.clone(), stored.map_or(Check::Absent, |stored| unchanged(stored.revision)))
-            .check(counter_key.clone(), counter.map_or(Check::Absent, |counter| unchanged(counter.revision)))
-            .put(environment_key, encode(&environment))
-            .put(counter_key, encode(&LogCounter { last }))
-            .put(records::releases::log_key(project, last), encode(&log))
+        commit
+            .put(records::environments::key(project, &release.environment), encode(&environment))
+            .put(records::releases::log_counter_key(project), encode(&LogCounter { last: last + 1 }))
+            .put(records::releases::log_key(project, last + 1), encode(&log))
             .put(records::releases::key(project, &release.environment, release.number), encode(release))
             .put(audit_key, audit)
-            .event(event_bytes(&event));
-        if let Some(image) = image {
-            commit = commit.check(records::images::key(project, image.image), Check::Exists);
-        }
-        Ok(commit)
+            .event(event_bytes(&event))
     }
 
     /// The image that a move is to show; nothing for a delete.
