@@ -4,10 +4,12 @@
 CARGO ?= cargo
 # Where the demo listens: PORT=8081 make demo
 PORT ?= 8080
+# What the load harness is given: make load LOAD='--only 1k,100k --servers pinstone,nginx'
+LOAD ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: demo test build release check setup setup-checks format direction clippy engine-alone docs fuzz-check \
-	bench clean-demo
+	bench load clean-demo
 
 demo: ## build, serve with defaults, publish examples/site, keep serving until Ctrl-C
 	@PORT='$(PORT)' CARGO='$(CARGO)' examples/demo.sh
@@ -28,6 +30,9 @@ clean-demo: ## remove ./pinstone-data, where the demo and whatever was published
 
 bench: setup ## measure opening and searching a manifest; compiles RocksDB for the optimised profile
 	$(CARGO) bench --bench manifest
+
+load: ## measure beside nginx, h2o and others, and report; docs/performance.md. Installs nothing
+	@CARGO='$(CARGO)' benches/load/run $(LOAD)
 
 setup:
 	@.ci/setup

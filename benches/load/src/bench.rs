@@ -71,6 +71,11 @@ impl Bench {
         self.servers.iter().map(|(server, _)| server.name).collect()
     }
 
+    /// A server by its place among [`names`](Self::names).
+    pub(crate) fn server(&self, place: usize) -> &Server {
+        &self.servers[place].0
+    }
+
     /// Asks every server for every file, and names the first that answers with other bytes than are in the file.
     pub(crate) fn check_bytes(&self) -> Result<usize> {
         let mut checked = 0;
@@ -98,7 +103,9 @@ impl Bench {
             Work::Fairness => self.fairness(server),
             Work::Idle { connections } => self.idle(*connections, server),
             Work::ColdStart => self.cold_start(server),
-            Work::Sites { .. } | Work::ColdStartOfSites { .. } | Work::Publish => bail!("not measured by turns"),
+            Work::Cold | Work::Sites { .. } | Work::ColdStartOfSites { .. } | Work::Publish => {
+                bail!("it is measured on servers of its own")
+            }
             Work::Unavailable(reason) => Ok(skipped(reason)),
         }
     }
@@ -145,8 +152,34 @@ impl Bench {
                 return Ok(skipped(&format!("answers {status}")));
             }
         }
-        let (load, usage) = measured(running.pid(), self.cores, || wrk.run())?;
+        if http.target == Target::Ranges
+            && let Some(reason) = self.range_problem(running.port)?
+        {
+            return Ok(Turn::Skipped(reason));
+        }
+        let (mut load, usage) = measured(running.pid(), self.cores, || wrk.run())?;
+        if http.close && !self.announces_close(running.port)? {
+            // wrk tries each connection once more, is told that it ended, and counts that beside the whole answer.
+            load.lost = 0;
+        }
         Ok(Turn::Measured(Sample::of_load(&load, &usage, http.status >= 400)))
+    }
+
+    /// Whether a server says that it closes a connection, where it was asked to. RFC 9112, section 9.6 wants it to.
+    fn announces_close(&self, port: u16) -> Result<bool> {
+        let answer = Connection::open(port)?.get(HOST, PROBE, &["Connection: close".to_owned()])?;
+        Ok(answer.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")))
+    }
+
+    /// Why ranges cannot be compared: a server that sends everything would pass for one that answers.
+    fn range_problem(&self, port: u16) -> Result<Option<String>> {
+        let (path, size) = SIZES[3];
+        let page = self.corpus.sizes.iter().find(|page| page.url == path).context("the corpus has it")?;
+        let start = size / 3;
+        let field = format!("Range: bytes={start}-{}", start + RANGE - 1);
+        let answer = Connection::open(port)?.get(HOST, path, &[field])?;
+        let right = answer.status == 206 && fs::read(&page.file)?.get(start..start + RANGE) == Some(&*answer.body);
+        Ok((!right).then(|| format!("answers a range with {} and {} bytes", answer.status, answer.body.len())))
     }
 
     fn http2(&self, path: &str, clients: usize, streams: usize, server: usize) -> Result<Turn> {
@@ -173,21 +206,7 @@ impl Bench {
         let mut download = self.wrk(running.port, "/10m.bin", 1);
         download.duration += Duration::from_secs(60); // it is told to end
         let small = self.wrk(running.port, PROBE, 16);
-        let ((load, beside), usage) = measured(running.pid(), self.cores, || {
-            let child = download.start()?;
-            std::thread::sleep(Duration::from_millis(300));
-            let load = small.run();
-            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("it has a process id")?;
-            kill_process(pid, Signal::INT)?;
-            let beside = wrk::finish(child)?;
-            Ok((load?, beside))
-        })?;
-        let mut sample = Sample::of_load(&load, &usage, false);
-        // Two kinds of answers share the CPU.
-        sample.values.remove(&Metric::CpuMicros);
-        sample.values.insert(Metric::Beside, beside.bytes as f64 / 1e6 / beside.seconds);
-        sample.errors += beside.lost + beside.refused;
-        Ok(Turn::Measured(sample))
+        beside(running.pid(), self.cores, &small, &download).map(Turn::Measured)
     }
 
     fn idle(&mut self, connections: usize, server: usize) -> Result<Turn> {
@@ -254,6 +273,25 @@ impl Bench {
         fs::write(self.requests_file("ranges"), ranges(self.seed))?;
         Ok(())
     }
+}
+
+/// Measures one load while another runs, which is told to end with it.
+pub(crate) fn beside(pid: u32, cores: Pinned, load: &Wrk, other: &Wrk) -> Result<Sample> {
+    let ((load, other), usage) = measured(pid, cores, || {
+        let child = other.start()?;
+        std::thread::sleep(Duration::from_millis(300));
+        let load = load.run();
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("it has a process id")?;
+        kill_process(pid, Signal::INT)?;
+        let other = wrk::finish(child)?;
+        Ok((load?, other))
+    })?;
+    let mut sample = Sample::of_load(&load, &usage, false);
+    // Two kinds of answers share the CPU.
+    sample.values.remove(&Metric::CpuMicros);
+    sample.values.insert(Metric::Beside, other.bytes as f64 / 1e6 / other.seconds);
+    sample.errors += other.lost + other.refused;
+    Ok(sample)
 }
 
 fn skipped(reason: &str) -> Turn {

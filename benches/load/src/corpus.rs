@@ -99,6 +99,13 @@ pub(crate) fn change_small_files(root: &Path, seed: u64, count: usize, of: usize
     Ok(())
 }
 
+/// Writes the hot file of 1 KiB and `count` cold files of 1 MiB. Gives the URL paths of the cold ones.
+pub(crate) fn cold_files(root: &Path, seed: u64, count: usize) -> Result<Vec<String>> {
+    let mut random = Random::new(seed);
+    write(root, "/1k.bin".to_owned(), &random.bytes(1 << 10))?;
+    (0..count).map(|number| Ok(write(root, format!("/cold/{number:04}.bin"), &random.bytes(1 << 20))?.url)).collect()
+}
+
 fn small_file(root: &Path, number: usize) -> PathBuf {
     root.join(format!("section-{:03}/file-{number:05}.html", number / 250))
 }

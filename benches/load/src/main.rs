@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod cold;
 mod corpus;
 mod floor;
 mod h2load;
@@ -28,6 +29,7 @@ mod stats;
 mod wrk;
 
 use bench::{Bench, Samples, Turn};
+use cold::Cold;
 use corpus::Corpus;
 use measure::{Pinned, Sample};
 use publish::{Publish, Tool};
@@ -89,7 +91,7 @@ struct Args {
     /// Where the report goes
     #[arg(long, value_name = "DIR", default_value = "target/load")]
     out: PathBuf,
-    /// Where temporary files go; needs some 300 MB [default: the system's]
+    /// Where temporary files go; needs some 4 GB [default: the system's]
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
     /// Name scenarios, servers and what is missing, and measure nothing
@@ -207,6 +209,7 @@ fn measure(
         root: corpus.root.clone(),
         data: folder.join("data"),
         cores: cores.server.to_string(),
+        group: None,
     };
     let own = servers.iter().find(|server| server.is_pinstone()).context("Pinstone is always there")?.clone();
     eprintln!("publishing it");
@@ -223,6 +226,15 @@ fn measure(
     let site_folder = folder.join("sites");
     std::fs::create_dir_all(&site_folder)?;
     let mut sites = Sites::new(site_folder, args.seed, seconds, cores, own, pinstone.to_owned());
+    let wants_cold = scenarios.iter().any(|scenario| matches!(scenario.work, Work::Cold));
+    let cold = if wants_cold { Some(Cold::new(&folder.join("cold"), args.seed, seconds, cores)) } else { None };
+    let cold = match cold.transpose() {
+        Ok(cold) => cold,
+        Err(error) => {
+            run.skips.insert(("cold".to_owned(), String::new()), format!("memory cannot be bounded: {error:#}"));
+            None
+        }
+    };
     run.note_what_cannot_be(&scenarios, &sites, missing.iter().any(|missing| missing.name == "h2load"));
     let options = Options { rounds, seconds, seed: args.seed, server_core: cores.server, client_core: cores.client };
     let mut report = Report { machine, options, versions, missing, scenarios: Vec::new() };
@@ -233,6 +245,13 @@ fn measure(
             }
             run.progress.step(round, scenario);
             match scenario.work {
+                Work::Cold => {
+                    let Some(cold) = &cold else { continue };
+                    for server in bench::order(names.len(), round, number) {
+                        let turn = cold.turn(bench.server(server), pinstone);
+                        run.keep(scenario, names[server], turn);
+                    }
+                }
                 Work::Sites { sites: count } => run.keep(scenario, "pinstone", sites.load(count).map(Turn::Measured)),
                 Work::ColdStartOfSites { sites: count } => {
                     run.keep(scenario, "pinstone", sites.cold_start(count).map(Turn::Measured));

@@ -110,12 +110,13 @@ struct Reading {
     at: Instant,
     cores: Cores,
     server: u64,
+    /// This process and what it waited for, and the kernel's share of the network's work.
     own: u64,
 }
 
 impl Reading {
     fn take(pid: u32) -> Result<Self> {
-        let (server, own) = (procfs::tree_ticks(pid)?, procfs::own_ticks()?);
+        let (server, own) = (procfs::tree_ticks(pid)?, procfs::own_ticks()? + procfs::softirq_ticks()?);
         Ok(Self { cores: procfs::cores()?, server, own, at: Instant::now() })
     }
 }

@@ -14,11 +14,16 @@ use anyhow::{Context, Result};
 /// `USER_HZ`: the unit of CPU times in `/proc`. 100 on every architecture but Alpha, whatever `CONFIG_HZ` is.
 const TICKS_PER_SECOND: u64 = 100;
 
+/// The parent of the kernel's threads.
+const KTHREADD: u32 = 2;
+
 /// A process, as `/proc/PID/stat` tells.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
     pub(crate) parent: u32,
+    /// The command's name, at most 15 bytes.
+    pub(crate) name: String,
     /// Its own user and system time, in ticks.
     pub(crate) own: u64,
     /// That of its children that ended and were waited for, in ticks.
@@ -57,12 +62,14 @@ pub(crate) fn ticks(count: u64) -> Duration {
 
 /// Parses `/proc/PID/stat`. The command's name may hold anything, so fields are counted from the last parenthesis.
 pub(crate) fn parse_stat(text: &str) -> Option<Process> {
-    let pid = text.split_once(' ')?.0.parse().ok()?;
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let (pid, rest) = text.split_once(" (")?;
+    let (name, rest) = rest.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     // The first here is field 3, `state`; see proc(5).
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     Some(Process {
-        pid,
+        pid: pid.parse().ok()?,
+        name: name.to_owned(),
         parent: u32::try_from(field(4)?).ok()?,
         own: field(14)? + field(15)?,
         children: field(16)? + field(17)?,
@@ -115,6 +122,13 @@ pub(crate) fn tree_ticks(root: u32) -> Result<u64> {
     Ok(tree.iter().map(|process| process.own + process.children).sum())
 }
 
+/// The ticks that the kernel's threads for network work took: work of the server and of the load generator that neither
+/// is charged for.
+pub(crate) fn softirq_ticks() -> Result<u64> {
+    let kernel = |process: &&Process| process.parent == KTHREADD && process.name.starts_with("ksoftirqd/");
+    Ok(processes()?.iter().filter(kernel).map(|process| process.own).sum())
+}
+
 /// The resident memory of a tree of processes, in bytes. Pages that its processes share count once for each.
 pub(crate) fn tree_resident(root: u32) -> Result<u64> {
     let processes = processes()?;
@@ -154,9 +168,11 @@ mod tests {
     #[test]
     fn a_stat_line_is_counted_from_the_last_parenthesis() {
         let text = include_str!("../fixtures/pid-stat.txt");
-        assert_eq!(parse_stat(text), Some(Process { pid: 2893, parent: 2867, own: 35 + 133, children: 45_417 + 2935 }));
+        let want =
+            Process { pid: 2893, parent: 2867, name: "cargo".to_owned(), own: 35 + 133, children: 45_417 + 2935 };
+        assert_eq!(parse_stat(text), Some(want.clone()));
         let odd = text.replace("(cargo)", "(a (b) c) 1 2 3)");
-        assert_eq!(parse_stat(&odd), parse_stat(text));
+        assert_eq!(parse_stat(&odd), Some(Process { name: "a (b) c) 1 2 3".to_owned(), ..want }));
         for broken in ["", "1", "1 (x", "1 (x) S 1", "x (y) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"] {
             assert_eq!(parse_stat(broken), None, "{broken:?}");
         }
@@ -192,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_tree_has_children_of_children() {
-        let process = |pid, parent| Process { pid, parent, own: 0, children: 0 };
+        let process = |pid, parent| Process { pid, parent, name: String::new(), own: 0, children: 0 };
         let processes = [process(9, 4), process(1, 0), process(4, 2), process(2, 1), process(5, 1), process(0, 0)];
         let pids = |root| tree(&processes, root).iter().map(|process| process.pid).collect::<Vec<_>>();
         assert_eq!(pids(2), [2, 4, 9]);

@@ -104,8 +104,13 @@ impl Publish {
         to: &Path,
         change: impl Fn() -> Result<()>,
     ) -> Result<Vec<(&'static str, Result<Sample, String>)>> {
-        let place =
-            Place { folder: self.folder.clone(), root: from.to_owned(), data: to.join("data"), cores: all_cores() };
+        let place = Place {
+            folder: self.folder.clone(),
+            root: from.to_owned(),
+            data: to.join("data"),
+            cores: all_cores(),
+            group: None,
+        };
         let server = self.pinstone.start(&place, "localhost", "/api/v1/health")?;
         let once = || timed(Some(server.pid()), || deploy(&self.program, &place, server.port, from, "published"));
         let (first, same) = (once()?, once()?);

@@ -17,7 +17,7 @@ use crate::stats::{Summary, ratio};
 mod chart;
 mod table;
 
-pub(crate) use table::terminal;
+pub(crate) use table::{figure, terminal};
 
 /// One run.
 #[derive(Clone, Debug, Serialize)]

@@ -2,6 +2,7 @@
 
 use crate::corpus::{MISSING, PAGES};
 use crate::measure::Metric;
+use crate::report::figure;
 
 /// Connections where a scenario is not about their number.
 const CONNECTIONS: usize = 64;
@@ -31,6 +32,8 @@ pub(crate) enum Work {
     },
     /// Small requests beside one large download.
     Fairness,
+    /// Small requests for a hot file beside reads of files that memory has no room for.
+    Cold,
     /// Memory of connections that wait.
     Idle {
         connections: usize,
@@ -104,7 +107,7 @@ pub(crate) fn all(folders: &[String], publish_files: usize) -> Vec<Scenario> {
     add("10m", "10 MiB, 16 connections", cpu, Work::Http(large));
     add(
         "pages",
-        &format!("{PAGES} pages of 0.7 to 20 KiB, at random"),
+        &format!("{} pages of 0.7 to 20 KiB, at random", figure(PAGES as f64)),
         cpu,
         Work::Http(Http { target: Target::Pages, ..get("") }),
     );
@@ -132,6 +135,7 @@ pub(crate) fn all(folders: &[String], publish_files: usize) -> Vec<Scenario> {
         add(name, title, cpu, Work::Unavailable(TLS));
     }
     add("fair", "1 KiB, 16 connections, beside one 10 MiB download", Metric::P99, Work::Fairness);
+    add("cold", "1 KiB, 16 connections, beside reads of files that memory has no room for", Metric::P99, Work::Cold);
     add("idle-5000", "5,000 idle connections", Metric::IdleKib, Work::Idle { connections: 5000 });
     add("cold-start", "cold start", Metric::StartMillis, Work::ColdStart);
     for (sites, number) in [(1, "1"), (1000, "1,000"), (100_000, "100,000")] {
@@ -141,7 +145,12 @@ pub(crate) fn all(folders: &[String], publish_files: usize) -> Vec<Scenario> {
     let work = Work::ColdStartOfSites { sites: 100_000 };
     add("cold-start-100000", "cold start with 100,000 sites", Metric::StartMillis, work);
     for (name, what) in PUBLISH.into_iter().zip(["", " again, nothing changed", " again, 20 changed"]) {
-        add(name, &format!("publish {publish_files} small files{what}"), Metric::Seconds, Work::Publish);
+        add(
+            name,
+            &format!("publish {} small files{what}", figure(publish_files as f64)),
+            Metric::Seconds,
+            Work::Publish,
+        );
     }
     all
 }

@@ -140,6 +140,8 @@ pub(crate) struct Place {
     pub(crate) data: PathBuf,
     /// The cores to run on, as `taskset --cpu-list` takes them.
     pub(crate) cores: String,
+    /// A control group that servers are put into, for what it bounds.
+    pub(crate) group: Option<PathBuf>,
 }
 
 /// A server that runs. Dropped, it is stopped.
@@ -217,8 +219,13 @@ impl Server {
         let free = free_ports()?;
         let [port, other] = free;
         let mut h2_port = None;
-        // `taskset` sets the cores and becomes the server: the process id is the server's.
+        // The shell enters the group and becomes `taskset`, which sets the cores and becomes the server: the process id is
+        // the server's.
         let mut command = Command::new("taskset");
+        if let Some(group) = &place.group {
+            command = Command::new("sh");
+            command.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec taskset "$@""#]).arg(group);
+        }
         command.arg("--cpu-list").arg(&place.cores).arg(&self.program);
         match self.kind {
             Kind::Floor => {

@@ -104,7 +104,7 @@ impl Sites {
             self.filled.insert(sites);
         }
         let cores = self.cores.server.to_string();
-        let place = Place { folder: self.folder.clone(), root: from, data, cores };
+        let place = Place { folder: self.folder.clone(), root: from, data, cores, group: None };
         self.pinstone.start(&place, &host(sites), PATH)
     }
 }
