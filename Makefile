@@ -4,10 +4,12 @@
 CARGO ?= cargo
 # Where the demo listens: PORT=8081 make demo
 PORT ?= 8080
+# What the load harness is given: make load LOAD='--only 1k,100k --servers pinstone,nginx'
+LOAD ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: demo test build release check setup setup-checks format direction clippy engine-alone docs fuzz-check \
-	bench instructions instructions-record clean-demo
+	bench instructions instructions-record load clean-demo
 
 demo: ## build, serve with defaults, publish examples/site, keep serving until Ctrl-C
 	@PORT='$(PORT)' CARGO='$(CARGO)' examples/demo.sh
@@ -37,6 +39,9 @@ instructions: setup-checks ## count the instructions of a request, and compare w
 
 instructions-record: setup-checks ## count them five times, and write that file
 	$(INSTRUCTIONS) record
+
+load: ## measure beside nginx, h2o and others, and report; docs/performance.md. Installs nothing
+	@CARGO='$(CARGO)' benches/load/run $(LOAD)
 
 setup:
 	@.ci/setup

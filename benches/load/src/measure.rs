@@ -1,0 +1,231 @@
+//! One measurement: what a server and the machine did while something ran.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::procfs::{self, Cores};
+use crate::wrk::Load;
+
+/// From which share on a core counts as busy all of the time.
+const SATURATED: f64 = 0.95;
+/// The share of one core that others may take before a measurement counts as disturbed.
+const QUIET: f64 = 0.05;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Metric {
+    /// Server CPU per answer, in microseconds.
+    CpuMicros,
+    /// Answers per second.
+    Requests,
+    /// Megabytes (10⁶) per second, heads included.
+    Megabytes,
+    /// Latencies, in microseconds.
+    P50,
+    P99,
+    P999,
+    /// Megabytes per second of the large download that runs beside.
+    Beside,
+    /// Resident memory of one idle connection, in KiB.
+    IdleKib,
+    /// Milliseconds from start to first answer.
+    StartMillis,
+    /// Seconds on the clock.
+    Seconds,
+    /// Seconds of CPU.
+    CpuSeconds,
+}
+
+impl Metric {
+    /// What the report calls it, with its unit.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::CpuMicros => "server CPU per answer, µs",
+            Self::Requests => "answers per second",
+            Self::Megabytes => "MB/s",
+            Self::P50 => "p50, µs",
+            Self::P99 => "p99, µs",
+            Self::P999 => "p99.9, µs",
+            Self::Beside => "MB/s of the download beside",
+            Self::IdleKib => "memory per idle connection, KiB",
+            Self::StartMillis => "start to first answer, ms",
+            Self::Seconds => "seconds",
+            Self::CpuSeconds => "CPU seconds",
+        }
+    }
+
+    /// Whether less is better.
+    pub(crate) fn lower_is_better(self) -> bool {
+        !matches!(self, Self::Requests | Self::Megabytes | Self::Beside)
+    }
+}
+
+/// What one round measured of one server in one scenario.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) values: BTreeMap<Metric, f64>,
+    /// The load generator's core had nothing left while the server's had.
+    pub(crate) generator_limited: bool,
+    /// The share of one core that others took, where that is more than a quiet machine's.
+    pub(crate) disturbed: Option<f64>,
+    /// Answers that were lost, or had another status than they should.
+    pub(crate) errors: u64,
+}
+
+/// What was used while something ran.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Usage {
+    /// CPU of the server's processes.
+    pub(crate) server: Duration,
+    /// Shares of the time that the two cores were busy.
+    pub(crate) server_core: f64,
+    pub(crate) client_core: f64,
+    /// What neither the server, nor the load generator, nor the harness used, as a share of one core.
+    pub(crate) others: f64,
+}
+
+/// The two cores.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Pinned {
+    pub(crate) server: usize,
+    pub(crate) client: usize,
+}
+
+/// Runs `work` against the server with `pid`, and tells what was used. The load generators must be children that `work`
+/// waits for.
+pub(crate) fn measured<T>(pid: u32, cores: Pinned, work: impl FnOnce() -> Result<T>) -> Result<(T, Usage)> {
+    let before = Reading::take(pid)?;
+    let done = work()?;
+    let after = Reading::take(pid)?;
+    Ok((done, usage(&before, &after, cores)))
+}
+
+/// What the kernel had accounted at one moment.
+#[derive(Clone, Debug)]
+struct Reading {
+    at: Instant,
+    cores: Cores,
+    server: u64,
+    /// This process and what it waited for, and the kernel's share of the network's work.
+    own: u64,
+}
+
+impl Reading {
+    fn take(pid: u32) -> Result<Self> {
+        let (server, own) = (procfs::tree_ticks(pid)?, procfs::own_ticks()? + procfs::softirq_ticks()?);
+        Ok(Self { cores: procfs::cores()?, server, own, at: Instant::now() })
+    }
+}
+
+fn usage(before: &Reading, after: &Reading, cores: Pinned) -> Usage {
+    let core = |number: usize| {
+        let (before, after) = (before.cores.each.get(&number), after.cores.each.get(&number));
+        before.zip(after).map_or(0.0, |(before, after)| after.busy_since(*before))
+    };
+    let server = after.server.saturating_sub(before.server);
+    let known = server + after.own.saturating_sub(before.own);
+    let busy = after.cores.all.busy.saturating_sub(before.cores.all.busy);
+    let elapsed = (after.at - before.at).as_secs_f64();
+    Usage {
+        server: procfs::ticks(server),
+        server_core: core(cores.server),
+        client_core: core(cores.client),
+        others: procfs::ticks(busy.saturating_sub(known)).as_secs_f64() / elapsed.max(0.01),
+    }
+}
+
+impl Usage {
+    /// Whether faster load could have been served.
+    pub(crate) fn generator_limited(&self) -> bool {
+        self.client_core >= SATURATED && self.server_core < SATURATED
+    }
+
+    /// What others took, where that is too much.
+    pub(crate) fn disturbed(&self) -> Option<f64> {
+        (self.others > QUIET).then_some(self.others)
+    }
+}
+
+impl Sample {
+    /// A sample of answers under load. `expects_refusals`: all of them should have a status of 400 and more.
+    pub(crate) fn of_load(load: &Load, usage: &Usage, expects_refusals: bool) -> Self {
+        let refused_wrongly = if expects_refusals { load.answers.saturating_sub(load.refused) } else { load.refused };
+        let answers = load.answers as f64;
+        let mut sample = Self { errors: load.lost + refused_wrongly, ..Self::of_usage(usage) };
+        sample.values.extend([
+            (Metric::CpuMicros, usage.server.as_secs_f64() * 1e6 / answers),
+            (Metric::Requests, answers / load.seconds),
+            (Metric::Megabytes, load.bytes as f64 / 1e6 / load.seconds),
+            (Metric::P50, load.p50),
+            (Metric::P99, load.p99),
+            (Metric::P999, load.p999),
+        ]);
+        sample
+    }
+
+    /// A sample of something else, without values so far.
+    pub(crate) fn of_usage(usage: &Usage) -> Self {
+        Self { generator_limited: usage.generator_limited(), disturbed: usage.disturbed(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::procfs::CoreTime;
+
+    fn reading(at: Instant, server: u64, own: u64, busy: [u64; 2], total: u64) -> Reading {
+        let core = |busy| CoreTime { busy, total, stolen: 0 };
+        let all = CoreTime { busy: busy[0] + busy[1], total: 2 * total, stolen: 0 };
+        Reading { at, cores: Cores { all, each: [(0, core(busy[0])), (1, core(busy[1]))].into() }, server, own }
+    }
+
+    #[test]
+    fn usage_tells_server_generator_and_others_apart() {
+        let start = Instant::now();
+        let before = reading(start, 1000, 2000, [5000, 6000], 9000);
+        for (server, own, busy, others, limited, disturbed) in [
+            (95, 99, [96, 99], 0.01, false, false), // both cores are busy: the server is the limit
+            (60, 98, [61, 98], 0.01, true, false),
+            (60, 60, [61, 61], 0.02, false, false),
+            (60, 60, [75, 65], 0.2, false, true),
+        ] {
+            let after = reading(
+                start + Duration::from_secs(1),
+                1000 + server,
+                2000 + own,
+                [5000 + busy[0], 6000 + busy[1]],
+                9100,
+            );
+            let usage = usage(&before, &after, Pinned { server: 0, client: 1 });
+            assert_eq!(usage.server, Duration::from_millis(server * 10));
+            assert!((usage.others - others).abs() < 1e-9, "{usage:?}");
+            assert_eq!((usage.generator_limited(), usage.disturbed().is_some()), (limited, disturbed), "{usage:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_status_is_an_error_and_a_wanted_one_is_none() {
+        let usage = Usage { server: Duration::from_millis(500), server_core: 0.5, client_core: 0.5, others: 0.0 };
+        let load = Load {
+            answers: 1000,
+            bytes: 2_000_000,
+            seconds: 2.0,
+            refused: 1000,
+            lost: 3,
+            p50: 1.0,
+            p99: 2.0,
+            p999: 3.0,
+        };
+        let sample = Sample::of_load(&load, &usage, true);
+        assert_eq!(sample.errors, 3);
+        assert_eq!(Sample::of_load(&load, &usage, false).errors, 1003);
+        assert_eq!(sample.values[&Metric::CpuMicros], 500.0);
+        assert_eq!(sample.values[&Metric::Requests], 500.0);
+        assert_eq!(sample.values[&Metric::Megabytes], 1.0);
+    }
+}

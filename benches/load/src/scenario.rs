@@ -1,0 +1,170 @@
+//! What is measured: the list of scenarios, and which of their figures is compared.
+
+use crate::corpus::{MISSING, PAGES};
+use crate::measure::Metric;
+use crate::report::figure;
+
+/// Connections where a scenario is not about their number.
+const CONNECTIONS: usize = 64;
+/// Fewer for large files, so that what is under way when the clock stops does not count.
+const LARGE_CONNECTIONS: usize = 16;
+
+/// One thing to measure of every server.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    /// Names it on the command line and in JSON.
+    pub(crate) name: String,
+    pub(crate) title: String,
+    pub(crate) work: Work,
+    /// The figure that servers are compared by.
+    pub(crate) lead: Metric,
+}
+
+/// What is done.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    Http(Http),
+    /// HTTP/2 by prior knowledge.
+    Http2 {
+        path: &'static str,
+        clients: usize,
+        streams: usize,
+    },
+    /// Small requests beside one large download.
+    Fairness,
+    /// Small requests for a hot file beside reads of files that memory has no room for.
+    Cold,
+    /// Memory of connections that wait.
+    Idle {
+        connections: usize,
+    },
+    /// From the start of the process to the first answer.
+    ColdStart,
+    /// Load spread over sites that `pinstone admin import` made.
+    Sites {
+        sites: usize,
+    },
+    /// A start with as many sites.
+    ColdStartOfSites {
+        sites: usize,
+    },
+    /// Publishing, by programs rather than servers.
+    Publish,
+    /// Cannot be measured yet, for this reason.
+    Unavailable(&'static str),
+}
+
+/// Load over HTTP/1.1.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    pub(crate) target: Target,
+    pub(crate) connections: usize,
+    /// Whether each request has a connection of its own.
+    pub(crate) close: bool,
+    /// Whether requests carry the validator of what they ask for.
+    pub(crate) conditional: bool,
+    /// What every answer must have.
+    pub(crate) status: u16,
+    /// Whether the constant answer can stand beside it.
+    pub(crate) floor: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Target {
+    One(&'static str),
+    Pages,
+    Folder(usize),
+    /// 64 KiB of the 10 MiB file, anywhere.
+    Ranges,
+}
+
+/// The names of what publishing measures, in the order one flow measures them.
+pub(crate) const PUBLISH: [&str; 3] = ["publish", "republish-same", "republish-20"];
+
+const TLS: &str = "Pinstone has no TLS yet";
+
+/// Every scenario, in the order of the report. `folders` are the titles of one's own files.
+pub(crate) fn all(folders: &[String], publish_files: usize) -> Vec<Scenario> {
+    let get = |path| Http {
+        target: Target::One(path),
+        connections: CONNECTIONS,
+        close: false,
+        conditional: false,
+        status: 200,
+        floor: false,
+    };
+    let small = || Http { floor: true, ..get("/1k.bin") };
+    let mut all = Vec::new();
+    let mut add = |name: &str, title: &str, lead, work| {
+        all.push(Scenario { name: name.to_owned(), title: title.to_owned(), work, lead });
+    };
+    let cpu = Metric::CpuMicros;
+    add("1k", "1 KiB", cpu, Work::Http(small()));
+    add("16k", "16 KiB", cpu, Work::Http(get("/16k.bin")));
+    add("100k", "100 KiB", cpu, Work::Http(get("/100k.bin")));
+    let large = Http { connections: LARGE_CONNECTIONS, ..get("/10m.bin") };
+    add("10m", "10 MiB, 16 connections", cpu, Work::Http(large));
+    add(
+        "pages",
+        &format!("{} pages of 0.7 to 20 KiB, at random", figure(PAGES as f64)),
+        cpu,
+        Work::Http(Http { target: Target::Pages, ..get("") }),
+    );
+    for (number, title) in folders.iter().enumerate() {
+        let work = Work::Http(Http { target: Target::Folder(number), ..get("") });
+        add(&format!("folder-{number}"), title, cpu, work);
+    }
+    let ranges = Http { target: Target::Ranges, status: 206, ..get("") };
+    add("range-64k", "64 KiB ranges of 10 MiB", cpu, Work::Http(ranges));
+    add("304", "304 to a validator", cpu, Work::Http(Http { conditional: true, status: 304, ..get("/1k.bin") }));
+    add("404", "404", cpu, Work::Http(Http { status: 404, ..get(MISSING) }));
+    add("1k-c1000", "1 KiB, 1,000 connections", cpu, Work::Http(Http { connections: 1000, ..small() }));
+    add("1k-close", "1 KiB, a connection per request", cpu, Work::Http(Http { close: true, ..small() }));
+    let h2 = |path| Work::Http2 { path, clients: 4, streams: 32 };
+    add("h2-1k", "1 KiB, HTTP/2 cleartext, 4 × 32 streams", cpu, h2("/1k.bin"));
+    add("h2-100k", "100 KiB, HTTP/2 cleartext, 4 × 32 streams", cpu, h2("/100k.bin"));
+    for (name, title) in [
+        ("tls-1k", "1 KiB, TLS 1.3"),
+        ("tls-100k", "100 KiB, TLS 1.3"),
+        ("tls-10m", "10 MiB, TLS 1.3"),
+        ("tls-handshake", "TLS 1.3 handshake + 1 KiB"),
+        ("tls-h2-1k", "1 KiB, HTTP/2 over TLS, 32 streams"),
+        ("tls-h2-100k", "100 KiB, HTTP/2 over TLS, 32 streams"),
+    ] {
+        add(name, title, cpu, Work::Unavailable(TLS));
+    }
+    add("fair", "1 KiB, 16 connections, beside one 10 MiB download", Metric::P99, Work::Fairness);
+    add("cold", "1 KiB, 16 connections, beside reads of files that memory has no room for", Metric::P99, Work::Cold);
+    add("idle-5000", "5,000 idle connections", Metric::IdleKib, Work::Idle { connections: 5000 });
+    add("cold-start", "cold start", Metric::StartMillis, Work::ColdStart);
+    for (sites, number) in [(1, "1"), (1000, "1,000"), (100_000, "100,000")] {
+        let title = format!("1 KiB, spread over {number} {}", if sites == 1 { "site" } else { "sites" });
+        add(&format!("sites-{sites}"), &title, cpu, Work::Sites { sites });
+    }
+    let work = Work::ColdStartOfSites { sites: 100_000 };
+    add("cold-start-100000", "cold start with 100,000 sites", Metric::StartMillis, work);
+    for (name, what) in PUBLISH.into_iter().zip(["", " again, nothing changed", " again, 20 changed"]) {
+        add(
+            name,
+            &format!("publish {} small files{what}", figure(publish_files as f64)),
+            Metric::Seconds,
+            Work::Publish,
+        );
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_differ() {
+        let all = all(&["one".to_owned(), "other".to_owned()], 20);
+        assert_eq!(all.iter().map(|scenario| &scenario.name).collect::<HashSet<_>>().len(), all.len());
+        assert!(PUBLISH.iter().all(|name| all.iter().any(|scenario| scenario.name == *name)));
+    }
+}
