@@ -8,7 +8,7 @@ PORT ?= 8080
 LOAD ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: demo test build release check setup setup-checks format direction clippy engine-alone docs fuzz-check \
+.PHONY: demo test build release check setup setup-checks setup-instructions format direction clippy engine-alone docs fuzz-check \
 	bench instructions instructions-record load clean-demo
 
 demo: ## build, serve with defaults, publish examples/site, keep serving until Ctrl-C
@@ -23,7 +23,7 @@ build: setup ## build the binary, target/debug/pinstone
 release: setup ## build the optimised binary, target/release/pinstone; compiles RocksDB a second time
 	$(CARGO) build --release
 
-check: setup-checks format direction clippy engine-alone docs fuzz-check instructions ## everything that CI checks but the tests
+check: setup-checks format direction clippy engine-alone docs fuzz-check ## everything that CI checks but the tests
 
 clean-demo: ## remove ./pinstone-data, where the demo and whatever was published to it are kept
 	rm -rf pinstone-data
@@ -34,10 +34,10 @@ bench: setup ## measure single steps (manifest, resolve, request, hash, plan), o
 # By itself the package asks the engine for no RocksDB; within the workspace it would get it, and other features.
 INSTRUCTIONS = $(CARGO) run --quiet --package pinstone-micro --bin instructions --
 
-instructions: setup-checks ## count the instructions of a request, and compare with benches/micro/instructions.toml
+instructions: setup-instructions ## count the instructions of a request, and compare with benches/micro/instructions.toml
 	$(INSTRUCTIONS) check
 
-instructions-record: setup-checks ## count them five times, and write that file
+instructions-record: setup-instructions ## count them five times, and write that file
 	$(INSTRUCTIONS) record
 
 load: ## measure beside nginx, h2o and others, and report; docs/performance.md. Installs nothing
@@ -48,6 +48,9 @@ setup:
 
 setup-checks:
 	@.ci/setup --checks
+
+setup-instructions:
+	@.ci/setup --instructions
 
 format:
 	$(CARGO) fmt --all --check
