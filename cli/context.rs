@@ -92,6 +92,16 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// The project that a command in the current folder is about, and that folder's project file, if it has one.
+///
+/// # Errors
+///
+/// Where the file cannot be read, or nothing names a project.
+pub(crate) fn project_here(args: &ProjectArgs) -> Result<(String, Option<ProjectFile>), CliError> {
+    let file = ProjectFile::find(Path::new("."), None)?;
+    Ok((project(args, file.as_ref())?, file))
+}
+
 /// The project that is meant by a command that publishes nothing: flag, variable, project file here, folder's name.
 pub(crate) fn project(args: &ProjectArgs, file: Option<&ProjectFile>) -> Result<String, CliError> {
     match named_project(args, file) {

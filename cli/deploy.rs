@@ -14,6 +14,7 @@ use pinstone_api::wire::{
     ReleaseRequest, SiteSettings,
 };
 use pinstone_engine::hash::BlobHash;
+use pinstone_engine::manifest::case_collisions;
 use pinstone_engine::name::{EnvironmentName, ProjectName};
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ use crate::progress::Step;
 use crate::project_file::ProjectFile;
 use crate::retry::Patience;
 use crate::upload::{UploadFailure, blocking, upload_all};
-use crate::walk::{Found, FoundFile, WalkOptions, case_collisions, walk};
+use crate::walk::{Found, FoundFile, WalkOptions, walk};
 
 /// How often a publish is planned in all.
 const ROUNDS: u32 = 4;

@@ -7,7 +7,6 @@ use crate::client::{Client, Failure, all_pages};
 use crate::context::{self, Context, ProjectArgs};
 use crate::error::CliError;
 use crate::output::{self, table};
-use crate::project_file::ProjectFile;
 
 /// List or delete the environments of a project
 #[derive(Debug, clap::Subcommand)]
@@ -51,8 +50,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
 }
 
 async fn list_all(context: &Context, args: &ListArgs) -> Result<(), CliError> {
-    let file = ProjectFile::find(".".as_ref(), None)?;
-    let project = context::project(&args.project, file.as_ref())?;
+    let (project, _) = context::project_here(&args.project)?;
     let items = list(&context.client(1)?, &project).await?;
     for line in lines(&items) {
         context.out.line(line)?;
@@ -65,8 +63,7 @@ async fn list_all(context: &Context, args: &ListArgs) -> Result<(), CliError> {
 
 async fn delete(context: &Context, args: &DeleteArgs) -> Result<(), CliError> {
     let environment = context::parse_environment(&args.name)?;
-    let file = ProjectFile::find(".".as_ref(), None)?;
-    let project = context::project(&args.project, file.as_ref())?;
+    let (project, _) = context::project_here(&args.project)?;
     if !args.yes {
         if !output::can_ask() {
             let message =

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use crate::context::{self, Context, EnvironmentArgs, ProjectArgs};
 use crate::error::CliError;
-use crate::project_file::ProjectFile;
 use crate::promote::current;
 
 /// Open the site in a browser, and print its URL
@@ -25,8 +24,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
-    let file = ProjectFile::find(".".as_ref(), None)?;
-    let project = context::project(&args.project, file.as_ref())?;
+    let (project, file) = context::project_here(&args.project)?;
     let environment = context::environment(args.environment.env.as_deref(), file.as_ref())?;
     let shown = current(&context.client(1)?, &project, &environment).await?;
     // The URL comes from the server; a browser is shown nothing but a web address.

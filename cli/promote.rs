@@ -5,7 +5,6 @@ use pinstone_api::wire::{CurrentAnswer, ReleaseAnswer, ReleaseRequest};
 use crate::client::{Client, Failure};
 use crate::context::{self, Context, ProjectArgs};
 use crate::error::CliError;
-use crate::project_file::ProjectFile;
 use crate::retry::Patience;
 use crate::rollback::tell;
 
@@ -36,8 +35,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     if from == to {
         return Err(CliError::usage("an environment cannot be promoted to itself"));
     }
-    let file = ProjectFile::find(".".as_ref(), None)?;
-    let project = context::project(&args.project, file.as_ref())?;
+    let (project, _) = context::project_here(&args.project)?;
     let client = context.client(1)?;
     let image = current(&client, &project, &from).await.map_err(|failure| failure.of(&from))?.image_id;
     let shown = match current(&client, &project, &to).await {

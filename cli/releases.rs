@@ -7,7 +7,6 @@ use crate::client::all_pages;
 use crate::context::{self, Context, ProjectArgs};
 use crate::error::CliError;
 use crate::output::table;
-use crate::project_file::ProjectFile;
 
 /// List releases, newest first
 #[derive(Debug, clap::Args)]
@@ -27,8 +26,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
-    let file = ProjectFile::find(".".as_ref(), None)?;
-    let project = context::project(&args.project, file.as_ref())?;
+    let (project, _) = context::project_here(&args.project)?;
     let environment = args.env.as_deref().map(context::parse_environment).transpose()?;
     let mut query = vec![("project", project.as_str())];
     if let Some(environment) = &environment {

@@ -6,7 +6,6 @@ use pinstone_engine::id::ImageId;
 use crate::client::{Client, all_pages};
 use crate::context::{self, Context, EnvironmentArgs, ProjectArgs};
 use crate::error::CliError;
-use crate::project_file::ProjectFile;
 use crate::retry::Patience;
 
 /// Show an earlier image again
@@ -52,8 +51,7 @@ impl Target {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
-    let file = ProjectFile::find(".".as_ref(), None)?;
-    let project = context::project(&args.project, file.as_ref())?;
+    let (project, file) = context::project_here(&args.project)?;
     let environment = context::environment(args.environment.env.as_deref(), file.as_ref())?;
     let target = args.to.as_deref().map(Target::parse).transpose()?;
     let client = context.client(1)?;

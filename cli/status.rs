@@ -6,7 +6,6 @@ use serde_json::json;
 use crate::context::{self, Context, ProjectArgs};
 use crate::environments;
 use crate::error::{CliError, Exit};
-use crate::project_file::ProjectFile;
 
 /// Show the server's health and what each environment shows
 ///
@@ -22,8 +21,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
-    let file = ProjectFile::find(".".as_ref(), None)?;
-    let project = context::project(&args.project, file.as_ref())?;
+    let (project, _) = context::project_here(&args.project)?;
     let environment = args.env.as_deref().map(context::parse_environment).transpose()?;
     let client = context.client(1)?;
     let health: Health = client.get(&["health"], &[]).await?;

@@ -7,7 +7,6 @@
 //! Links are followed as long as they stay in the folder. Whatever cannot become a file of a site (a link to nowhere,
 //! a pipe, a name that is no UTF-8) is an error that names it: a site with a hole is worse than none.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
@@ -100,19 +99,6 @@ pub(crate) fn walk(root: &Path, options: &WalkOptions) -> Result<Found, CliError
     let mut found = walker.found;
     found.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
-}
-
-/// Pairs of paths that differ only in case: one of the two gets lost on many file systems.
-pub(crate) fn case_collisions<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'a str)> {
-    let mut seen: HashMap<String, &str> = HashMap::new();
-    let mut pairs = Vec::new();
-    for path in paths {
-        match seen.entry(path.to_lowercase()) {
-            std::collections::hash_map::Entry::Occupied(first) => pairs.push((*first.get(), path)),
-            std::collections::hash_map::Entry::Vacant(free) => drop(free.insert(path)),
-        }
-    }
-    pairs
 }
 
 fn matcher(root: &Path, more: &[String]) -> Result<Gitignore, CliError> {
@@ -407,11 +393,5 @@ mod tests {
         assert_eq!(paths(&site.path().join("b"), &WalkOptions::default()), ["index.html"]);
         assert!(refused(&site.path().join("a/index.html")).contains("is not a folder"));
         assert!(refused(&site.path().join("none")).contains("cannot read"));
-    }
-
-    #[test]
-    fn case_collisions_are_found() {
-        let paths = ["A.html", "a.html", "b/x", "B/X", "c"];
-        assert_eq!(case_collisions(paths.into_iter()), [("A.html", "a.html"), ("b/x", "B/X")]);
     }
 }

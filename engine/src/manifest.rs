@@ -10,7 +10,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::{BlobHash, ContentHash, ManifestId};
-use crate::path::SitePath;
 
 mod codec;
 
@@ -225,14 +224,14 @@ pub fn content_hash<'a>(
     hasher.finalize().into()
 }
 
-/// Paths that differ from another one only in the case of ASCII letters, once for each group: allowed, and worth a
-/// warning, because many file systems cannot hold both.
+/// Paths that differ from an earlier one only in the case of letters, each with that one: allowed, and worth a warning,
+/// because many file systems cannot hold both.
 #[must_use]
-pub fn case_collisions<'a>(paths: impl IntoIterator<Item = &'a SitePath>) -> Vec<(&'a SitePath, &'a SitePath)> {
-    let mut seen: std::collections::HashMap<String, &SitePath> = std::collections::HashMap::new();
+pub fn case_collisions<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, &'a str)> {
+    let mut seen: std::collections::HashMap<String, &str> = std::collections::HashMap::new();
     let mut found = Vec::new();
     for path in paths {
-        match seen.entry(path.to_ascii_lowercase()) {
+        match seen.entry(path.to_lowercase()) {
             std::collections::hash_map::Entry::Occupied(first) => found.push((*first.get(), path)),
             std::collections::hash_map::Entry::Vacant(free) => {
                 free.insert(path);
@@ -240,4 +239,15 @@ pub fn case_collisions<'a>(paths: impl IntoIterator<Item = &'a SitePath>) -> Vec
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_collisions_are_found() {
+        let paths = ["A.html", "a.html", "b/x", "B/X", "c", "É", "é"];
+        assert_eq!(case_collisions(paths), [("A.html", "a.html"), ("b/x", "B/X"), ("É", "é")]);
+    }
 }

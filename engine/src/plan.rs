@@ -106,7 +106,7 @@ pub struct PlanView {
     /// The image that it became.
     pub image: Option<ImageId>,
     /// Pairs of paths that differ only in the case of letters.
-    pub case_collisions: Vec<(SitePath, SitePath)>,
+    pub case_collisions: Vec<(String, String)>,
 }
 
 /// Why there is no plan.

@@ -40,7 +40,7 @@ use rows::{
     BLOBS, COUNTERS, FEED, ITEMS, OUTCOMES, OWNED, counters, engine, family, index_engine, owned_key, read_item,
     read_pair, read_u64, synced,
 };
-use writer::{Job, STOP, Writer};
+use writer::{Job, Waiting, Writer};
 
 /// Commits that wait, at most; more wait at the door.
 const QUEUE: usize = 4096;
@@ -155,7 +155,7 @@ impl MetaStore for RocksStore {
     async fn commit(&self, commit: Commit) -> Result<Outcome, MetaError> {
         commit.check_bounds()?;
         let (answer, outcome) = oneshot::channel();
-        self.queue.send(Job { commit, answer }).await.map_err(|_| MetaError::Closed)?;
+        self.queue.send(Job::Commit(Waiting { commit, answer })).await.map_err(|_| MetaError::Closed)?;
         outcome.await.map_err(|_| MetaError::Closed)?
     }
 
@@ -209,14 +209,12 @@ impl MetaStore for RocksStore {
     }
 
     async fn close(&self) {
-        // An empty commit with nobody to answer is not sent by `commit`, so a closed answer channel would not tell the
-        // two apart; dropping the writer's queue from its own side does.
         let thread = self.writer.lock().take();
         let Some(thread) = thread else { return };
-        let (answer, closed) = oneshot::channel();
-        let stop = Commit { id: Some(STOP), ..Commit::default() };
-        if self.queue.send(Job { commit: stop, answer }).await.is_ok() {
-            drop(closed.await);
+        let (done, stopped) = oneshot::channel();
+        if self.queue.send(Job::Stop(done)).await.is_ok() {
+            // The writer drops its end, so this is an error in any case.
+            drop(stopped.await);
         }
         if !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(()))) {
             tracing::error!("the metadata writer ended by a panic");

@@ -10,7 +10,6 @@ use crate::blob::BlobRecord;
 use crate::hash::{BlobHash, ContentHash};
 use crate::limits::Limits;
 use crate::manifest::{Settings, case_collisions, content_hash};
-use crate::path::SitePath;
 
 /// The longest content type that is kept of what a publisher sends; a longer one counts as not sent.
 const LONGEST_CONTENT_TYPE: usize = 128;
@@ -85,7 +84,7 @@ pub(super) struct Prepared {
     pub(super) body: Arc<PlanBody>,
     pub(super) list: Bytes,
     pub(super) content_hash: ContentHash,
-    pub(super) case_collisions: Vec<(SitePath, SitePath)>,
+    pub(super) case_collisions: Vec<(String, String)>,
 }
 
 /// Checks a plan's files, sorts them and says what the content is known by.
@@ -113,8 +112,8 @@ pub(super) fn prepare(mut files: Vec<PlannedFile>, settings: Settings, limits: &
         return Err(PlanError::DuplicatePath(pair[0].path.clone()));
     }
     let content_hash = content_hash(files.iter().map(|file| (file.path.as_str(), file.blob)), settings);
-    let collisions = case_collisions(files.iter().map(|file| &file.path));
-    let case_collisions = collisions.into_iter().map(|(a, b)| (a.clone(), b.clone())).collect();
+    let collisions = case_collisions(files.iter().map(|file| file.path.as_str()));
+    let case_collisions = collisions.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
     let list = file_list::encode(&files);
     Ok(Prepared { body: Arc::new(PlanBody::new(files)?), list, content_hash, case_collisions })
 }

@@ -281,10 +281,8 @@ impl Engine {
                 return Ok(moved);
             }
             if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {
+                // The position is that of the whole feed: also what somebody else made so is served then.
                 self.catch_up(position).await?;
-                if !moved.changed {
-                    self.catch_up_with_all().await?;
-                }
                 return Ok(moved);
             }
         }

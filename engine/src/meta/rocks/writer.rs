@@ -24,11 +24,16 @@ const FORGET_EVERY: u64 = 10_000;
 /// Rows forgotten at a time, so that no round takes long.
 const FORGET_AT_ONCE: usize = 10_000;
 
-/// The id of the job that ends the writer. Ids of commits are digests, so none is this one.
-pub(super) const STOP: CommitId = [0; 32];
+/// What the writer is asked for, in the order of asking.
+pub(super) enum Job {
+    /// To take a commit.
+    Commit(Waiting),
+    /// To end; what is returned is dropped when everything before it is durable.
+    Stop(oneshot::Sender<()>),
+}
 
 /// A commit that waits for its outcome.
-pub(super) struct Job {
+pub(super) struct Waiting {
     pub(super) commit: Commit,
     pub(super) answer: oneshot::Sender<Result<Outcome, MetaError>>,
 }
@@ -76,17 +81,20 @@ impl Writer {
     pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut stopped = None;
         while stopped.is_none() {
-            let Some(first) = jobs.blocking_recv() else { break };
-            let mut round = vec![first];
-            while round.len() < ROUND {
-                match jobs.try_recv() {
-                    Ok(job) => round.push(job),
-                    Err(_) => break,
-                }
+            let mut next = jobs.blocking_recv();
+            if next.is_none() {
+                break;
             }
-            if let Some(stop) = round.iter().position(|job| job.commit.id == Some(STOP)) {
-                let mut rest = round.split_off(stop);
-                stopped = Some(rest.swap_remove(0).answer);
+            let mut round = Vec::new();
+            while let Some(job) = next {
+                match job {
+                    Job::Commit(waiting) => round.push(waiting),
+                    Job::Stop(done) => {
+                        stopped = Some(done);
+                        break;
+                    }
+                }
+                next = if round.len() < ROUND { jobs.try_recv().ok() } else { None };
             }
             if !round.is_empty() {
                 self.commit_round(round);
@@ -106,7 +114,7 @@ impl Writer {
         drop(stopped);
     }
 
-    fn commit_round(&mut self, jobs: Vec<Job>) {
+    fn commit_round(&mut self, jobs: Vec<Waiting>) {
         let now = self.clock.now();
         let mut round = Round {
             batch: WriteBatch::default(),
@@ -116,7 +124,7 @@ impl Writer {
             position: self.position,
         };
         let mut answers = Vec::with_capacity(jobs.len());
-        for Job { commit, answer } in jobs {
+        for Waiting { commit, answer } in jobs {
             let outcome = match &self.failed {
                 Some(error) => Err(copy(error)),
                 None => self.take(&mut round, commit, now),
