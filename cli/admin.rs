@@ -1,14 +1,17 @@
 //! What is done to a stopped server: `check-config`, `fsck`, `admin`.
 
+use std::path::Path;
+
 use pinstone_engine::data_folder::rotate_owner_token;
-use pinstone_engine::fsck::{self, FsckError};
+use pinstone_engine::fsck::{self, Finding, FsckError};
+use pinstone_engine::rebuild::{self, Rebuilt};
 use serde_json::json;
 
 use crate::config::DataArgs;
 use crate::context::Context;
 use crate::error::{CliError, Exit, chain};
 use crate::import;
-use crate::output::{bytes, count, to_err};
+use crate::output::{Output, bytes, count, to_err};
 use crate::serve;
 use crate::upload::blocking;
 
@@ -23,12 +26,18 @@ pub(crate) struct CheckConfigArgs {
 
 /// Check that everything that is stored is whole; the server must be stopped
 ///
-/// Follows every environment to its image, its files and their bytes, and hashes all of it. Changes nothing. Ends with
-/// 6 where something is missing or damaged; what nothing refers to is reported, and harmless.
+/// Follows every environment to its image, its files and their bytes, and hashes all of it. Changes nothing, but for
+/// `--rebuild-index`. Ends with 6 where something is missing or damaged; what nothing refers to is reported, and harmless.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FsckArgs {
     #[command(flatten)]
     data: DataArgs,
+    /// First make the index of blobs again, from the stored objects and images alone
+    ///
+    /// For an index that is lost or damaged. Reads and hashes every object; objects that are not what they are named for
+    /// are reported and count for nothing.
+    #[arg(long)]
+    rebuild_index: bool,
 }
 
 /// Administer a stopped server
@@ -63,6 +72,7 @@ pub(crate) fn check_config(context: &Context, args: CheckConfigArgs) -> Result<(
 pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), CliError> {
     let data = args.data.find()?;
     let out = context.out;
+    let rebuilt = if args.rebuild_index { Some(rebuild_index(&data, out).await?) } else { None };
     let mut told = 0;
     let progress = |progress: fsck::Progress| {
         // One line per tenth is enough to see that it goes on.
@@ -72,15 +82,8 @@ pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), 
             out.note(format!("{} of {}", progress.blobs, count(progress.of, "blob")));
         }
     };
-    let report = fsck::run(&data, progress).await.map_err(|error| match error {
-        FsckError::Open(error) => serve::open_error(error),
-        FsckError::Store(_) => CliError::failed(chain(&error)),
-    })?;
-    for finding in &report.findings {
-        let kind = serde_json::to_value(finding.kind).unwrap_or_default();
-        let kind = kind.as_str().unwrap_or_default();
-        out.line(format!("{kind} {} {}: {}", finding.what, finding.name, finding.detail))?;
-    }
+    let report = fsck::run(&data, progress).await.map_err(fsck_error)?;
+    tell_findings(out, &report.findings)?;
     out.note(format!(
         "{}, {}, {} ({}) read: {} missing, {} damaged, {} unreferenced",
         count(report.pointers, "environment"),
@@ -94,6 +97,9 @@ pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), 
     let clean = report.is_clean();
     let mut object = serde_json::to_value(&report).unwrap_or_default();
     object["clean"] = clean.into();
+    if let Some(rebuilt) = rebuilt {
+        object["rebuilt"] = serde_json::to_value(&rebuilt).unwrap_or_default();
+    }
     out.object(&object)?;
     if clean {
         out.line("clean")?;
@@ -101,6 +107,42 @@ pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), 
     }
     let message = format!("{} missing, {} damaged", report.missing, report.damaged);
     Err(CliError::new(Exit::Found, "found", message).hint("restore what is named above from a backup"))
+}
+
+async fn rebuild_index(data: &Path, out: Output) -> Result<Rebuilt, CliError> {
+    let mut told = 0;
+    let progress = |progress: rebuild::Progress| {
+        if progress.blobs / 10_000 > told {
+            told = progress.blobs / 10_000;
+            out.note(format!("{} found ({})", count(progress.blobs, "blob"), bytes(progress.bytes)));
+        }
+    };
+    let rebuilt = rebuild::run(data, progress).await.map_err(fsck_error)?;
+    tell_findings(out, &rebuilt.findings)?;
+    out.note(format!(
+        "the index was made again: {} ({}) of {} and single objects; {} removed",
+        count(rebuilt.blobs, "blob"),
+        bytes(rebuilt.bytes),
+        count(rebuilt.packs, "pack"),
+        count(rebuilt.removed, "stale row"),
+    ));
+    Ok(rebuilt)
+}
+
+fn tell_findings(out: Output, findings: &[Finding]) -> Result<(), CliError> {
+    for finding in findings {
+        let kind = serde_json::to_value(finding.kind).unwrap_or_default();
+        let kind = kind.as_str().unwrap_or_default();
+        out.line(format!("{kind} {} {}: {}", finding.what, finding.name, finding.detail))?;
+    }
+    Ok(())
+}
+
+fn fsck_error(error: FsckError) -> CliError {
+    match error {
+        FsckError::Open(error) => serve::open_error(error),
+        FsckError::Store(_) => CliError::failed(chain(&error)),
+    }
 }
 
 /// Runs `admin`.

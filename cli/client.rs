@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pinstone_api::wire::ErrorBody;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use pinstone_api::wire::{BatchAnswer, ErrorBody};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +34,14 @@ pub(crate) struct Client {
     base: Url,
     requests: AtomicU64,
     sent: AtomicU64,
+}
+
+/// What is posted.
+#[derive(Clone, Debug)]
+struct Payload {
+    bytes: Bytes,
+    media_type: &'static str,
+    encoding: Option<&'static str>,
 }
 
 /// Why a call has no result.
@@ -164,6 +172,11 @@ impl Client {
         Ok(Self { http, base: endpoint.url.clone(), requests: AtomicU64::new(0), sent: AtomicU64::new(0) })
     }
 
+    /// Whether the server is on this machine, so that its bytes cross no network.
+    pub(crate) fn is_local(&self) -> bool {
+        is_local(&self.base)
+    }
+
     /// How many requests were made.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
@@ -200,7 +213,20 @@ impl Client {
             retry_after: None,
             is_unsure: false,
         })?;
-        self.call(Method::POST, &url, Some(body.into()), patience, |body| self.read_json(body)).await
+        let body = Payload { bytes: body.into(), media_type: "application/json", encoding: None };
+        self.call(Method::POST, &url, Some(body), patience, |body| self.read_json(body)).await
+    }
+
+    /// Posts a batch of files, compressed or not, to `/api/v1/<segments>`.
+    pub(crate) async fn post_batch(
+        &self,
+        segments: &[&str],
+        bytes: Bytes,
+        encoding: Option<&'static str>,
+    ) -> Result<BatchAnswer, Failure> {
+        let url = self.url(segments, &[]);
+        let body = Payload { bytes, media_type: "application/vnd.pinstone.blobs", encoding };
+        self.call(Method::POST, &url, Some(body), Patience::LONG.for_large(), |body| self.read_json(body)).await
     }
 
     /// Deletes `/api/v1/<segments>`.
@@ -269,7 +295,7 @@ impl Client {
         &self,
         method: Method,
         url: &Url,
-        body: Option<Bytes>,
+        body: Option<Payload>,
         patience: Patience,
         read: impl Fn(&[u8]) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -284,9 +310,14 @@ impl Client {
             }
             let mut length = 0;
             if let Some(body) = &body {
-                length = body.len() as u64;
-                request =
-                    request.header(CONTENT_TYPE, "application/json").header("idempotency-key", &key).body(body.clone());
+                length = body.bytes.len() as u64;
+                request = request
+                    .header(CONTENT_TYPE, body.media_type)
+                    .header("idempotency-key", &key)
+                    .body(body.bytes.clone());
+                if let Some(encoding) = body.encoding {
+                    request = request.header(CONTENT_ENCODING, encoding);
+                }
             }
             self.count(length);
             let failure = match self.answer(request).await.and_then(|body| read(&body)) {
@@ -420,7 +451,9 @@ pub(crate) async fn all_pages<T: DeserializeOwned>(
 
 /// What to do next where nobody knows whether a call was done; `None` for one that changes nothing.
 fn next_step(method: &Method, url: &Url) -> Option<&'static str> {
-    let repeated = ["plan", "commit"].iter().any(|call| url.path().ends_with(&format!("/api/v1/{call}")));
+    let path = url.path();
+    let repeated = ["plan", "commit"].iter().any(|call| path.ends_with(&format!("/api/v1/{call}")))
+        || path.contains("/api/v1/upload/");
     match method {
         &Method::GET => None,
         _ if repeated => Some(DEPLOY_AGAIN),
@@ -590,6 +623,7 @@ mod tests {
             (Method::GET, "plan", None),
             (Method::POST, "plan", Some(DEPLOY_AGAIN)),
             (Method::POST, "commit", Some(DEPLOY_AGAIN)),
+            (Method::POST, "upload/plan_1", Some(DEPLOY_AGAIN)),
             (Method::POST, "release", Some(MAY_BE_DONE)),
             (Method::POST, "rollback", Some(MAY_BE_DONE)),
             (Method::DELETE, "environments/p/plan", Some(MAY_BE_DONE)),

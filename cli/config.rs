@@ -21,8 +21,8 @@ use crate::error::{CliError, Exit, plain};
 mod values;
 
 use values::{
-    address, count, domain, duration, duration_or_zero, fields, filter, host, log_format, message_length, size,
-    size_or_zero, workers,
+    address, batch_files, batch_size, count, domain, duration, duration_or_zero, fields, filter, host, log_format,
+    message_length, size, size_or_zero, workers,
 };
 
 /// The file that is read where no flag names one.
@@ -80,6 +80,10 @@ keys! {
     limits_file_size: "limits.file_size", "limits-file-size", "SIZE";
     /// Size of one plan's JSON [default: 64MiB]
     limits_plan_size: "limits.plan_size", "limits-plan-size", "SIZE";
+    /// Files of one batch [default: 10000]
+    limits_batch_files: "limits.batch_files", "limits-batch-files", "COUNT";
+    /// Size of the files of one batch [default: 32MiB]
+    limits_batch_size: "limits.batch_size", "limits-batch-size", "SIZE";
     /// How deep JSON may nest [default: 16]
     limits_json_depth: "limits.json_depth", "limits-json-depth", "COUNT";
     /// Length of a message [default: 4KiB]
@@ -341,6 +345,8 @@ impl Reader<'_> {
                 files: self.one("limits.files", count).unwrap_or(limits.files),
                 file_size: self.one("limits.file_size", size).unwrap_or(limits.file_size),
                 plan_size: self.one("limits.plan_size", size).unwrap_or(limits.plan_size),
+                batch_blobs: self.one("limits.batch_files", batch_files).unwrap_or(limits.batch_blobs),
+                batch_size: self.one("limits.batch_size", batch_size).unwrap_or(limits.batch_size),
                 json_depth: self.one("limits.json_depth", count).unwrap_or(limits.json_depth),
                 message_length: self.one("limits.message_length", message_length).unwrap_or(limits.message_length),
                 plan_lifetime: self.one("limits.plan_lifetime", duration).unwrap_or(limits.plan_lifetime),

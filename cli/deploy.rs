@@ -333,7 +333,7 @@ impl Publish<'_> {
             self.out.note(format!("uploading {what} ({})", output::bytes(bytes)));
             let step = Arc::new(Step::start(self.out, "uploading", bytes));
             let before = self.client.sent();
-            let uploaded = upload_all(self.client, &plan.plan_id, &missing, self.job.connections, &step).await;
+            let uploaded = upload_all(self.client, plan, &missing, self.job.connections, &step).await;
             report.sent_bytes += self.client.sent() - before;
             uploaded?;
         }

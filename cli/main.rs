@@ -8,6 +8,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod admin;
+mod batches;
 mod client;
 mod config;
 mod context;

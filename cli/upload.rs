@@ -1,4 +1,4 @@
-//! Sending what the server lacks, over several connections.
+//! Sending what the server lacks, over several connections: small files in [`batches`], large ones alone.
 //!
 //! A file is streamed from disk, and must look before and after as it did when it was hashed: what arrives is either
 //! what was planned, or nothing.
@@ -8,12 +8,13 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
+use pinstone_api::wire::PlanAnswer;
 use pinstone_engine::hash::BlobHash;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
+use crate::batches::{self, Batches};
 use crate::client::{Client, Failure};
 use crate::error::{CliError, file_error};
 use crate::hashing::{check_unchanged, open_unchanged};
@@ -34,16 +35,34 @@ pub(crate) enum UploadFailure {
     Folder(CliError),
 }
 
-/// Uploads `files` for the plan `plan`, `connections` at a time. The first failure ends all.
+/// Uploads `files` for a plan, `connections` requests at a time. The first failure ends all.
 pub(crate) async fn upload_all(
     client: &Client,
-    plan: &str,
+    plan: &PlanAnswer,
     files: &[(&FoundFile, BlobHash)],
     connections: usize,
     step: &Arc<Step>,
 ) -> Result<(), UploadFailure> {
-    let one = |&(file, hash): &(&FoundFile, BlobHash)| upload(client, plan, file.clone(), hash, step);
-    let mut uploads = stream::iter(files.iter().map(one)).buffer_unordered(connections.max(1));
+    let id = &*plan.plan_id;
+    // A server of another make may take no batches, and one file is no batch.
+    let (small, large): (Vec<_>, Vec<_>) = files.iter().copied().partition(|(file, _)| batches::is_small(file));
+    let (small, alone) = if plan.batch_url.is_empty() || small.len() < 2 {
+        (Vec::new(), [small, large].concat())
+    } else {
+        (small, large)
+    };
+    if !small.is_empty() {
+        let batches = Batches::of(client, id, small, connections).await.map_err(UploadFailure::Server)?;
+        let send = |batch| batches.send(batch, step);
+        drain(stream::iter(std::iter::from_fn(|| batches.next())).map(send).buffer_unordered(connections.max(1)))
+            .await?;
+    }
+    let one = |&(file, hash): &(&FoundFile, BlobHash)| upload(client, id, file.clone(), hash, step);
+    drain(stream::iter(alone.iter().map(one)).buffer_unordered(connections.max(1))).await
+}
+
+async fn drain(uploads: impl Stream<Item = Result<(), UploadFailure>>) -> Result<(), UploadFailure> {
+    let mut uploads = std::pin::pin!(uploads);
     while let Some(ended) = uploads.next().await {
         ended?;
     }
@@ -115,7 +134,7 @@ pub(crate) fn open(found: &FoundFile) -> Result<Opened, CliError> {
     if bytes.len() as u64 == size { Ok(Opened::Whole(bytes)) } else { Err(changed(found)) }
 }
 
-fn changed(found: &FoundFile) -> CliError {
+pub(crate) fn changed(found: &FoundFile) -> CliError {
     CliError::folder_changed(&found.path)
 }
 

@@ -17,7 +17,7 @@ use pinstone_engine::plan::{PlanError, UploadError};
 use pinstone_engine::publish::{CommitError, ReleaseError};
 use pinstone_engine::queries::LookupError;
 
-use crate::{respond, wire};
+use crate::{blob_frames, respond, wire};
 
 mod code;
 
@@ -34,6 +34,11 @@ impl ApiError {
     /// Says more than the code's own sentence does. `message` must not hold anything of the request.
     pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into() }
+    }
+
+    /// The code and the sentence, for a failure that is a part of an answer.
+    pub(crate) fn into_texts(self) -> (String, String) {
+        (self.code.as_str().to_owned(), self.message.into_owned())
     }
 
     /// The server's own failure: the chain goes to the log, not to the client.
@@ -126,7 +131,13 @@ impl From<UploadError> for ApiError {
             UploadError::HashMismatch => ErrorCode::HashMismatch.into(),
             UploadError::SizeMismatch { .. } => ErrorCode::SizeMismatch.into(),
             UploadError::TooLarge { limit } => file_too_large(limit),
+            UploadError::NotForBatch { limit } => {
+                Self::new(ErrorCode::BlobTooLargeForBatch, format!("a file of the batch is larger than {limit} bytes"))
+            }
+            UploadError::BatchTooLarge { blobs, size } => batch_too_large(blobs, size),
             UploadError::Body(cause) if cause.is::<crate::body::Stalled>() => ErrorCode::RequestTimeout.into(),
+            UploadError::Body(cause) if cause.is::<blob_frames::NotABatch>() => ErrorCode::InvalidBatch.into(),
+            UploadError::Body(cause) if cause.is::<blob_frames::TooLong>() => ErrorCode::BatchTooLarge.into(),
             UploadError::Body(_) => ErrorCode::UploadBroken.into(),
             UploadError::Store(error) => error.into(),
         }
@@ -187,6 +198,11 @@ pub(crate) fn too_many_files(limit: u64) -> ApiError {
 /// The answer to a file of more than `limit` bytes.
 pub(crate) fn file_too_large(limit: u64) -> ApiError {
     ApiError::new(ErrorCode::FileTooLarge, format!("a file is larger than {limit} bytes"))
+}
+
+/// The answer to a batch of more than `blobs` files, or more than `size` bytes of them.
+pub(crate) fn batch_too_large(blobs: usize, size: u64) -> ApiError {
+    ApiError::new(ErrorCode::BatchTooLarge, format!("the batch has more than {blobs} files or {size} bytes"))
 }
 
 fn message_too_long(limit: usize) -> ApiError {

@@ -18,6 +18,7 @@ use pinstone_engine::Engine;
 use tower::Service;
 
 mod auth;
+mod blob_frames;
 mod body;
 pub mod config;
 pub mod error;

@@ -33,6 +33,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { path: "/config", methods: &["GET"], handlers: || get(health::config) },
     Route { path: "/plan", methods: &["POST"], handlers: || post(plan::create) },
     Route { path: "/plans/{plan_id}", methods: &["GET", "DELETE"], handlers: || get(plan::status).delete(plan::close) },
+    Route { path: "/upload/{plan_id}", methods: &["POST"], handlers: || post(upload::batch) },
     Route {
         path: "/upload/{plan_id}/{hash}",
         methods: &["POST", "PUT"],

@@ -1,6 +1,7 @@
 //! The control plane over an engine in memory: what clients see, call by call.
 
 mod bad_input;
+mod batches;
 mod description;
 mod http_rules;
 mod publishing;

@@ -59,6 +59,15 @@ pub struct Limits {
     pub file_size: u64,
     /// Bytes of the JSON of one plan.
     pub plan_size: u64,
+    /// Files of one batch.
+    #[serde(default)]
+    pub batch_files: u64,
+    /// Bytes of the files of one batch.
+    #[serde(default)]
+    pub batch_size: u64,
+    /// Bytes of a file that goes into a batch; a larger one is uploaded alone.
+    #[serde(default)]
+    pub batch_file_size: u64,
     /// Bytes of a path.
     pub path_length: u64,
     /// Bytes of a message.
@@ -158,6 +167,9 @@ pub struct PlanAnswer<M = Vec<MissingBlob>> {
     pub total_size: u64,
     /// How many bytes have to be uploaded, as far as is known.
     pub missing_bytes: u64,
+    /// Where many small files are sent at once; empty where a server takes no batches.
+    #[serde(default)]
+    pub batch_url: String,
     /// Until when the plan is open.
     pub expires_at: String,
     /// What is allowed and worth knowing, such as paths that differ only in case.
@@ -221,6 +233,28 @@ pub struct UploadAnswer {
     pub hash: String,
     /// Its size in bytes.
     pub size: u64,
+}
+
+/// The answer to a batch.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct BatchAnswer {
+    /// How many files were stored.
+    pub stored: u64,
+    /// How many were there already.
+    pub already: u64,
+    /// Those that were not taken, in the order in which they were sent.
+    pub failed: Vec<BatchFailure>,
+}
+
+/// A file of a batch that was not taken.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct BatchFailure {
+    /// Its place in the batch, from 0.
+    pub index: u64,
+    /// Why: a code.
+    pub error: String,
+    /// Why: a sentence.
+    pub message: String,
 }
 
 /// `POST /commit`.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use pinstone_engine::blob::pack::MOST_PACKED;
 use pinstone_engine::host::HostName;
 use pinstone_engine::limits::LONGEST_MESSAGE;
 use tracing_subscriber::EnvFilter;
@@ -18,6 +19,8 @@ use super::LogFormat;
 const MOST_WORKERS: usize = 1024;
 /// Beyond it, reading a head would reserve more memory than heads are worth.
 const MOST_FIELDS: usize = 10_000;
+/// Beyond it, a batch that breaks off near its end costs more than it saved.
+const LARGEST_BATCH: u64 = 1 << 30;
 /// Beyond it, adding a duration to a moment could overflow.
 const LONGEST_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const ZERO: &str = "it must not be zero";
@@ -76,6 +79,20 @@ pub(super) fn message_length(text: &str) -> Result<usize, &'static str> {
     match size(text)? {
         length if length <= LONGEST_MESSAGE => Ok(length),
         _ => Err("a message has at most 4KiB"),
+    }
+}
+
+pub(super) fn batch_files(text: &str) -> Result<usize, &'static str> {
+    match count(text)? {
+        files if files <= MOST_PACKED => Ok(files),
+        _ => Err("a batch has at most 65536 files"),
+    }
+}
+
+pub(super) fn batch_size(text: &str) -> Result<u64, &'static str> {
+    match size(text)? {
+        bytes if bytes <= LARGEST_BATCH => Ok(bytes),
+        _ => Err("a batch has at most 1GiB"),
     }
 }
 

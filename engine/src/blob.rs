@@ -9,29 +9,28 @@ use std::fmt;
 use std::fs::File;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
-use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::hash::{BlobHash, ManifestId};
-use crate::id::{PlanId, TeamId};
+use crate::id::{PackId, PlanId, TeamId};
 use crate::manifest::{Manifest, ManifestError};
 
+mod batch;
 mod bulk;
 pub mod index;
+mod object_writer;
+pub mod pack;
 mod verify;
 
+pub(crate) use batch::{BatchWriter, Packed};
 pub(crate) use bulk::Unsynced;
+use object_writer::ObjectWriter;
 
 pub use index::{BlobIndex, BlobRecord, BlobState, IndexError, IndexWrite, Location};
 pub use verify::{Digests, Hasher};
-
-/// Bodies up to this many bytes are gathered and stored in one write.
-const GATHER: usize = 256 << 10;
-/// Larger ones are written in parts of this many bytes, at most [`PARTS_IN_FLIGHT`] of them in memory.
-const PART: usize = 1 << 20;
-const PARTS_IN_FLIGHT: usize = 2;
 
 /// Why a blob was not stored. Whichever it is, nothing became visible.
 #[derive(Debug, thiserror::Error)]
@@ -187,29 +186,14 @@ impl BlobStore {
         let stored = stored.is_some_and(|record| record.state == BlobState::Live);
         let mut bound = Bound { expected: size, limit, seen: 0 };
         let mut hasher = Hasher::default();
-        let mut gathered = BytesMut::new();
-        let mut upload: Option<WriteMultipart> = None;
+        let mut object = (!stored).then(|| ObjectWriter::new(&self.objects, blob_path(&hash)));
         let received = async {
             while let Some(chunk) = body.next().await {
                 let chunk = chunk.map_err(|error| PutError::Body(error.into()))?;
                 bound.take(chunk.len())?;
                 hasher.update(&chunk);
-                if stored {
-                    continue;
-                }
-                match &mut upload {
-                    Some(upload) => {
-                        upload.wait_for_capacity(PARTS_IN_FLIGHT).await?;
-                        upload.put(chunk);
-                    }
-                    None => {
-                        gathered.extend_from_slice(&chunk);
-                        if gathered.len() > GATHER {
-                            let parts = self.objects.put_multipart(&blob_path(&hash)).await?;
-                            let parts = upload.insert(WriteMultipart::new_with_chunk_size(parts, PART));
-                            parts.put(gathered.split().freeze());
-                        }
-                    }
+                if let Some(object) = &mut object {
+                    object.write(chunk).await?;
                 }
             }
             bound.end()
@@ -217,22 +201,19 @@ impl BlobStore {
         let received = received.await;
         let digests = hasher.finish();
         let matched = received.and_then(|()| if digests.blake3 == hash { Ok(()) } else { Err(PutError::HashMismatch) });
-        if let Err(error) = matched {
-            if let Some(upload) = upload
-                && let Err(error) = upload.abort().await
-            {
-                tracing::warn!(%error, "an upload that was given up left a temporary file; a start removes it");
+        match (matched, object) {
+            (Ok(()), Some(object)) => object.finish().await?,
+            (Ok(()), None) => {}
+            (Err(error), object) => {
+                if let Some(object) = object {
+                    object.abort().await;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
-        match upload {
-            _ if stored => {}
-            Some(upload) => drop(upload.finish().await?),
-            None => drop(self.objects.put(&blob_path(&hash), PutPayload::from(gathered.freeze())).await?),
         }
         let mut writes = vec![IndexWrite::Own { team, hash }];
         if !stored {
-            writes.push(IndexWrite::Put { hash, record: BlobRecord::single(&digests) });
+            writes.push(IndexWrite::Put { hash, record: BlobRecord::stored(Location::Single, &digests) });
         }
         self.index.write(writes).await?;
         Ok(digests)
@@ -255,10 +236,7 @@ impl BlobStore {
     ///
     /// As [`BlobStore::open`].
     pub async fn open_at(&self, hash: &BlobHash, record: &BlobRecord) -> Result<BlobSource, ReadError> {
-        let (object, offset) = match &record.location {
-            Location::Single => (blob_path(hash), 0),
-            Location::Pack { pack, offset } => (pack_path(pack), *offset),
-        };
+        let (object, offset) = object_of(hash, record);
         let result = self.objects.get(&object).await?;
         let end = offset.checked_add(record.size).ok_or(ReadError::Damaged)?;
         if result.meta.size < end {
@@ -284,16 +262,23 @@ impl BlobStore {
     /// As [`BlobStore::open`].
     pub async fn digest(&self, hash: &BlobHash, record: &BlobRecord) -> Result<Digests, ReadError> {
         let mut hasher = Hasher::default();
-        let (object, offset) = match &record.location {
-            Location::Single => (blob_path(hash), 0),
-            Location::Pack { pack, offset } => (pack_path(pack), *offset),
-        };
+        let (object, offset) = object_of(hash, record);
         let whole = matches!(record.location, Location::Single);
+        // Stores refuse an empty range, and nothing of the pack is needed.
+        if !whole && record.size == 0 {
+            return Ok(hasher.finish());
+        }
+        let end = offset.checked_add(record.size).ok_or(ReadError::Damaged)?;
         let options = object_store::GetOptions {
-            range: (!whole).then(|| (offset..offset + record.size).into()),
+            range: (!whole).then(|| (offset..end).into()),
             ..object_store::GetOptions::default()
         };
-        let mut stream = self.objects.get_opts(&object, options).await?.into_stream();
+        let mut stream = match self.objects.get_opts(&object, options).await {
+            Ok(result) => result.into_stream(),
+            // A range beyond the end fails in every store with another error.
+            Err(_) if !whole && self.objects.head(&object).await?.size < end => return Err(ReadError::Damaged),
+            Err(error) => return Err(error.into()),
+        };
         while let Some(chunk) = stream.try_next().await? {
             hasher.update(&chunk);
         }
@@ -382,8 +367,16 @@ pub(crate) fn manifest_path(id: &ManifestId) -> ObjectPath {
     fanned(MANIFESTS, &id.to_string())
 }
 
-fn pack_path(pack: &[u8; 16]) -> ObjectPath {
-    fanned(PACKS, &crate::hex::encode(pack))
+pub(crate) fn pack_path(pack: &PackId) -> ObjectPath {
+    fanned(PACKS, &pack.to_string())
+}
+
+/// Which object has a blob's bytes, and from where on.
+fn object_of(hash: &BlobHash, record: &BlobRecord) -> (ObjectPath, u64) {
+    match &record.location {
+        Location::Single => (blob_path(hash), 0),
+        Location::Pack { pack, offset } => (pack_path(pack), *offset),
+    }
 }
 
 pub(crate) fn plan_path(id: &PlanId) -> ObjectPath {

@@ -13,6 +13,7 @@ use object_store::ObjectStore;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::blob::pack::{PackError, read_directory};
 use crate::blob::{self, BlobRecord, BlobStore, Location, ReadError};
 #[cfg(feature = "rocksdb")]
 use crate::clock::Clock;
@@ -21,7 +22,7 @@ use crate::data_folder::OpenError;
 use crate::engine::open_stores;
 use crate::error::StoreError;
 use crate::hash::{BlobHash, ManifestId};
-use crate::id::{PlanId, TeamId};
+use crate::id::{PackId, PlanId, TeamId};
 use crate::manifest::Manifest;
 use crate::meta::{Item, Key, MetaError, MetaStore};
 use crate::records::environments::EnvironmentRecord;
@@ -54,7 +55,7 @@ pub enum Kind {
 pub struct Finding {
     /// What kind.
     pub kind: Kind,
-    /// What it is about: `blob`, `manifest`, `image`, `environment`, `plan`, `file`, `record`.
+    /// What it is about: `blob`, `pack`, `manifest`, `image`, `environment`, `plan`, `file`, `record`.
     pub what: &'static str,
     /// Which one.
     pub name: String,
@@ -71,6 +72,8 @@ pub struct Report {
     pub images: u64,
     /// Manifests read.
     pub manifests: u64,
+    /// Packs.
+    pub packs: u64,
     /// Blobs read.
     pub blobs: u64,
     /// Bytes read and hashed.
@@ -138,19 +141,28 @@ impl From<MetaError> for FsckError {
 /// Where the folder cannot be opened or a store fails. What it finds is in the report, not an error.
 #[cfg(feature = "rocksdb")]
 pub async fn run(data: &Path, progress: impl FnMut(Progress)) -> Result<Report, FsckError> {
+    with_stopped(data, async |meta, blobs| check(meta, blobs, progress).await).await
+}
+
+/// Opens the stores of a data folder that no server has open, for `work`.
+#[cfg(feature = "rocksdb")]
+pub(crate) async fn with_stopped<T>(
+    data: &Path,
+    work: impl AsyncFnOnce(&dyn MetaStore, &BlobStore) -> Result<T, FsckError>,
+) -> Result<T, FsckError> {
     let path = data.to_owned();
     let opened = tokio::task::spawn_blocking(move || open_stores(&path, false, Clock::system())).await;
     let (folder, meta, blobs) = match opened {
         Ok(opened) => opened?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
-    let report = check(&*meta, &blobs, progress).await;
+    let done = work(&*meta, &blobs).await;
     meta.close().await;
-    // A check must not hide from the next start that the last one was interrupted.
+    // Neither a check nor a repair must hide from the next start that the last one was interrupted.
     if !folder.was_interrupted() {
         folder.close().map_err(|source| OpenError::Io { action: "write", path: data.join("LOCK"), source })?;
     }
-    report
+    done
 }
 
 /// Checks what two stores hold. `run` does so for a data folder; tests do for any.
@@ -171,6 +183,11 @@ pub async fn check(
     check.check_objects(&plans).await?;
     check.report.findings.sort_by(|a, b| (a.kind, a.what, &a.name).cmp(&(b.kind, b.what, &b.name)));
     Ok(check.report)
+}
+
+/// The pack that an object is named for.
+pub(crate) fn pack_named(object: &object_store::path::Path) -> Option<PackId> {
+    object.filename()?.parse().ok()
 }
 
 struct Check<'s> {
@@ -378,7 +395,44 @@ impl Check<'_> {
             progress(Progress { blobs: self.report.blobs, of });
         }
         drop(read);
-        self.find_unindexed(&rows).await
+        self.find_unindexed(&rows).await?;
+        self.check_packs(&rows).await
+    }
+
+    /// The packs: those that were cut are no packs, and those that no row points into were never acknowledged.
+    async fn check_packs(&mut self, rows: &HashMap<BlobHash, BlobRecord>) -> Result<(), FsckError> {
+        let mut used: HashMap<PackId, u64> = HashMap::new();
+        for row in rows.values() {
+            if let Location::Pack { pack, .. } = row.location {
+                *used.entry(pack).or_default() += 1;
+            }
+        }
+        let objects = self.blobs.objects().clone();
+        let mut list = objects.list(Some(&blob::PACKS.into()));
+        while let Some(object) = list.try_next().await.map_err(StoreError::from)? {
+            let Some(pack) = pack_named(&object.location) else {
+                self.report.add(Kind::Unreferenced, "file", &object.location, "it is no pack");
+                continue;
+            };
+            let used = used.remove(&pack).unwrap_or(0);
+            let kind = if used > 0 { Kind::Damaged } else { Kind::Unreferenced };
+            self.report.packs += 1;
+            match read_directory(&*objects, &pack).await {
+                Ok(rows) if rows.len() as u64 >= used => {
+                    if used == 0 {
+                        self.report.add(kind, "pack", pack, "the index has nothing of it");
+                    }
+                }
+                Ok(_) => self.report.add(kind, "pack", pack, "it has less in it than the index says"),
+                Err(PackError::Store(error)) => return Err(StoreError::from(error).into()),
+                // Where the index has something of it, its blobs are named above, unless their bytes are still right.
+                Err(error) => self.report.add(kind, "pack", pack, error.to_string()),
+            }
+        }
+        for (pack, blobs) in used {
+            self.report.add(Kind::Missing, "pack", pack, format!("{blobs} blobs of the index are in it"));
+        }
+        Ok(())
     }
 
     /// Objects under `blobs/` that the index does not have: uploads that were never acknowledged.

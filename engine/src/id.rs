@@ -103,7 +103,12 @@ id! {
     ImageId, "img_"
 }
 
-random!(TeamId UserId TokenId ProjectId PlanId);
+id! {
+    /// Names a pack, without a prefix: nobody but the blob store sees it.
+    PackId, ""
+}
+
+random!(TeamId UserId TokenId ProjectId PlanId PackId);
 
 impl ProjectId {
     /// The first 8 hex digits: the short id that a project can be called by.

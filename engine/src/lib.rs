@@ -10,7 +10,7 @@
 //! | what a visitor gets | [`resolve`], [`pointers`], [`manifest`], [`host`] |
 //! | where bytes are | [`blob`], [`data_folder`] |
 //! | where facts are | [`meta`], [`records`] |
-//! | whether all of it is whole | [`fsck`] |
+//! | whether all of it is whole | [`fsck`], [`rebuild`] |
 
 pub mod account;
 pub mod blob;
@@ -34,6 +34,7 @@ pub mod plan;
 pub mod pointers;
 pub mod publish;
 pub mod queries;
+pub mod rebuild;
 pub mod records;
 pub mod resolve;
 mod text;

@@ -15,6 +15,10 @@ pub struct Limits {
     pub json_depth: usize,
     /// Bytes of a message, at most [`LONGEST_MESSAGE`].
     pub message_length: usize,
+    /// Blobs of one batch, at most [`MOST_PACKED`](crate::blob::pack::MOST_PACKED).
+    pub batch_blobs: usize,
+    /// Bytes of all blobs of one batch.
+    pub batch_size: u64,
     /// How long a plan stays open.
     pub plan_lifetime: Duration,
     /// Bytes of open plans that are kept in memory; others are read again from the object store.
@@ -33,6 +37,8 @@ impl Default for Limits {
             plan_size: 64 << 20,
             json_depth: 16,
             message_length: LONGEST_MESSAGE,
+            batch_blobs: 10_000,
+            batch_size: 32 << 20,
             plan_lifetime: Duration::from_secs(24 * 60 * 60),
             plan_cache: 128 << 20,
         }

@@ -29,9 +29,12 @@ use crate::records::images::GitFacts;
 use crate::records::plans::{PlanRecord, PlanState};
 use crate::records::{self, Stored, Unknown, encode};
 
+mod batch;
 mod body;
 mod file_list;
 mod project;
+
+pub use batch::{Batch, BatchBlob};
 
 pub(crate) use project::new_project;
 
@@ -204,6 +207,20 @@ pub enum UploadError {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// A blob of a batch is too large for one.
+    #[error("a blob of a batch has more than {limit} bytes")]
+    NotForBatch {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// There is too much in a batch.
+    #[error("a batch has more than {blobs} blobs or {size} bytes")]
+    BatchTooLarge {
+        /// The most blobs.
+        blobs: usize,
+        /// The most bytes of them all.
+        size: u64,
+    },
     /// The body broke off.
     #[error("the body broke off")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -373,15 +390,7 @@ impl Engine {
         S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let record = records::plans::get(self.meta(), caller.team, plan).await?.ok_or(UploadError::PlanNotFound)?;
-        if record.record.state_at(self.clock().now()) != PlanState::Open {
-            return Err(UploadError::PlanOver);
-        }
-        let planned = match self.plan_body(plan).await {
-            Ok(body) => *body.blobs.get(&hash).ok_or(UploadError::NotPlanned)?,
-            Err(PlanError::Store(error)) => return Err(error.into()),
-            Err(_) => return Err(UploadError::PlanOver),
-        };
+        let planned = *self.open_plan(caller, plan).await?.blobs.get(&hash).ok_or(UploadError::NotPlanned)?;
         let limit = self.limits().file_size;
         let size = match (planned.size, content_length) {
             (Some(expected), Some(actual)) if expected != actual => {
@@ -394,6 +403,19 @@ impl Engine {
         }
         let digests = self.blobs().put(caller.team, hash, size, limit, body).await?;
         Ok(Uploaded { hash, size: digests.size })
+    }
+
+    /// The files of a plan that takes uploads.
+    async fn open_plan(&self, caller: &Principal, plan: PlanId) -> Result<Arc<PlanBody>, UploadError> {
+        let record = records::plans::get(self.meta(), caller.team, plan).await?.ok_or(UploadError::PlanNotFound)?;
+        if record.record.state_at(self.clock().now()) != PlanState::Open {
+            return Err(UploadError::PlanOver);
+        }
+        match self.plan_body(plan).await {
+            Ok(body) => Ok(body),
+            Err(PlanError::Store(error)) => Err(error.into()),
+            Err(_) => Err(UploadError::PlanOver),
+        }
     }
 
     async fn view(&self, plan: &PlanRecord, body: Arc<PlanBody>) -> Result<PlanView, PlanError> {

@@ -108,6 +108,10 @@ codes! {
     SizeMismatch "size_mismatch" BAD_REQUEST,
         "there are more or fewer bytes than were announced",
         "the file may have changed since it was measured: plan again";
+    InvalidBatch "invalid_batch" BAD_REQUEST,
+        "the batch cannot be read to its end",
+        "send each file as its hash (32 bytes), its length (4 bytes, little-endian) and its bytes, and no part of \
+         one; a `Content-Encoding` may be `zstd`, with a window of at most 8 MiB";
     UploadBroken "upload_broken" BAD_REQUEST,
         "the body broke off before its end",
         "send it again: nothing of it was kept";
@@ -170,6 +174,13 @@ codes! {
     FileTooLarge "file_too_large" PAYLOAD_TOO_LARGE,
         "a file is larger than the limit",
         "`GET /config` names the limits";
+
+    BatchTooLarge "batch_too_large" PAYLOAD_TOO_LARGE,
+        "the batch is larger than the limit",
+        "`GET /config` names the limits; send less at once";
+    BlobTooLargeForBatch "blob_too_large_for_batch" PAYLOAD_TOO_LARGE,
+        "a file of the batch is too large for one",
+        "upload it alone: `POST /upload/{plan_id}/{hash}`";
 
     UnsupportedEncoding "unsupported_encoding" UNSUPPORTED_MEDIA_TYPE,
         "the body has a Content-Encoding",

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use pinstone_engine::blob::pack::LARGEST_PACKED;
 use pinstone_engine::path::MAX_PATH;
 
 use crate::state::ApiState;
@@ -33,6 +34,9 @@ pub(crate) async fn config(State(state): State<ApiState>) -> Response {
             files: limits.files,
             file_size: limits.file_size,
             plan_size: limits.plan_size,
+            batch_files: limits.batch_blobs as u64,
+            batch_size: limits.batch_size,
+            batch_file_size: LARGEST_PACKED,
             path_length: MAX_PATH as u64,
             message_length: limits.message_length as u64,
         },

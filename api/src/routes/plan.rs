@@ -127,6 +127,7 @@ fn list_answer<'v>(view: &'v PlanView, public_url: &'v PublicUrl) -> wire::PlanA
         files_count: view.files,
         total_size: view.total_size,
         missing_bytes: view.missing_bytes,
+        batch_url: format!("{public_url}{BASE}/upload/{}", view.id),
         expires_at: timefmt::rfc3339(view.expires_at),
         warnings: warnings(view),
     }

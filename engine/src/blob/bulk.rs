@@ -72,7 +72,7 @@ impl BlobStore {
         let mut objects: Vec<(ObjectPath, Bytes)> = Vec::with_capacity(blobs.len() + manifests.len());
         for ((digests, bytes), _) in blobs.into_iter().zip(&known).filter(|(_, record)| !is_live(record)) {
             let hash = digests.blake3;
-            writes.push(IndexWrite::Put { hash, record: BlobRecord::single(&digests) });
+            writes.push(IndexWrite::Put { hash, record: BlobRecord::stored(Location::Single, &digests) });
             objects.push((blob_path(&hash), bytes));
         }
         objects.extend(manifests.into_iter().map(|(id, bytes)| (manifest_path(&id), bytes)));
@@ -90,18 +90,5 @@ impl BlobStore {
             self.index.write(writes).await?;
         }
         Ok(())
-    }
-}
-
-impl BlobRecord {
-    /// What the index says of a blob that was just stored as an object of its own.
-    pub(super) fn single(digests: &Digests) -> Self {
-        Self {
-            location: Location::Single,
-            size: digests.size,
-            sha256: digests.sha256,
-            is_utf8: digests.is_utf8,
-            state: BlobState::Live,
-        }
     }
 }

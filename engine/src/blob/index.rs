@@ -9,9 +9,10 @@ use std::fmt;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
+use super::Digests;
 use crate::clock::UnixMillis;
 use crate::hash::{BlobHash, Sha256Digest};
-use crate::id::TeamId;
+use crate::id::{PackId, TeamId};
 
 /// Why the index did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +33,7 @@ pub enum Location {
     /// In a pack, from `offset` on.
     Pack {
         /// The pack's id.
-        pack: [u8; 16],
+        pack: PackId,
         /// Where in the pack, in bytes.
         offset: u64,
     },
@@ -65,6 +66,13 @@ pub struct BlobRecord {
     pub state: BlobState,
 }
 
+impl BlobRecord {
+    /// What the index says of a blob that is stored at `location` and was measured.
+    pub(crate) fn stored(location: Location, digests: &Digests) -> Self {
+        Self { location, size: digests.size, sha256: digests.sha256, is_utf8: digests.is_utf8, state: BlobState::Live }
+    }
+}
+
 /// One change of the index.
 #[derive(Clone, Copy, Debug)]
 pub enum IndexWrite {
@@ -74,6 +82,11 @@ pub enum IndexWrite {
         hash: BlobHash,
         /// What is known of it.
         record: BlobRecord,
+    },
+    /// Nothing is stored under this name.
+    Remove {
+        /// The name.
+        hash: BlobHash,
     },
     /// The team has shown that it has the blob's bytes.
     Own {
@@ -88,7 +101,8 @@ pub enum IndexWrite {
 ///
 /// Every engine keeps this contract:
 /// * `write` is durable when it returns, and taken whole or not at all.
-/// * Writing a row again changes nothing but what it says.
+/// * Writing a row again changes nothing but what it says; removing one that is not there changes nothing.
+/// * The writes of one call are taken in their order.
 #[async_trait]
 pub trait BlobIndex: fmt::Debug + Send + Sync + 'static {
     /// The rows of `hashes`, in their order.
@@ -102,6 +116,9 @@ pub trait BlobIndex: fmt::Debug + Send + Sync + 'static {
 
     /// Up to `limit` rows whose hashes come after `after`, in the order of hashes.
     async fn scan(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<(BlobHash, BlobRecord)>, IndexError>;
+
+    /// Up to `limit` hashes that have a row, readable or not, and come after `after`, in their order.
+    async fn hashes(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<BlobHash>, IndexError>;
 }
 
 #[cfg(any(test, feature = "rocksdb"))]
@@ -118,7 +135,7 @@ impl BlobRecord {
         row[1] = u8::from(self.is_utf8);
         let (kind, pack, offset) = match self.location {
             Location::Single => (0, [0; 16], 0),
-            Location::Pack { pack, offset } => (1, pack, offset),
+            Location::Pack { pack, offset } => (1, *pack.as_bytes(), offset),
         };
         row[2] = kind;
         let (state, since) = match self.state {
@@ -148,7 +165,7 @@ impl BlobRecord {
         Ok(Self {
             location: match (row[0], row[2]) {
                 (ROW_VERSION, 0) => Location::Single,
-                (ROW_VERSION, 1) => Location::Pack { pack, offset: number(60) },
+                (ROW_VERSION, 1) => Location::Pack { pack: PackId::from_bytes(pack), offset: number(60) },
                 _ => return Err(IndexError::Damaged),
             },
             size: number(4),
@@ -196,6 +213,7 @@ impl BlobIndex for MemoryIndex {
         for write in writes {
             match write {
                 IndexWrite::Put { hash, record } => drop(tables.records.insert(hash, record)),
+                IndexWrite::Remove { hash } => drop(tables.records.remove(&hash)),
                 IndexWrite::Own { team, hash } => drop(tables.owned.insert((team, hash))),
             }
         }
@@ -208,6 +226,10 @@ impl BlobIndex for MemoryIndex {
         let from = after.map_or(Unbounded, Excluded);
         Ok(tables.records.range((from, Unbounded)).take(limit).map(|(hash, record)| (*hash, *record)).collect())
     }
+
+    async fn hashes(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<BlobHash>, IndexError> {
+        Ok(self.scan(after, limit).await?.into_iter().map(|(hash, _)| hash).collect())
+    }
 }
 
 #[cfg(test)]
@@ -217,7 +239,7 @@ mod tests {
     #[test]
     fn rows_survive_their_bytes() {
         let record = BlobRecord {
-            location: Location::Pack { pack: [7; 16], offset: 1 << 40 },
+            location: Location::Pack { pack: PackId::from_bytes([7; 16]), offset: 1 << 40 },
             size: 99,
             sha256: Sha256Digest([3; 32]),
             is_utf8: true,

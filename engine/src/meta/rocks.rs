@@ -252,6 +252,7 @@ impl BlobIndex for RocksStore {
                     IndexWrite::Put { hash, record } => {
                         batch.put_cf(family(db, BLOBS), hash.as_bytes(), record.to_bytes());
                     }
+                    IndexWrite::Remove { hash } => batch.delete_cf(family(db, BLOBS), hash.as_bytes()),
                     IndexWrite::Own { team, hash } => batch.put_cf(family(db, OWNED), owned_key(team, &hash), []),
                 }
             }
@@ -262,22 +263,33 @@ impl BlobIndex for RocksStore {
 
     async fn scan(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<(BlobHash, BlobRecord)>, IndexError> {
         self.blocking_index(move |db| {
-            let mode = match &after {
-                Some(after) => IteratorMode::From(after.as_bytes(), rocksdb::Direction::Forward),
-                None => IteratorMode::Start,
-            };
-            db.iterator_cf(family(db, BLOBS), mode)
-                .map(|row| {
-                    let (key, value) = row.map_err(index_engine)?;
-                    let hash: [u8; 32] = (*key).try_into().map_err(|_| IndexError::Damaged)?;
-                    Ok((BlobHash::from_bytes(hash), BlobRecord::from_bytes(&value)?))
-                })
-                .filter(|row| !matches!(row, Ok((hash, _)) if Some(*hash) == after))
+            index_rows(db, after)
+                .map(|row| row.and_then(|(hash, row)| Ok((hash, BlobRecord::from_bytes(&row)?))))
                 .take(limit)
                 .collect()
         })
         .await
     }
+
+    async fn hashes(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<BlobHash>, IndexError> {
+        self.blocking_index(move |db| index_rows(db, after).map(|row| row.map(|(hash, _)| hash)).take(limit).collect())
+            .await
+    }
+}
+
+/// The rows of the blob index behind `after`, in the order of hashes.
+fn index_rows(db: &DB, after: Option<BlobHash>) -> impl Iterator<Item = Result<(BlobHash, Box<[u8]>), IndexError>> {
+    let mode = match &after {
+        Some(after) => IteratorMode::From(after.as_bytes(), rocksdb::Direction::Forward),
+        None => IteratorMode::Start,
+    };
+    db.iterator_cf(family(db, BLOBS), mode)
+        .map(|row| {
+            let (key, value) = row.map_err(index_engine)?;
+            let hash: [u8; 32] = (*key).try_into().map_err(|_| IndexError::Damaged)?;
+            Ok((BlobHash::from_bytes(hash), value))
+        })
+        .filter(move |row| !matches!(row, Ok((hash, _)) if Some(*hash) == after))
 }
 
 /// Refuses logs that RocksDB would take for shorter ones.

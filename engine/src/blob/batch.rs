@@ -1,0 +1,91 @@
+//! A batch: many small blobs of one team, durable together.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::pack::PackWriter;
+use super::{BlobState, BlobStore, Digests, IndexWrite, PutError};
+use crate::hash::BlobHash;
+use crate::id::TeamId;
+
+/// Whether a blob of a batch has to be stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Packed {
+    /// It was not there.
+    Stored,
+    /// It was there already, from before or from earlier in the batch.
+    Already,
+}
+
+/// Blobs on their way into one pack. Nothing of them is visible before [`finish`](Self::finish).
+pub(crate) struct BatchWriter {
+    store: BlobStore,
+    team: TeamId,
+    pack: Option<PackWriter>,
+    seen: HashSet<BlobHash>,
+    writes: Vec<IndexWrite>,
+}
+
+impl BlobStore {
+    /// Begins a batch of `team`.
+    pub(crate) fn batch(&self, team: TeamId) -> BatchWriter {
+        BatchWriter { store: self.clone(), team, pack: None, seen: HashSet::new(), writes: Vec::new() }
+    }
+}
+
+impl BatchWriter {
+    /// Adds blobs whose bytes were digested and are not larger than [`LARGEST_PACKED`](super::pack::LARGEST_PACKED), and
+    /// says of each whether it was new.
+    ///
+    /// # Errors
+    ///
+    /// Where a store fails; the batch is then to be given up.
+    pub(crate) async fn add(&mut self, blobs: Vec<(Digests, Bytes)>) -> Result<Vec<Packed>, PutError> {
+        let hashes: Vec<BlobHash> = blobs.iter().map(|(digests, _)| digests.blake3).collect();
+        let known = self.store.index.get(&hashes).await?;
+        let mut packed = Vec::with_capacity(blobs.len());
+        for ((digests, bytes), known) in blobs.into_iter().zip(known) {
+            let hash = digests.blake3;
+            if !self.seen.insert(hash) {
+                packed.push(Packed::Already);
+                continue;
+            }
+            self.writes.push(IndexWrite::Own { team: self.team, hash });
+            if known.is_some_and(|record| record.state == BlobState::Live) {
+                packed.push(Packed::Already);
+                continue;
+            }
+            let pack = match &mut self.pack {
+                Some(pack) => pack,
+                None => self.pack.insert(PackWriter::begin(&self.store.objects).await?),
+            };
+            let record = pack.add(&digests, bytes).await?;
+            self.writes.push(IndexWrite::Put { hash, record });
+            packed.push(Packed::Stored);
+        }
+        Ok(packed)
+    }
+
+    /// Makes the batch durable: first the pack, then the rows that point into it.
+    ///
+    /// # Errors
+    ///
+    /// Where a store fails. A pack that nothing points to may be there then.
+    pub(crate) async fn finish(self) -> Result<(), PutError> {
+        if let Some(pack) = self.pack {
+            pack.seal().await?;
+        }
+        if !self.writes.is_empty() {
+            self.store.index.write(self.writes).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the batch up: nothing of it was stored.
+    pub(crate) async fn abort(self) {
+        if let Some(pack) = self.pack {
+            pack.abort().await;
+        }
+    }
+}
