@@ -116,7 +116,7 @@ fn holding(world: &World, bytes: &[u8]) -> PathBuf {
 #[test]
 fn fsck_finds_what_is_wrong() {
     let mut world = World::start();
-    let content = site::noise("a blob of its own", 10_000);
+    let content = site::noise("a blob of its own", 100_000);
     world.publish("demo", &vec![("a.bin".to_owned(), content.clone()), ("b.txt".to_owned(), b"b".to_vec())]);
     world.stop();
     world.fsck().expect(0);

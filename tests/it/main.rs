@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets an unexpected value should stop there")]
 
 mod bad_input;
+mod batches;
 mod cli;
 mod crash;
 mod data_folder;
