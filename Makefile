@@ -23,7 +23,7 @@ build: setup ## build the binary, target/debug/pinstone
 release: setup ## build the optimised binary, target/release/pinstone; compiles RocksDB a second time
 	$(CARGO) build --release
 
-check: setup-checks format direction clippy engine-alone docs fuzz-check ## everything that CI checks but the tests
+check: setup-checks setup-instructions format direction clippy engine-alone docs fuzz-check instructions ## everything that CI checks but the tests
 
 clean-demo: ## remove ./pinstone-data, where the demo and whatever was published to it are kept
 	rm -rf pinstone-data
