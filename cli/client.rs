@@ -456,6 +456,8 @@ fn next_step(method: &Method, url: &Url) -> Option<&'static str> {
         || path.contains("/api/v1/upload/");
     match method {
         &Method::GET => None,
+        // A comparison of files has a body, and changes nothing.
+        _ if url.path().ends_with("/api/v1/diff") => None,
         _ if repeated => Some(DEPLOY_AGAIN),
         _ => Some(MAY_BE_DONE),
     }
@@ -624,6 +626,7 @@ mod tests {
             (Method::POST, "plan", Some(DEPLOY_AGAIN)),
             (Method::POST, "commit", Some(DEPLOY_AGAIN)),
             (Method::POST, "upload/plan_1", Some(DEPLOY_AGAIN)),
+            (Method::POST, "diff", None),
             (Method::POST, "release", Some(MAY_BE_DONE)),
             (Method::POST, "rollback", Some(MAY_BE_DONE)),
             (Method::DELETE, "environments/p/plan", Some(MAY_BE_DONE)),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pinstone_api::wire::{
-    CommitAnswer, CommitRequest, Diagnostic, Git, PlanAnswer, PlanFile, PlanFiles, PlanRequest, ReleaseAnswer,
-    ReleaseRequest, SiteSettings,
+    CommitAnswer, CommitRequest, Diagnostic, DiffAnswer, DiffRequest, Git, PlanAnswer, PlanFile, PlanFiles,
+    PlanRequest, ReleaseAnswer, ReleaseRequest, SiteSettings,
 };
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::manifest::case_collisions;
@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::client::{Client, Failure};
 use crate::context::{self, Context, ProjectArgs};
+use crate::diff;
 use crate::error::CliError;
 use crate::hashing::hash_all;
 use crate::output::{self, Output};
@@ -42,7 +43,7 @@ Examples:
   pinstone deploy                         publish the current folder to `beta`
   pinstone deploy public --project docs   publish `public` as the project `docs`
   pinstone deploy --prod -m 'new prices'  release to `prod`, and say why
-  pinstone deploy --dry-run               show what would be sent")]
+  pinstone deploy --dry-run               show what would change and be sent")]
 pub(crate) struct Args {
     /// The folder to publish [default: pinstone.toml's `directory`, or the current folder]
     dir: Option<PathBuf>,
@@ -57,7 +58,7 @@ pub(crate) struct Args {
     /// Why it is published
     #[arg(long, short, value_name = "TEXT")]
     message: Option<String>,
-    /// Show what would be sent, and send nothing
+    /// Show what would change and what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
     /// Refuse to publish where the server finds something to warn about
@@ -109,6 +110,9 @@ struct Report {
     seconds: f64,
     warnings: Vec<Diagnostic>,
     dry_run: bool,
+    /// What would change; only of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<diff::Report>,
 }
 
 /// Runs the command.
@@ -173,18 +177,37 @@ fn settle(args: Args, current: &Path) -> Result<Job, CliError> {
         None => context::project_of_folder(&folder)?,
     };
     let environment = if args.prod { Some("prod") } else { args.env.as_deref() };
-    let settings = SiteSettings { html: table.html, not_found: table.not_found, profile: table.profile };
     Ok(Job {
         folder,
         project,
         environment: context::environment(environment, file)?,
         message: args.message,
-        settings: Some(settings).filter(|settings| *settings != SiteSettings::default()),
+        settings: site_settings(file),
         strict: args.strict || table.strict.unwrap_or(false),
         dry_run: args.dry_run,
         connections: usize::from(args.concurrency),
         walk: WalkOptions { follow_links: args.follow_links, ignore: table.ignore },
     })
+}
+
+/// The settings that a project file has, where it has any.
+pub(crate) fn site_settings(file: Option<&ProjectFile>) -> Option<SiteSettings> {
+    let table = &file?.project;
+    let settings =
+        SiteSettings { html: table.html.clone(), not_found: table.not_found.clone(), profile: table.profile.clone() };
+    Some(settings).filter(|settings| *settings != SiteSettings::default())
+}
+
+/// The files of a plan.
+pub(crate) fn plan_files(files: &[FoundFile], hashes: &[BlobHash]) -> PlanFiles {
+    let file = |(file, hash): (&FoundFile, &BlobHash)| PlanFile {
+        path: file.path.to_string(),
+        blake3: hash.to_string(),
+        sha256: None,
+        size: file.look.size,
+        content_type: None, // the server knows better than a name's ending
+    };
+    PlanFiles::List(files.iter().zip(hashes).map(file).collect())
 }
 
 async fn git_facts(folder: &Path) -> Result<Option<Git>, CliError> {
@@ -249,32 +272,34 @@ struct Publish<'a> {
 }
 
 impl Publish<'_> {
-    async fn plan(&self, patience: Patience) -> Result<PlanAnswer, Failure> {
-        let file = |(file, hash): (&FoundFile, &BlobHash)| PlanFile {
-            path: file.path.to_string(),
-            blake3: hash.to_string(),
-            sha256: None,
-            size: file.look.size,
-            content_type: None, // the server knows better than a name's ending
-        };
-        let request = PlanRequest {
+    fn plan_request(&self) -> PlanRequest {
+        PlanRequest {
             project: self.job.project.to_string(),
-            files: PlanFiles::List(self.found.files.iter().zip(self.hashes).map(file).collect()),
+            files: plan_files(&self.found.files, self.hashes),
             git: self.git.clone(),
             message: self.job.message.clone(),
             settings: self.job.settings.clone(),
-        };
-        self.client.post(&["plan"], &request, patience.for_large()).await
+        }
     }
 
+    async fn plan(&self, patience: Patience) -> Result<PlanAnswer, Failure> {
+        self.client.post(&["plan"], &self.plan_request(), patience.for_large()).await
+    }
+
+    /// Asks what a publish would change and send. No plan is made, so the server keeps nothing of it.
     async fn dry_run(&self, report: &mut Report) -> Result<(), CliError> {
-        let plan = self.plan(Patience::SHORT).await?;
-        count_plan(report, &plan);
-        for missing in &plan.missing {
-            self.out.line(format!("{}  {}", missing.path, output::bytes(missing.size)))?;
-        }
-        // A plan that nobody closes expires by itself, so a failure here is none.
-        let _ = self.client.delete(&["plans", &plan.plan_id]).await;
+        let request = DiffRequest {
+            plan: self.plan_request(),
+            from: Some(self.job.environment.to_string()),
+            to: None,
+            limit: diff::dry_run_limit(self.out),
+            cursor: None,
+        };
+        let answer: DiffAnswer = self.client.post(&["diff"], &request, Patience::SHORT.for_large()).await?;
+        report.new = answer.missing.unwrap_or(0);
+        report.reused = report.files.saturating_sub(report.new);
+        report.missing_bytes = answer.missing_bytes.unwrap_or(0);
+        report.diff = Some(diff::tell_dry_run(self.out, answer, &self.job.folder, &self.job.environment)?);
         Ok(())
     }
 

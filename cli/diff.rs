@@ -1,153 +1,676 @@
-//! `diff`: which paths two contents do not have in common. A content is an image, what an environment shows, or a
-//! folder, which is read as `deploy` reads it.
+//! `diff`: what has to happen to one content for it to become another. A content is an image, what an environment shows
+//! or showed, or a folder, which is read as `deploy` reads it.
+//!
+//! The server compares what it has, and files with what it has; nothing is sent but paths, hashes and sizes, and nothing
+//! is recorded. Two folders are compared here, without a server.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use pinstone_api::wire::ImageFile;
+use pinstone_api::wire::{
+    DiffAnswer, DiffFile, DiffItem, DiffRequest, DiffSide, DiffSummary, ImagesAnswer, PlanRequest, SiteSettings,
+};
+use pinstone_engine::diff::{Content, File, Summary, Walk};
+use pinstone_engine::hash::BlobHash;
 use pinstone_engine::id::ImageId;
+use pinstone_engine::manifest::Settings;
 use pinstone_engine::name::EnvironmentName;
-use serde_json::json;
+use serde::{Serialize, Serializer};
 
-use crate::client::{Client, Failure, all_pages};
+use crate::client::{Client, Failure};
 use crate::context::{self, Context, ProjectArgs};
-use crate::error::CliError;
+use crate::deploy::{plan_files, read_folder, site_settings};
+use crate::error::{CliError, Exit};
 use crate::hashing::hash_all;
+use crate::output::{self, Output};
+use crate::progress::Step;
 use crate::project_file::ProjectFile;
 use crate::promote::current;
+use crate::retry::Patience;
+use crate::rollback::image_of;
 use crate::upload::blocking;
-use crate::walk::{WalkOptions, walk};
+use crate::walk::{FoundFile, WalkOptions, walk};
 
-/// Show which files differ between two images, environments or folders
+/// How many differences people are shown who did not ask for all.
+const SHOWN: u64 = 100;
+/// How many one call asks for.
+const PAGE: u64 = 10_000;
+/// How many images one call asks for.
+const IMAGES: usize = 200;
+/// The fewest digits that stand for an image.
+const FEWEST_DIGITS: usize = 4;
+
+/// Show what differs between two images, environments or folders
 ///
-/// Each side is an image's id, an environment's name, or a folder. A folder whose name could be an environment's is
-/// written with a slash: `./public`.
+/// Prints `+` for what only B has, `-` for what only A has, `~` for what differs. With a folder it also says what a
+/// publish would send. Nothing is uploaded and nothing is recorded.
+///
+/// One folder alone is compared with what an environment shows: what a deploy of it would change. Without an argument
+/// that is the folder that `deploy` would publish.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+A and B are each one of:
+  prod, beta      what an environment shows
+  prod#12         what its release 12 showed
+  img_0f3c…       an image, by its id or the first digits of it, four or more
+  ./public, ..    a folder: whatever has a slash, `.`, `..`, and what can be no
+                  environment's name. Any other folder is written `./name`
+
 Examples:
+  pinstone diff                  what a deploy of this folder would change
+  pinstone diff public --prod    what a deploy of `public` to `prod` would change
   pinstone diff prod beta        what a promotion would change
-  pinstone diff beta ./public    what a deploy would change")]
+  pinstone diff prod#11 prod     what happened since release 11
+  pinstone diff ./old ./new      two folders, without a server")]
 pub(crate) struct Args {
-    /// The old side
-    a: String,
+    /// The old side; or alone, the folder that is the new one
+    #[arg(value_name = "A")]
+    a: Option<String>,
     /// The new side
-    b: String,
+    #[arg(value_name = "B")]
+    b: Option<String>,
     #[command(flatten)]
     project: ProjectArgs,
+    /// The environment that one folder is compared with [default: pinstone.toml's, or `beta`]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["prod", "b"])]
+    env: Option<String>,
+    /// Compare one folder with `prod`
+    #[arg(long, conflicts_with = "b")]
+    prod: bool,
+    /// List all differences, not only the first hundred; --json always does
+    #[arg(long)]
+    all: bool,
+    /// End with 6 where there are differences, as `fsck` does where it finds something
+    #[arg(long)]
+    exit_code: bool,
     /// Follow links that leave a folder
     #[arg(long)]
     follow_links: bool,
 }
 
-/// One side of a comparison.
+/// One side of a comparison, as it was typed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Side {
+enum Typed {
     Image(ImageId),
+    /// The first digits of an image's id, after `img_`.
+    Prefix(String),
     Environment(EnvironmentName),
-    Folder(String),
+    Release(EnvironmentName, u64),
+    Folder(PathBuf),
 }
 
-impl Side {
-    fn parse(text: &str) -> Self {
-        if let Ok(image) = text.parse() {
-            return Self::Image(image);
+impl Typed {
+    fn parse(text: &str) -> Result<Self, CliError> {
+        if text.contains('/') || matches!(text, "." | "..") {
+            return Ok(Self::Folder(text.into()));
         }
-        match text.parse() {
-            Ok(environment) => Self::Environment(environment),
-            // Names of environments have neither dots nor slashes, so `.` and `./public` arrive here.
-            Err(_) => Self::Folder(text.to_owned()),
+        if let Some(digits) = text.strip_prefix("img_") {
+            if let Ok(image) = text.parse() {
+                return Ok(Self::Image(image));
+            }
+            let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if is_hex && (FEWEST_DIGITS..32).contains(&digits.len()) {
+                return Ok(Self::Prefix(digits.to_ascii_lowercase()));
+            }
+            return Err(CliError::usage(format!("`{text}` is no image: its id is `img_` and 32 hex digits"))
+                .hint(format!("give at least {FEWEST_DIGITS} of the digits; a folder of this name is `./{text}`")));
         }
+        if let Some((name, number)) = text.split_once('#')
+            && let (Ok(name), Ok(number)) = (name.parse(), number.parse())
+        {
+            return Ok(Self::Release(name, number));
+        }
+        // Names of environments have neither dots nor capitals, so `Public` and `my_site` arrive at the end.
+        Ok(text.parse().map_or_else(|_| Self::Folder(text.into()), Self::Environment))
     }
 }
 
-/// Paths to hashes.
-type Content = BTreeMap<String, String>;
+/// What is to be compared, all questions settled.
+#[derive(Debug)]
+struct Job {
+    /// Each side with what was typed for it.
+    from: (Typed, String),
+    to: (Typed, String),
+    /// Whether the old side is an environment that nobody typed, which may show nothing yet.
+    is_default: bool,
+    project_file: Option<ProjectFile>,
+    follow_links: bool,
+}
+
+fn settle(args: &Args, current: &Path) -> Result<Job, CliError> {
+    let follow_links = args.follow_links;
+    if let (Some(a), Some(b)) = (&args.a, &args.b) {
+        let (from, to) = (Typed::parse(a)?, Typed::parse(b)?);
+        let folder = [&from, &to].into_iter().find_map(|side| match side {
+            Typed::Folder(folder) => Some(folder.as_path()),
+            _ => None,
+        });
+        let project_file = ProjectFile::find(current, folder)?;
+        return Ok(Job { from: (from, a.clone()), to: (to, b.clone()), is_default: false, project_file, follow_links });
+    }
+    let named = args.a.as_ref().map(PathBuf::from);
+    let project_file = ProjectFile::find(current, named.as_deref())?;
+    let file = project_file.as_ref();
+    let own = file.and_then(|file| Some(file.folder.join(file.project.directory.as_ref()?)));
+    let folder = named.or(own).unwrap_or_else(|| current.to_owned());
+    if !folder.is_dir() {
+        return Err(no_folder(&folder));
+    }
+    let environment = context::environment(if args.prod { Some("prod") } else { args.env.as_deref() }, file)?;
+    Ok(Job {
+        from: (Typed::Environment(environment.clone()), environment.to_string()),
+        to: (Typed::Folder(folder.clone()), folder.display().to_string()),
+        is_default: true,
+        project_file,
+        follow_links,
+    })
+}
+
+/// Says that the one argument is no folder, and what may be meant.
+fn no_folder(folder: &Path) -> CliError {
+    let shown = folder.display();
+    let what = if folder.exists() { "is not a folder" } else { "is no folder here" };
+    let error = CliError::usage(format!("`{shown}` {what}, and one side alone is always a folder"));
+    match folder.to_str().map(Typed::parse) {
+        Some(Ok(Typed::Folder(_))) => error.hint("name the folder that holds `index.html`"),
+        _ => error.hint(format!("`pinstone diff {shown} .` compares it with this folder")),
+    }
+}
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
-    let file = ProjectFile::find(".".as_ref(), None)?;
-    let project = context::project(&args.project, file.as_ref());
-    let options = WalkOptions {
-        follow_links: args.follow_links,
-        ignore: file.map(|file| file.project.ignore).unwrap_or_default(),
+    let job = settle(&args, Path::new("."))?;
+    let mut show = Show::new(context.out, args.all);
+    let told = match (&job.from.0, &job.to.0) {
+        (Typed::Folder(from), Typed::Folder(to)) => folders(&job, from, to, &mut show).await?,
+        (Typed::Folder(folder), _) | (_, Typed::Folder(folder)) => {
+            folder_and_published(context, &args, &job, folder, &mut show).await?
+        }
+        _ => published(context, &args, &job, &mut show).await?,
     };
-    let mut contents = Vec::new();
-    for typed in [&args.a, &args.b] {
-        contents.push(match Side::parse(typed) {
-            Side::Folder(folder) => read_folder(folder, options.clone()).await?,
-            Side::Image(image) => {
-                let read = read_image(&context.client(1)?, &project.clone()?, &image.to_string()).await;
-                read.map_err(|failure| failure.of(typed))?
-            }
-            Side::Environment(environment) => {
-                let (client, project) = (context.client(1)?, project.clone()?);
-                let shown = current(&client, &project, &environment).await.map_err(|failure| {
-                    let missing = failure.code == "environment_not_found";
-                    let error = failure.of(typed);
-                    let is_folder = missing && Path::new(environment.as_str()).is_dir();
-                    if is_folder { error.hint(format!("the folder is written `./{environment}`")) } else { error }
-                })?;
-                read_image(&client, &project, &shown.image_id).await.map_err(|failure| failure.of(typed))?
-            }
-        });
+    let differences = differences(&told.summary);
+    show.end(differences, "`--all` lists them")?;
+    let report = Report { told, items: show.items };
+    report.note_counts(context.out);
+    if !report.told.sends.is_empty() {
+        context.out.note(&report.told.sends);
     }
-    let changes = compare(&contents[0], &contents[1]);
-    for (path, change) in &changes {
-        context.out.line(format!("{:<7} {path}", change.word()))?;
+    context.out.object(&report)?;
+    if args.exit_code && (differences > 0 || report.told.summary.settings_changed) {
+        let what = if differences > 0 { output::count(differences, "path") } else { "the settings".to_owned() };
+        return Err(CliError::new(Exit::Found, "differences", format!("the two differ in {what}")));
     }
-    let of = |wanted| changes.iter().filter(|(_, change)| *change == wanted).map(|(path, _)| *path).collect::<Vec<_>>();
-    let (added, removed, changed) = (of(Change::Added), of(Change::Removed), of(Change::Changed));
-    context.out.note(format!("{} added, {} removed, {} changed", added.len(), removed.len(), changed.len()));
-    context.out.object(&json!({ "added": added, "removed": removed, "changed": changed }))
+    Ok(())
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Change {
-    Added,
-    Removed,
-    Changed,
+/// How many paths differ.
+fn differences(summary: &DiffSummary) -> u64 {
+    summary.added + summary.removed + summary.changed
 }
 
-impl Change {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Added => "added",
-            Self::Removed => "removed",
-            Self::Changed => "changed",
+/// Two sides, and what differs but for the paths themselves.
+#[derive(Debug)]
+struct Told {
+    from: ShownSide,
+    to: ShownSide,
+    summary: DiffSummary,
+    missing: Option<u64>,
+    missing_bytes: Option<u64>,
+    /// What a publish would send, for people.
+    sends: String,
+}
+
+/// A side as `--json` shows it.
+#[derive(Clone, Debug, Serialize)]
+struct ShownSide {
+    #[serde(flatten)]
+    side: DiffSide,
+    /// The number of the release that was meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<u64>,
+    /// The folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folder: Option<String>,
+}
+
+impl ShownSide {
+    /// The side that the server told of, with what only its user knows.
+    fn new(mut side: DiffSide, typed: &Typed) -> Self {
+        let (mut release, mut folder) = (None, None);
+        match typed {
+            Typed::Environment(name) => side.environment = Some(name.to_string()),
+            Typed::Release(name, number) => {
+                side.environment = Some(name.to_string());
+                release = Some(*number);
+            }
+            Typed::Folder(path) => folder = Some(path.display().to_string()),
+            Typed::Image(_) | Typed::Prefix(_) => {}
+        }
+        Self { side, release, folder }
+    }
+}
+
+/// A comparison as `--json` prints it: as the API answers it, and the paths by what happens to them.
+#[derive(Debug)]
+pub(crate) struct Report {
+    told: Told,
+    items: Vec<DiffItem>,
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'r> {
+            from: &'r ShownSide,
+            to: &'r ShownSide,
+            summary: &'r DiffSummary,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            missing: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            missing_bytes: Option<u64>,
+            added: Vec<&'r str>,
+            removed: Vec<&'r str>,
+            changed: Vec<&'r str>,
+            items: &'r [DiffItem],
+        }
+
+        let of = |change: &str| {
+            self.items.iter().filter(|item| item.change == change).map(|item| item.path.as_str()).collect()
+        };
+        let Told { from, to, summary, missing, missing_bytes, .. } = &self.told;
+        Shown {
+            from,
+            to,
+            summary,
+            missing: *missing,
+            missing_bytes: *missing_bytes,
+            added: of("added"),
+            removed: of("removed"),
+            changed: of("changed"),
+            items: &self.items,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl Report {
+    fn note_counts(&self, out: Output) {
+        for line in counts(&self.told.summary) {
+            out.note(line);
         }
     }
 }
 
-/// What has to happen to `a` for it to become `b`, by path.
-fn compare<'a>(a: &'a Content, b: &'a Content) -> Vec<(&'a str, Change)> {
-    let mut changes: Vec<_> = a
-        .iter()
-        .filter_map(|(path, hash)| match b.get(path) {
-            None => Some((path.as_str(), Change::Removed)),
-            Some(other) => (other != hash).then_some((path.as_str(), Change::Changed)),
-        })
-        .chain(b.keys().filter(|path| !a.contains_key(*path)).map(|path| (path.as_str(), Change::Added)))
-        .collect();
-    changes.sort_unstable_by_key(|(path, _)| *path);
-    changes
+/// The differences in numbers, for people.
+fn counts(summary: &DiffSummary) -> Vec<String> {
+    let mut lines = Vec::new();
+    if differences(summary) == 0 && !summary.settings_changed {
+        lines.push(format!("no differences; {} alike", output::count(summary.unchanged, "file")));
+        return lines;
+    }
+    let DiffSummary { added, removed, changed, unchanged, .. } = summary;
+    let sized = |files: &u64, word: &str, bytes: String| match files {
+        0 => format!("0 {word}"),
+        files => format!("{files} {word} ({bytes})"),
+    };
+    let (from, to) = (output::bytes(summary.changed_from_bytes), output::bytes(summary.changed_to_bytes));
+    lines.push(format!(
+        "{}, {}, {}, {unchanged} unchanged",
+        sized(added, "added", output::bytes(summary.added_bytes)),
+        sized(removed, "removed", output::bytes(summary.removed_bytes)),
+        sized(changed, "changed", format!("{from} → {to}")),
+    ));
+    if summary.moved > 0 {
+        lines.push(format!("{} moved: added with the bytes of a removed file", summary.moved));
+    }
+    if summary.retyped > 0 {
+        lines.push(format!("{} served differently: changed with the same bytes", summary.retyped));
+    }
+    if summary.settings_changed {
+        lines.push("the settings of the site differ".to_owned());
+    }
+    lines
 }
 
-async fn read_folder(folder: String, options: WalkOptions) -> Result<Content, CliError> {
-    blocking(move || {
-        let found = walk(Path::new(&folder), &options)?;
-        let hashes = hash_all(&found.files, |_, _| ())?;
-        let pair = |(file, hash): (&crate::walk::FoundFile, &pinstone_engine::hash::BlobHash)| {
-            (file.path.to_string(), hash.to_string())
+/// Prints differences as they come, up to a bound; or keeps all of them for `--json`.
+struct Show {
+    out: Output,
+    all: bool,
+    printed: u64,
+    items: Vec<DiffItem>,
+}
+
+impl Show {
+    fn new(out: Output, all: bool) -> Self {
+        Self { out, all: all || out.json, printed: 0, items: Vec::new() }
+    }
+
+    /// How many differences are wanted; nothing for all.
+    fn limit(&self) -> Option<u64> {
+        (!self.all).then_some(SHOWN)
+    }
+
+    fn add(&mut self, item: DiffItem) -> Result<(), CliError> {
+        if self.out.json {
+            self.items.push(item);
+        } else if self.all || self.printed < SHOWN {
+            self.out.line(line(&item))?;
+            self.printed += 1;
+        }
+        Ok(())
+    }
+
+    /// Says how many were left out of `differences`.
+    fn end(&self, differences: u64, how: &str) -> Result<(), CliError> {
+        match differences.saturating_sub(self.printed) {
+            0 => Ok(()),
+            // On standard output, so that a list that was cut never looks whole.
+            more => self.out.line(format!("… {more} more; {how}")),
+        }
+    }
+}
+
+fn line(item: &DiffItem) -> String {
+    let size = |file: &DiffFile| file.size.map_or_else(|| "?".to_owned(), output::bytes);
+    let served = |file: &DiffFile| match file.hidden {
+        true => "hidden".to_owned(),
+        false => file.content_type.clone().unwrap_or_default(),
+    };
+    let path = &item.path;
+    match (&item.from, &item.to) {
+        (Some(from), Some(to)) if from.hash == to.hash => format!("~ {path} ({} → {})", served(from), served(to)),
+        (Some(from), Some(to)) => format!("~ {path} ({} → {})", size(from), size(to)),
+        (Some(from), None) => format!("- {path} ({})", size(from)),
+        (None, Some(to)) => format!("+ {path} ({})", size(to)),
+        (None, None) => path.clone(),
+    }
+}
+
+/// How many differences a dry run asks for; nothing for all.
+pub(crate) fn dry_run_limit(out: Output) -> Option<u64> {
+    Show::new(out, false).limit()
+}
+
+/// Tells what a publish of `folder` to `environment` would change.
+pub(crate) fn tell_dry_run(
+    out: Output,
+    answer: DiffAnswer,
+    folder: &Path,
+    environment: &EnvironmentName,
+) -> Result<Report, CliError> {
+    let mut show = Show::new(out, false);
+    let (from, to) = (Typed::Environment(environment.clone()), Typed::Folder(folder.into()));
+    let told = told_and_shown(answer, &from, &to, &mut show)?;
+    show.end(differences(&told.summary), "`--json` and `pinstone diff --all` list them")?;
+    if told.from.side.image_id.is_none() {
+        out.note(format!("`{environment}` shows nothing yet"));
+    }
+    let report = Report { told, items: show.items };
+    report.note_counts(out);
+    Ok(report)
+}
+
+/// Shows the differences of `answer`, and keeps the rest of it.
+fn told_and_shown(answer: DiffAnswer, from: &Typed, to: &Typed, show: &mut Show) -> Result<Told, CliError> {
+    let DiffAnswer { from: old, to: new, summary, missing, missing_bytes, items, .. } = answer;
+    for item in items {
+        show.add(item)?;
+    }
+    let (from, to) = (ShownSide::new(old, from), ShownSide::new(new, to));
+    Ok(Told { from, to, summary, missing, missing_bytes, sends: String::new() })
+}
+
+/// Compares what is published with what is published, page by page.
+async fn published(context: &Context, args: &Args, job: &Job, show: &mut Show) -> Result<Told, CliError> {
+    let project = context::project(&args.project, job.project_file.as_ref())?;
+    let client = context.client(1)?;
+    let from = image(&client, &project, &job.from).await?;
+    let to = image(&client, &project, &job.to).await?;
+    let limit = show.limit().unwrap_or(PAGE).to_string();
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut query = vec![("project", &*project), ("from", &*from), ("to", &*to), ("limit", &*limit)];
+        query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+        let answer: Result<DiffAnswer, Failure> = client.get(&["diff"], &query).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(failure) => return Err(blame(&client, &project, failure, [&job.from, &job.to]).await),
         };
-        Ok(found.files.iter().zip(&hashes).map(pair).collect())
-    })
-    .await
+        // The same cursor again would be the same page for ever.
+        let next = answer.next_cursor.clone().filter(|next| show.all && Some(next) != cursor.as_ref());
+        let new = (answer.summary.new_blobs, answer.summary.new_bytes);
+        let mut told = told_and_shown(answer, &job.from.0, &job.to.0, show)?;
+        if let Some(next) = next {
+            cursor = Some(next);
+            continue;
+        }
+        if new.0 > 0 {
+            told.sends = format!("new in `{}`, whatever the names: {}", job.to.1, sent(new.0, new.1));
+        }
+        return Ok(told);
+    }
 }
 
-async fn read_image(client: &Client, project: &str, image: &str) -> Result<Content, Failure> {
-    let files: Vec<ImageFile> =
-        all_pages(client, &["images", image, "files"], &[("project", project)], usize::MAX).await?;
-    Ok(files.into_iter().map(|file| (file.path, file.hash)).collect())
+/// Compares a folder with what is published.
+async fn folder_and_published(
+    context: &Context,
+    args: &Args,
+    job: &Job,
+    folder: &Path,
+    show: &mut Show,
+) -> Result<Told, CliError> {
+    let file = job.project_file.as_ref();
+    let project = match context::named_project(&args.project, file) {
+        Some(name) => name,
+        // As a deploy of the folder would.
+        None => context::project_of_folder(folder)?.to_string(),
+    };
+    let client = context.client(1)?;
+    let folder_is_new = matches!(job.to.0, Typed::Folder(_));
+    let published = if folder_is_new { &job.from } else { &job.to };
+    // What nobody has typed may be missing; what was typed is looked at before a large folder is hashed.
+    let with = if job.is_default { published.1.clone() } else { image(&client, &project, published).await? };
+    let (found, hashes) = read_folder(folder, &options(job, file), context.out).await.map_err(not_a_deploy)?;
+    let request = DiffRequest {
+        plan: PlanRequest {
+            project: project.clone(),
+            files: plan_files(&found.files, &hashes),
+            git: None,
+            message: None,
+            settings: site_settings(file),
+        },
+        from: folder_is_new.then(|| with.clone()),
+        to: (!folder_is_new).then_some(with),
+        limit: show.limit(),
+        cursor: None,
+    };
+    let answer: Result<DiffAnswer, Failure> = client.post(&["diff"], &request, Patience::SHORT.for_large()).await;
+    let answer = answer.map_err(|failure| failure.of(&published.1))?;
+    if job.is_default && answer.from.image_id.is_none() {
+        context.out.note(format!("`{}` of `{project}` shows nothing yet", published.1));
+    }
+    let mut told = told_and_shown(answer, &job.from.0, &job.to.0, show)?;
+    let (files, bytes) = (told.missing.unwrap_or(0), told.missing_bytes.unwrap_or(0));
+    told.sends = format!("a publish of `{}` would send {}", folder.display(), sent(files, bytes));
+    Ok(told)
+}
+
+/// Compares two folders. No server is asked.
+async fn folders(job: &Job, from: &Path, to: &Path, show: &mut Show) -> Result<Told, CliError> {
+    let (out, mut folders) = (show.out, Vec::new());
+    for folder in [from, to] {
+        let file = ProjectFile::find(Path::new("."), Some(folder))?;
+        folders.push(Folder::read(folder, &options(job, file.as_ref()), settings(file.as_ref())?, out).await?);
+    }
+    let [from, to] = [&folders[0], &folders[1]];
+    let summary = Summary::of(from, to);
+    let side = |folder: &Folder, total_size: u64, typed: &Typed| {
+        let side = DiffSide {
+            image_id: None,
+            environment: None,
+            file_count: folder.files.len() as u64,
+            total_size,
+            settings: folder.settings.1.clone(),
+        };
+        ShownSide::new(side, typed)
+    };
+    let mut walk = Walk::default();
+    while let Some((_, pair)) = walk.difference(from, to) {
+        show.add(DiffItem::from(&pair))?;
+    }
+    Ok(Told {
+        from: side(from, summary.from_bytes(), &job.from.0),
+        to: side(to, summary.to_bytes(), &job.to.0),
+        summary: DiffSummary::from(&summary),
+        missing: None,
+        missing_bytes: None,
+        sends: format!(
+            "a publish of `{}` would send {} to a server that has `{}`",
+            job.to.1,
+            sent(summary.new.files, summary.new.bytes),
+            job.from.1
+        ),
+    })
+}
+
+/// `nothing`, or `2 files (6 B)`.
+fn sent(files: u64, bytes: u64) -> String {
+    match files {
+        0 => "nothing".to_owned(),
+        files => format!("{} ({})", output::count(files, "file"), output::bytes(bytes)),
+    }
+}
+
+fn options(job: &Job, file: Option<&ProjectFile>) -> WalkOptions {
+    let ignore = file.map(|file| file.project.ignore.clone()).unwrap_or_default();
+    WalkOptions { follow_links: job.follow_links, ignore }
+}
+
+/// The settings of a folder: as what they are, and as they were written.
+fn settings(file: Option<&ProjectFile>) -> Result<(Settings, SiteSettings), CliError> {
+    let written = site_settings(file).unwrap_or_default();
+    let value = serde_json::to_value(&written).and_then(serde_json::from_value);
+    let settings = value.map_err(|error| CliError::usage(format!("a setting of `pinstone.toml` is none: {error}")))?;
+    Ok((settings, written))
+}
+
+/// The same error about a folder that nobody wanted to publish.
+fn not_a_deploy(mut error: CliError) -> CliError {
+    if error.code == "folder_changed" {
+        error.message = error.message.replace("; nothing was released", "");
+        error = error.hint("compare again once nothing writes to the folder");
+    }
+    error
+}
+
+/// A folder that was hashed.
+#[derive(Debug)]
+struct Folder {
+    files: Vec<FoundFile>,
+    hashes: Vec<BlobHash>,
+    settings: (Settings, SiteSettings),
+}
+
+impl Folder {
+    async fn read(
+        folder: &Path,
+        options: &WalkOptions,
+        settings: (Settings, SiteSettings),
+        out: Output,
+    ) -> Result<Self, CliError> {
+        let (folder, options) = (folder.to_owned(), options.clone());
+        let read = blocking(move || {
+            let files = walk(&folder, &options)?.files;
+            let step = Step::start(out, "hashing", files.iter().map(|file| file.look.size).sum());
+            let hashes = hash_all(&files, |bytes, _| step.advance(bytes))?;
+            Ok(Self { files, hashes, settings })
+        });
+        read.await.map_err(not_a_deploy)
+    }
+}
+
+impl Content for Folder {
+    fn count(&self) -> usize {
+        self.files.len()
+    }
+
+    fn file(&self, index: usize) -> File<'_> {
+        let file = &self.files[index];
+        File {
+            path: &file.path,
+            blob: self.hashes[index],
+            size: Some(file.look.size),
+            content_type: None, // the server decides
+            hidden: None,
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings.0
+    }
+}
+
+/// The id of the image that a side stands for.
+async fn image(client: &Client, project: &str, (side, typed): &(Typed, String)) -> Result<String, CliError> {
+    match side {
+        Typed::Image(image) => Ok(image.to_string()),
+        Typed::Prefix(digits) => image_of_prefix(client, project, digits).await,
+        Typed::Release(environment, number) => image_of(client, project, environment, *number).await,
+        Typed::Environment(environment) => match current(client, project, environment).await {
+            Ok(shown) => Ok(shown.image_id),
+            Err(failure) => {
+                let is_folder = failure.code == "environment_not_found" && Path::new(typed).is_dir();
+                let error = failure.of(typed);
+                Err(if is_folder { error.hint(format!("the folder is written `./{typed}`")) } else { error })
+            }
+        },
+        Typed::Folder(folder) => Err(CliError::usage(format!("`{}` is a folder, not an image", folder.display()))),
+    }
+}
+
+/// The one image of a project whose id begins with `digits`.
+async fn image_of_prefix(client: &Client, project: &str, digits: &str) -> Result<String, CliError> {
+    let prefix = format!("img_{digits}");
+    let mut found: Vec<String> = Vec::new();
+    for page in 1_u64.. {
+        let (page, limit) = (page.to_string(), IMAGES.to_string());
+        let query = [("project", project), ("limit", &*limit), ("page", &*page)];
+        let answer: ImagesAnswer = client.get(&["images"], &query).await?;
+        let is_last = answer.images.len() < IMAGES;
+        found.extend(answer.images.into_iter().map(|image| image.image_id).filter(|id| id.starts_with(&prefix)));
+        if is_last {
+            break;
+        }
+    }
+    one_image(&prefix, found)
+}
+
+fn one_image(prefix: &str, mut found: Vec<String>) -> Result<String, CliError> {
+    // Where somebody publishes meanwhile, an image moves to the next page and is met again.
+    found.sort_unstable();
+    found.dedup();
+    match &found[..] {
+        [] => Err(CliError::new(Exit::Failed, "image_not_found", format!("`{prefix}`: no image's id begins so"))
+            .hint("`pinstone images` lists those that the project has")),
+        [one] => Ok(one.clone()),
+        [one, other, ..] => Err(CliError::usage(format!("`{prefix}` could be `{one}`, `{other}` or another"))
+            .hint("give more of the digits")),
+    }
+}
+
+/// Names which of `sides` the server does not have, where that is what `failure` says.
+async fn blame(client: &Client, project: &str, failure: Failure, sides: [&(Typed, String); 2]) -> CliError {
+    if failure.code == "image_not_found" {
+        for (side, typed) in sides {
+            let Typed::Image(image) = side else { continue };
+            let one: Result<serde_json::Value, Failure> =
+                client.get(&["images", &image.to_string()], &[("project", project)]).await;
+            match one {
+                Err(failure) if failure.code == "image_not_found" => return failure.of(typed),
+                _ => {}
+            }
+        }
+    }
+    failure.into()
 }
 
 #[cfg(test)]
@@ -157,21 +680,112 @@ mod tests {
     #[test]
     fn sides_are_told_apart() {
         let image = format!("img_{}", "ab".repeat(16));
-        assert_eq!(Side::parse(&image), Side::Image(image.parse().unwrap()));
-        assert_eq!(Side::parse("beta"), Side::Environment(EnvironmentName::beta()));
-        for folder in [".", "./beta", "a/b", "/tmp", "Public", "img_1"] {
-            assert_eq!(Side::parse(folder), Side::Folder(folder.to_owned()));
+        assert_eq!(Typed::parse(&image).unwrap(), Typed::Image(image.parse().unwrap()));
+        assert_eq!(Typed::parse("beta").unwrap(), Typed::Environment(EnvironmentName::beta()));
+        assert_eq!(Typed::parse("12").unwrap(), Typed::Environment("12".parse().unwrap()));
+        assert_eq!(Typed::parse("prod#12").unwrap(), Typed::Release(EnvironmentName::prod(), 12));
+        for (prefix, digits) in [("img_abcd", "abcd"), ("img_ABCD1", "abcd1"), (&image[..35], &image[4..35])] {
+            assert_eq!(Typed::parse(prefix).unwrap(), Typed::Prefix(digits.to_owned()));
+        }
+        for folder in [".", "..", "./beta", "a/b", "/tmp", "Public", "my_site", "./img_abcd", "c#", "a#b", "#12", "a.b"]
+        {
+            assert_eq!(Typed::parse(folder).unwrap(), Typed::Folder(folder.into()), "{folder}");
+        }
+        for wrong in ["img_", "img_abc", "img_xyzw", &format!("{image}0")] {
+            assert_eq!(Typed::parse(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
         }
     }
 
     #[test]
-    fn changes_are_by_path() {
-        let content = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(path, hash)| ((*path).to_owned(), (*hash).to_owned())).collect::<Content>()
+    fn digits_stand_for_the_one_image_that_begins_with_them() {
+        let found = |ids: &[&str]| one_image("img_ab", ids.iter().map(|id| (*id).to_owned()).collect());
+        assert_eq!(found(&["img_ab1", "img_ab1"]).unwrap(), "img_ab1");
+        let (none, two) = (found(&[]).unwrap_err(), found(&["img_ab2", "img_ab1"]).unwrap_err());
+        assert_eq!((&*none.code, none.exit), ("image_not_found", Exit::Failed));
+        assert!(two.exit == Exit::Usage && two.message.contains("`img_ab1`, `img_ab2`"), "{two}");
+    }
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn job(current: &Path, line: &[&str]) -> Result<Job, CliError> {
+        use clap::Parser;
+        settle(&Line::parse_from(std::iter::once(&"diff").chain(line)).args, current)
+    }
+
+    #[test]
+    fn one_folder_alone_is_compared_with_an_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let site = folder.path().join("beta");
+        std::fs::create_dir(&site).unwrap();
+        let site_text = site.to_str().unwrap();
+        let environment = |job: &Job| job.from.1.clone();
+
+        let plain = job(folder.path(), &[]).unwrap();
+        assert_eq!((environment(&plain).as_str(), &plain.to.0), ("beta", &Typed::Folder(folder.path().into())));
+        assert!(plain.is_default);
+        let named = job(folder.path(), &[site_text, "--env", "stage"]).unwrap();
+        assert_eq!((environment(&named).as_str(), &named.to.0), ("stage", &Typed::Folder(site.clone())));
+        assert_eq!(environment(&job(folder.path(), &[site_text, "--prod"]).unwrap()), "prod");
+
+        std::fs::write(
+            folder.path().join("pinstone.toml"),
+            "[project]\ndirectory='beta'\nenvironment='next'\nignore=['x']\nhtml='keep'",
+        )
+        .unwrap();
+        let filed = job(folder.path(), &[]).unwrap();
+        assert_eq!((environment(&filed).as_str(), &filed.to.0), ("next", &Typed::Folder(site.clone())));
+        assert_eq!(options(&filed, filed.project_file.as_ref()).ignore, ["x"]);
+        let (is, written) = settings(filed.project_file.as_ref()).unwrap();
+        assert_eq!((is, written.html.as_deref()), (Settings::default(), Some("keep")));
+
+        for wrong in ["prod", "nowhere/at/all", "img_abcd"] {
+            let error = job(folder.path(), &[wrong]).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage, "{error}");
+            let is_side = error.hint.as_deref().unwrap().contains("pinstone diff");
+            assert_eq!(is_side, !wrong.contains('/'), "{wrong}: {:?}", error.hint);
+        }
+        assert!(!job(folder.path(), &["prod", site_text]).unwrap().is_default);
+    }
+
+    #[test]
+    fn differences_are_one_line_each() {
+        let file = |hash: &str, size: u64, content_type: &str| {
+            let content_type = Some(content_type.to_owned());
+            Some(DiffFile { hash: hash.to_owned(), size: Some(size), content_type, hidden: false })
         };
-        let a = content(&[("a", "1"), ("b", "1"), ("c", "1")]);
-        let b = content(&[("a", "1"), ("b", "2"), ("bb", "1")]);
-        assert_eq!(compare(&a, &b), [("b", Change::Changed), ("bb", Change::Added), ("c", Change::Removed)]);
-        assert!(compare(&a, &a).is_empty());
+        let item = |from, to| DiffItem { path: "a".to_owned(), change: String::new(), from, to };
+        for (from, to, want) in [
+            (None, file("1", 3, "x"), "+ a (3 B)"),
+            (file("1", 3, "x"), None, "- a (3 B)"),
+            (file("1", 3, "x"), file("2", 1500, "x"), "~ a (3 B → 1.5 kB)"),
+            (file("1", 3, "x"), file("1", 3, "y"), "~ a (x → y)"),
+            (None, Some(DiffFile { hash: "1".into(), size: None, content_type: None, hidden: false }), "+ a (?)"),
+        ] {
+            assert_eq!(line(&item(from, to)), want);
+        }
+    }
+
+    #[test]
+    fn numbers_are_told_in_words() {
+        let none = DiffSummary { unchanged: 1, ..DiffSummary::default() };
+        assert_eq!(counts(&none), ["no differences; 1 file alike"]);
+        let some = DiffSummary {
+            added: 2,
+            added_bytes: 5,
+            changed: 1,
+            changed_from_bytes: 1,
+            changed_to_bytes: 2000,
+            retyped: 1,
+            moved: 1,
+            settings_changed: true,
+            ..none
+        };
+        let lines = counts(&some);
+        assert_eq!(lines[0], "2 added (5 B), 0 removed, 1 changed (1 B → 2.0 kB), 1 unchanged");
+        assert_eq!(lines.len(), 4, "{lines:?}");
     }
 }

@@ -20,7 +20,7 @@ pub(crate) enum Exit {
     Conflict = 4,
     /// Unreachable or busy: a retry helps.
     Unavailable = 5,
-    /// `fsck` found something.
+    /// `fsck` found something, or `diff --exit-code` a difference.
     Found = 6,
     /// Interrupted by a signal.
     Interrupted = 130,

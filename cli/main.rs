@@ -52,7 +52,7 @@ Start:
   pinstone rollback --project docs        show what was shown before
 
 Ends with: 0 done, 1 failed, 2 wrong usage, 3 not allowed, 4 conflict,
-5 unreachable or busy, 6 found by fsck, 130 interrupted."
+5 unreachable or busy, 6 found by fsck or diff --exit-code, 130 interrupted."
 )]
 struct Cli {
     #[command(flatten)]
@@ -198,6 +198,8 @@ mod tests {
             "open --project p --env e --print",
             "promote beta prod --project p",
             "diff a b --project p",
+            "diff",
+            "diff dir --env e --all --exit-code --follow-links",
             "env list --project p",
             "env delete e --project p --yes",
             "check-config --data a --config b",

@@ -83,7 +83,13 @@ pub(crate) fn tell(context: &Context, answer: &ReleaseAnswer) -> Result<(), CliE
     context.out.object(answer)
 }
 
-async fn image_of(client: &Client, project: &str, environment: &str, number: u64) -> Result<String, CliError> {
+/// The image that release `number` of an environment showed.
+pub(crate) async fn image_of(
+    client: &Client,
+    project: &str,
+    environment: &str,
+    number: u64,
+) -> Result<String, CliError> {
     let query = [("project", project), ("environment", environment)];
     let releases: Vec<ReleaseItem> = all_pages(client, &["releases"], &query, usize::MAX).await?;
     match releases.into_iter().find(|release| release.number == number) {

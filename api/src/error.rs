@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use pinstone_engine::StoreError;
+use pinstone_engine::diff::DiffError;
 use pinstone_engine::meta::MetaError;
 use pinstone_engine::plan::{PlanError, UploadError};
 use pinstone_engine::publish::{CommitError, ReleaseError};
@@ -187,6 +188,18 @@ impl From<LookupError> for ApiError {
             LookupError::BadCursor => ErrorCode::InvalidCursor.into(),
             LookupError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<DiffError> for ApiError {
+    fn from(error: DiffError) -> Self {
+        let (side, error) = match error {
+            DiffError::Files(error) => return error.into(),
+            DiffError::Lookup(error) => return error.into(),
+            DiffError::From(error) => ("from", Self::from(error)),
+            DiffError::To(error) => ("to", Self::from(error)),
+        };
+        Self::new(error.code, format!("`{side}`: {}", error.message))
     }
 }
 

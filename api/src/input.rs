@@ -2,6 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
+use pinstone_engine::diff::Version;
 use pinstone_engine::id::ImageId;
 use pinstone_engine::name::{EnvironmentName, NameError, ProjectName};
 use pinstone_engine::publish::ProjectSelector;
@@ -21,6 +22,8 @@ pub(crate) struct ReadQuery {
     limit: Option<String>,
     page: Option<String>,
     cursor: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for ReadQuery {
@@ -52,6 +55,14 @@ impl ReadQuery {
     /// Which page to answer, from 1.
     pub(crate) fn page(&self) -> Result<u64, ApiError> {
         Ok(number(self.page.as_deref(), "page")?.unwrap_or(1))
+    }
+
+    /// The old and the new side of a comparison.
+    pub(crate) fn sides(&self) -> Result<(Version, Version), ApiError> {
+        match (version(self.from.as_deref())?, version(self.to.as_deref())?) {
+            (Some(from), Some(to)) => Ok((from, to)),
+            _ => Err(ErrorCode::SideRequired.into()),
+        }
     }
 
     /// Where to go on; an empty cursor means the beginning.
@@ -112,6 +123,15 @@ pub(crate) fn image(text: Option<&str>) -> Result<Option<ImageId>, ApiError> {
     match given(text) {
         None => Ok(None),
         Some(text) => Ok(Some(text.parse().map_err(|_| ErrorCode::InvalidImageId)?)),
+    }
+}
+
+/// What a side of a comparison names: an image by its id, or else an environment.
+pub(crate) fn version(text: Option<&str>) -> Result<Option<Version>, ApiError> {
+    match given(text) {
+        // No environment is called so: its alphabet has no `_`.
+        Some(id) if id.starts_with("img_") => Ok(image(Some(id))?.map(Version::Image)),
+        name => Ok(environment(name, None)?.map(Version::Environment)),
     }
 }
 

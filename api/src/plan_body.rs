@@ -1,4 +1,5 @@
-//! Reading the JSON of a plan: one pass from text to the engine's types.
+//! Reading the JSON of a plan, or of a comparison, which is a plan with one more side: one pass from text to the
+//! engine's types.
 //!
 //! A plan may have 64 MiB of JSON, so nothing is built twice: each path and hash is checked where it is met, and the
 //! first that is wrong ends the reading, as does the first file beyond the limit. `files` comes in two shapes, and a
@@ -10,9 +11,11 @@ use std::cell::Cell;
 use std::fmt;
 
 use pinstone_engine::Limits;
+use pinstone_engine::diff::{NewFiles, Version, Which};
 use pinstone_engine::manifest::Settings;
 use pinstone_engine::path::SitePath;
 use pinstone_engine::plan::{NewPlan, PlannedFile};
+use pinstone_engine::publish::ProjectSelector;
 use pinstone_engine::records::images::GitFacts;
 use serde::Deserialize;
 use serde::de::{
@@ -32,14 +35,73 @@ pub(crate) enum Shape {
     Map,
 }
 
+/// Files that are to be compared with something published.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    pub(crate) project: ProjectSelector,
+    pub(crate) files: NewFiles,
+    /// Which side the files are.
+    pub(crate) side: Which,
+    /// The other side.
+    pub(crate) with: Version,
+    /// How many differences are asked for, where not all are.
+    pub(crate) limit: Option<u64>,
+    pub(crate) cursor: Option<String>,
+}
+
 /// Reads a plan.
 pub(crate) fn parse(bytes: &[u8], limits: &Limits) -> Result<(NewPlan, Shape), ApiError> {
+    let sent = read(bytes, limits, Call::Plan)?;
+    let project = input::project_name(&sent.project)?;
+    let NewFiles { files, settings, git, message } = sent.files;
+    Ok((NewPlan { project, files, git, message, settings }, sent.shape))
+}
+
+/// Reads a comparison: a plan with a few fields more.
+pub(crate) fn parse_comparison(bytes: &[u8], limits: &Limits) -> Result<Comparison, ApiError> {
+    let sent = read(bytes, limits, Call::Comparison)?;
+    let (side, with) = match (input::version(sent.from.as_deref())?, input::version(sent.to.as_deref())?) {
+        (Some(from), None) => (Which::To, from),
+        (None, Some(to)) => (Which::From, to),
+        (None, None) => return Err(ErrorCode::SideRequired.into()),
+        (Some(_), Some(_)) => {
+            let message = "`from` and `to` are both named, and the files are one of the two sides";
+            return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+        }
+    };
+    if sent.limit == Some(0) {
+        return Err(ApiError::new(ErrorCode::InvalidRequest, "`limit` is not a whole number from 1"));
+    }
+    let project = input::project(Some(&*sent.project), None)?;
+    let cursor = sent.cursor.filter(|cursor| !cursor.is_empty());
+    Ok(Comparison { project, files: sent.files, side, with, limit: sent.limit, cursor })
+}
+
+/// Which call a body is for. Fields of the other one are unknown to it, and ignored as such.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Call {
+    Plan,
+    Comparison,
+}
+
+/// What a body says.
+struct Sent<'de> {
+    project: Cow<'de, str>,
+    files: NewFiles,
+    shape: Shape,
+    from: Option<String>,
+    to: Option<String>,
+    limit: Option<u64>,
+    cursor: Option<String>,
+}
+
+fn read<'b>(bytes: &'b [u8], limits: &Limits, call: Call) -> Result<Sent<'b>, ApiError> {
     let text = json_text(bytes, limits.json_depth)?;
     let fault = Fault::default();
     let mut reader = serde_json::Deserializer::from_str(text);
-    let plan = PlanSeed { limit: limits.files, fault: &fault }.deserialize(&mut reader);
-    match plan.and_then(|plan| reader.end().map(|()| plan)) {
-        Ok(plan) => Ok(plan),
+    let sent = PlanSeed { limit: limits.files, call, fault: &fault }.deserialize(&mut reader);
+    match sent.and_then(|sent| reader.end().map(|()| sent)) {
+        Ok(sent) => Ok(sent),
         Err(error) => Err(fault.0.take().unwrap_or_else(|| shape_error(&error))),
     }
 }
@@ -63,6 +125,10 @@ enum Field {
     Git,
     Message,
     Settings,
+    From,
+    To,
+    Limit,
+    Cursor,
     #[serde(other)]
     Unknown,
 }
@@ -70,11 +136,12 @@ enum Field {
 #[derive(Clone, Copy)]
 struct PlanSeed<'f> {
     limit: u64,
+    call: Call,
     fault: &'f Fault,
 }
 
 impl<'de> DeserializeSeed<'de> for PlanSeed<'_> {
-    type Value = (NewPlan, Shape);
+    type Value = Sent<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -82,7 +149,7 @@ impl<'de> DeserializeSeed<'de> for PlanSeed<'_> {
 }
 
 impl<'de> Visitor<'de> for PlanSeed<'_> {
-    type Value = (NewPlan, Shape);
+    type Value = Sent<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a plan")
@@ -94,6 +161,8 @@ impl<'de> Visitor<'de> for PlanSeed<'_> {
         let mut git: Option<wire::Git> = None;
         let mut message: Option<String> = None;
         let mut settings: Option<wire::SiteSettings> = None;
+        let (mut from, mut to, mut limit, mut cursor) = (None, None, None, None);
+        let compares = self.call == Call::Comparison;
         while let Some(field) = map.next_key()? {
             match field {
                 Field::Project if project.is_some() => return Err(A::Error::duplicate_field("project")),
@@ -103,18 +172,22 @@ impl<'de> Visitor<'de> for PlanSeed<'_> {
                 Field::Git => git = map.next_value()?,
                 Field::Message => message = map.next_value()?,
                 Field::Settings => settings = map.next_value()?,
-                Field::Unknown => {
+                Field::From if compares => from = map.next_value()?,
+                Field::To if compares => to = map.next_value()?,
+                Field::Limit if compares => limit = map.next_value()?,
+                Field::Cursor if compares => cursor = map.next_value()?,
+                Field::From | Field::To | Field::Limit | Field::Cursor | Field::Unknown => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
         let project = project.ok_or_else(|| A::Error::missing_field("project"))?;
         let (files, shape) = files.ok_or_else(|| A::Error::missing_field("files"))?;
-        let project = input::project_name(&project.0).map_err(|error| self.fault.end::<A::Error>(error))?;
         let settings =
             site_settings(&settings.unwrap_or_default()).map_err(|error| self.fault.end::<A::Error>(error))?;
         let git = git.map(|git| GitFacts { commit: git.commit, branch: git.branch, message: git.message });
-        Ok((NewPlan { project, files, git, message, settings }, shape))
+        let files = NewFiles { files, settings, git, message };
+        Ok(Sent { project: project.0, files, shape, from, to, limit, cursor })
     }
 }
 
@@ -245,6 +318,45 @@ mod tests {
     fn code_of(json: &str) -> String {
         let error = read(&json.replace("HASH", HASH)).map(|(_, shape)| shape).unwrap_err();
         format!("{error:?}")
+    }
+
+    #[test]
+    fn a_comparison_is_a_plan_with_one_side_more() {
+        let limits = Limits { files: 3, ..Limits::default() };
+        let of = |more: &str| {
+            let json = format!(r#"{{"project":"my-site","files":{{"/a":"{HASH}"}},"message":"m"{more}}}"#);
+            parse_comparison(json.as_bytes(), &limits)
+        };
+        let image = format!("img_{}", "0f".repeat(16));
+        let prod = || Version::Environment("prod".parse().unwrap());
+        for (more, side, with, limit) in [
+            (r#","from":"prod""#, Which::To, prod(), None),
+            (r#","to":"prod","from":null,"limit":5,"cursor":"""#, Which::From, prod(), Some(5)),
+            (&format!(r#","from":"","to":"{image}""#), Which::From, Version::Image(image.parse().unwrap()), None),
+        ] {
+            let read = of(more).unwrap();
+            assert_eq!((read.side, read.with, read.limit, read.cursor), (side, with, limit, None), "{more}");
+            assert_eq!((read.files.files.len(), read.files.message.as_deref()), (1, Some("m")), "{more}");
+        }
+        for (more, want) in [
+            ("", "SideRequired"),
+            (r#","from":"""#, "SideRequired"),
+            (r#","from":"a","to":"b""#, "InvalidRequest"),
+            (r#","from":"prod","limit":0"#, "InvalidRequest"),
+            (r#","from":"prod","limit":-1"#, "InvalidRequest"),
+            (r#","from":"prod","limit":"1""#, "InvalidRequest"),
+            (r#","from":7"#, "InvalidRequest"),
+            (r#","from":"img_7""#, "InvalidImageId"),
+            (r#","from":"a..b""#, "InvalidEnvironment"),
+            (r#","from":"prod","files":[]"#, "InvalidRequest"),
+        ] {
+            let error = format!("{:?}", of(more).unwrap_err());
+            assert!(error.contains(want), "{more}: {error}");
+        }
+        // They are nothing to a plan, whatever they are.
+        let plan =
+            format!(r#"{{"project":"my-site","files":{{"/a":"{HASH}"}},"from":7,"to":{{}},"limit":"x","cursor":[]}}"#);
+        assert!(parse(plan.as_bytes(), &limits).is_ok());
     }
 
     #[test]

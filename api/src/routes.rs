@@ -5,6 +5,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::state::ApiState;
 
+mod diff;
 mod environments;
 mod health;
 mod images;
@@ -48,6 +49,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { path: "/images", methods: &["GET"], handlers: || get(images::list) },
     Route { path: "/images/{image_id}", methods: &["GET"], handlers: || get(images::one) },
     Route { path: "/images/{image_id}/files", methods: &["GET"], handlers: || get(images::files) },
+    Route { path: "/diff", methods: &["GET", "POST"], handlers: || get(diff::published).post(diff::files) },
     Route { path: "/environments", methods: &["GET"], handlers: || get(environments::list) },
     Route {
         path: "/environments/{project}/{environment}",

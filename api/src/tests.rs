@@ -3,6 +3,7 @@
 mod bad_input;
 mod batches;
 mod description;
+mod diff;
 mod http_rules;
 mod publishing;
 mod retries;

@@ -511,3 +511,126 @@ pub struct EnvironmentItem {
     /// When that was made.
     pub deployed_at: String,
 }
+
+/// `POST /diff`, for clients to send: a plan, and what it is compared with. Exactly one of `from` and `to` is given; the
+/// files are the other side. As a plan, it is read by the server in one pass.
+#[derive(Clone, Debug, Serialize)]
+pub struct DiffRequest {
+    /// What would be published, and to which project. Neither has to exist.
+    #[serde(flatten)]
+    pub plan: PlanRequest,
+    /// The old side: an image's id, or an environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The new side, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// How many differences to answer; all of them without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// The `next_cursor` of an answer that had a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// The answer to `GET` and `POST /diff`: what has to happen to one side for it to become the other.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct DiffAnswer<I = Vec<DiffItem>> {
+    /// The old side.
+    pub from: DiffSide,
+    /// The new side.
+    pub to: DiffSide,
+    /// All differences, counted, on every page.
+    pub summary: DiffSummary,
+    /// How many different files a publish would send. Only where files were sent for comparison.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<u64>,
+    /// How many bytes they have, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_bytes: Option<u64>,
+    /// The differences of this page, in the order of their paths.
+    pub items: I,
+    /// What to send as `cursor` for the next page; null on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// One side of a comparison.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DiffSide {
+    /// The image; null for files that are not published, and for an environment that shows nothing.
+    pub image_id: Option<String>,
+    /// The environment by which the image was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// How many files there are.
+    pub file_count: u64,
+    /// How many bytes they have, as far as is known.
+    pub total_size: u64,
+    /// The site's settings.
+    pub settings: SiteSettings,
+}
+
+/// All differences, counted. Bytes are counted as far as they are known.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DiffSummary {
+    /// Files that only `to` has.
+    pub added: u64,
+    /// Files that only `from` has.
+    pub removed: u64,
+    /// Files that both have and that differ.
+    pub changed: u64,
+    /// Files that are alike.
+    pub unchanged: u64,
+    /// How many of the changed files have the same bytes, and are only served differently.
+    pub retyped: u64,
+    /// How many of the added files have the bytes of a removed one.
+    pub moved: u64,
+    /// The bytes of the added files.
+    pub added_bytes: u64,
+    /// The bytes of the removed files.
+    pub removed_bytes: u64,
+    /// The bytes of the changed files in `from`.
+    pub changed_from_bytes: u64,
+    /// The bytes of the changed files in `to`.
+    pub changed_to_bytes: u64,
+    /// The bytes of the files that are alike.
+    pub unchanged_bytes: u64,
+    /// How many different contents `to` has that `from` has nowhere: what a publish would send to a server that has
+    /// nothing but `from`.
+    pub new_blobs: u64,
+    /// How many bytes they have.
+    pub new_bytes: u64,
+    /// Whether the settings differ.
+    pub settings_changed: bool,
+}
+
+/// One path at which the sides differ.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DiffItem {
+    /// Where it is in the site.
+    pub path: String,
+    /// `added`, `removed` or `changed`.
+    pub change: String,
+    /// What the old side has there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<DiffFile>,
+    /// What the new side has there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<DiffFile>,
+}
+
+/// One file of one side.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DiffFile {
+    /// Its hash.
+    pub hash: String,
+    /// Its size in bytes, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// What it is served as, where that is known: it takes a look at the bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Whether it is kept and never served; left out where it is served.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
+}

@@ -6,7 +6,7 @@
 //!
 //! | question | module |
 //! | --- | --- |
-//! | what is published, and how | [`plan`], [`publish`], [`import`], [`queries`] |
+//! | what is published, and how | [`plan`], [`publish`], [`import`], [`queries`], [`diff`] |
 //! | what a visitor gets | [`resolve`], [`pointers`], [`manifest`], [`host`] |
 //! | where bytes are | [`blob`], [`data_folder`] |
 //! | where facts are | [`meta`], [`records`] |
@@ -17,6 +17,7 @@ pub mod blob;
 pub mod clock;
 pub mod content_type;
 pub mod data_folder;
+pub mod diff;
 pub mod engine;
 pub mod error;
 pub mod fsck;

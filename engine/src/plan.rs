@@ -38,7 +38,7 @@ pub use batch::{Batch, BatchBlob};
 
 pub(crate) use project::new_project;
 
-pub(crate) use body::{PlanBody, hashes_of};
+pub(crate) use body::{PlanBody, checked, hashes_of};
 use body::{Prepared, prepare};
 
 /// The longest id or branch of a git commit, in bytes.
@@ -260,7 +260,7 @@ impl Engine {
         mut new: NewPlan,
         key: Option<&IdempotencyKey>,
     ) -> Result<PlanView, PlanError> {
-        check_texts(&new, self.limits())?;
+        check_texts(new.settings, new.git.as_ref(), new.message.as_deref(), self.limits())?;
         let (files, settings, limits) = (std::mem::take(&mut new.files), new.settings, self.limits().clone());
         let Prepared { body, list, content_hash, case_collisions } =
             off_thread(move || prepare(files, settings, &limits)).await?;
@@ -484,22 +484,26 @@ impl Engine {
 }
 
 /// Checks what a plan asks for beside its files.
-fn check_texts(new: &NewPlan, limits: &Limits) -> Result<(), PlanError> {
-    if new.settings.html != HtmlMode::Keep {
+pub(crate) fn check_texts(
+    settings: Settings,
+    git: Option<&GitFacts>,
+    message: Option<&str>,
+    limits: &Limits,
+) -> Result<(), PlanError> {
+    if settings.html != HtmlMode::Keep {
         return Err(PlanError::UnsupportedSetting { setting: "html" });
     }
-    if new.settings.not_found != NotFoundMode::Page {
+    if settings.not_found != NotFoundMode::Page {
         return Err(PlanError::UnsupportedSetting { setting: "not_found" });
     }
-    if new.settings.profile != Profile::Native {
+    if settings.profile != Profile::Native {
         return Err(PlanError::UnsupportedSetting { setting: "profile" });
     }
-    let git = new.git.as_ref();
     for (text, limit) in [
-        (new.message.as_ref(), limits.message_length),
-        (git.and_then(|git| git.message.as_ref()), limits.message_length),
-        (git.and_then(|git| git.commit.as_ref()), LONGEST_GIT_NAME),
-        (git.and_then(|git| git.branch.as_ref()), LONGEST_GIT_NAME),
+        (message, limits.message_length),
+        (git.and_then(|git| git.message.as_deref()), limits.message_length),
+        (git.and_then(|git| git.commit.as_deref()), LONGEST_GIT_NAME),
+        (git.and_then(|git| git.branch.as_deref()), LONGEST_GIT_NAME),
     ] {
         if text.is_some_and(|text| text.len() > limit) {
             return Err(PlanError::MessageTooLong { limit });
@@ -509,7 +513,7 @@ fn check_texts(new: &NewPlan, limits: &Limits) -> Result<(), PlanError> {
 }
 
 /// Runs what takes too long for a thread that serves others: two hundred thousand files take a good part of a second.
-async fn off_thread<T: Send + 'static>(
+pub(crate) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PlanError> + Send + 'static,
 ) -> Result<T, PlanError> {
     match tokio::task::spawn_blocking(work).await {

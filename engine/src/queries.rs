@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::error::{StoreError, from_stores};
 use crate::hash::{BlobHash, ContentHash};
 use crate::id::{ImageId, ProjectId};
+use crate::manifest::Manifest;
 use crate::meta::MetaError;
 use crate::name::{EnvironmentName, ProjectName};
 use crate::pointers::ProjectRef;
@@ -240,11 +241,7 @@ impl Engine {
         limit: usize,
     ) -> Result<(Vec<FileSummary>, Option<String>), LookupError> {
         let (project, _) = self.project_to_read(caller, project).await?;
-        let record = records::images::get(self.meta(), project, image).await?.ok_or(LookupError::ImageNotFound)?;
-        let manifest = match self.blobs().manifest(&record.record.manifest).await {
-            Err(ReadError::Missing) if record.record.collected_at.is_some() => return Err(LookupError::ImageNotFound),
-            other => other?,
-        };
+        let manifest = self.manifest_of(project, image).await?;
         let mut start = after.map_or(0, |after| manifest.lower_bound(after));
         if after.is_some_and(|after| start < manifest.len() && manifest.entry(start).path == after) {
             start += 1;
@@ -338,6 +335,15 @@ impl Engine {
             }
         };
         Ok(found.filter(|project| project.team == caller.team))
+    }
+
+    /// What an image of a project consists of.
+    pub(crate) async fn manifest_of(&self, project: ProjectRef, image: ImageId) -> Result<Manifest, LookupError> {
+        let record = records::images::get(self.meta(), project, image).await?.ok_or(LookupError::ImageNotFound)?.record;
+        match self.blobs().manifest(&record.manifest).await {
+            Err(ReadError::Missing) if record.collected_at.is_some() => Err(LookupError::ImageNotFound),
+            other => Ok(other?),
+        }
     }
 
     async fn project_to_read(

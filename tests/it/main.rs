@@ -12,6 +12,7 @@ mod cli;
 mod crash;
 mod data_folder;
 mod deploy_input;
+mod diff;
 mod http;
 mod import;
 mod publish;

@@ -92,6 +92,9 @@ codes! {
     InvalidImageId "invalid_image_id" BAD_REQUEST,
         "an image's id is not one",
         "an image's id is `img_` and 32 hex digits, as the commit answered it";
+    SideRequired "side_required" BAD_REQUEST,
+        "a side of the comparison is missing",
+        "name it with `from` or `to`: an image's id, or an environment such as `prod`";
     InvalidIdempotencyKey "invalid_idempotency_key" BAD_REQUEST,
         "the Idempotency-Key is not one",
         "send it once, with 1 to 255 visible ASCII characters";

@@ -6,6 +6,7 @@ use pinstone_engine::id::PlanId;
 use pinstone_engine::plan::{MissingBlob, PlanView};
 use pinstone_engine::records::plans::PlanState;
 use serde::{Serialize, Serializer};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::auth::{Caller, RetryKey};
 use crate::body::{announced, blocking, check_json, gather, to_the_end};
@@ -31,16 +32,7 @@ pub(crate) async fn create(
     RetryKey(key): RetryKey,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    let length = announced(&head.headers)?;
-    check_json(&head.headers)?;
-    let limit = state.engine().limits().plan_size;
-    if length.is_some_and(|length| length > limit) {
-        return Err(ErrorCode::PlanTooLarge.into());
-    }
-    let memory = state.plan_memory(length.unwrap_or(limit).saturating_mul(PLAN_WEIGHT)).await?;
-    let bytes = gather(&state, length, body, limit, ErrorCode::PlanTooLarge).await?;
-
+    let (bytes, memory) = gather_files(&state, request, PLAN_WEIGHT, 0).await?;
     let limits = state.engine().limits().clone();
     // The permit goes along: a client that leaves does not stop the thread, so the bytes are still held.
     let (plan, memory) = blocking(move || (plan_body::parse(&bytes, &limits), memory)).await?;
@@ -54,6 +46,27 @@ pub(crate) async fn create(
         Ok(respond::holding(blocking(answer).await?, memory))
     })
     .await
+}
+
+/// Gathers the JSON of a body that lists files as a plan does, with the permit for what it will hold in memory: `weight`
+/// for each of its bytes, and `more` beside.
+pub(crate) async fn gather_files(
+    state: &ApiState,
+    request: Request,
+    weight: u64,
+    more: u64,
+) -> Result<(Vec<u8>, OwnedSemaphorePermit), ApiError> {
+    let (head, body) = request.into_parts();
+    let length = announced(&head.headers)?;
+    check_json(&head.headers)?;
+    let limit = state.engine().limits().plan_size;
+    if length.is_some_and(|length| length > limit) {
+        return Err(ErrorCode::PlanTooLarge.into());
+    }
+    let held = length.unwrap_or(limit).saturating_mul(weight);
+    let memory = state.plan_memory(held.saturating_add(more)).await?;
+    let bytes = gather(state, length, body, limit, ErrorCode::PlanTooLarge).await?;
+    Ok((bytes, memory))
 }
 
 /// How a plan stands.

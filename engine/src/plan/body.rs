@@ -33,7 +33,7 @@ pub(super) struct PlannedBlob {
 
 impl PlanBody {
     /// Takes files that are sorted by path.
-    pub(super) fn new(files: Vec<PlannedFile>) -> Result<Self, PlanError> {
+    pub(crate) fn new(files: Vec<PlannedFile>) -> Result<Self, PlanError> {
         let mut blobs: HashMap<BlobHash, PlannedBlob> = HashMap::with_capacity(files.len());
         for (first_file, file) in files.iter().enumerate() {
             let blob = blobs.entry(file.blob).or_insert(PlannedBlob { first_file, size: file.size });
@@ -44,6 +44,11 @@ impl PlanBody {
             }
         }
         Ok(Self { files, blobs })
+    }
+
+    /// The files alone.
+    pub(crate) fn into_files(self) -> Vec<PlannedFile> {
+        self.files
     }
 
     /// Each hash once, in the order of the first paths that have them.
@@ -64,6 +69,14 @@ impl PlanBody {
             .collect();
         let bytes = missing.iter().filter_map(|blob| blob.size).fold(0, u64::saturating_add);
         (missing, bytes)
+    }
+
+    /// How many of `hashes` are not `present`, and the sum of their sizes as far as they are known.
+    pub(crate) fn count_missing(&self, hashes: &[BlobHash], present: &[Option<BlobRecord>]) -> (u64, u64) {
+        let absent = hashes.iter().zip(present).filter(|(_, record)| record.is_none());
+        absent.fold((0, 0), |(count, bytes): (u64, u64), (hash, _)| {
+            (count + 1, bytes.saturating_add(self.blobs[hash].size.unwrap_or(0)))
+        })
     }
 
     /// The sum of the sizes that are known, in bytes.
@@ -87,8 +100,8 @@ pub(super) struct Prepared {
     pub(super) case_collisions: Vec<(String, String)>,
 }
 
-/// Checks a plan's files, sorts them and says what the content is known by.
-pub(super) fn prepare(mut files: Vec<PlannedFile>, settings: Settings, limits: &Limits) -> Result<Prepared, PlanError> {
+/// Checks a plan's files and sorts them.
+pub(crate) fn checked(mut files: Vec<PlannedFile>, limits: &Limits) -> Result<Vec<PlannedFile>, PlanError> {
     if files.is_empty() {
         return Err(PlanError::NoFiles);
     }
@@ -111,6 +124,12 @@ pub(super) fn prepare(mut files: Vec<PlannedFile>, settings: Settings, limits: &
     if let Some(pair) = files.windows(2).find(|pair| pair[0].path == pair[1].path) {
         return Err(PlanError::DuplicatePath(pair[0].path.clone()));
     }
+    Ok(files)
+}
+
+/// Checks a plan's files, sorts them and says what the content is known by.
+pub(super) fn prepare(files: Vec<PlannedFile>, settings: Settings, limits: &Limits) -> Result<Prepared, PlanError> {
+    let files = checked(files, limits)?;
     let content_hash = content_hash(files.iter().map(|file| (file.path.as_str(), file.blob)), settings);
     let collisions = case_collisions(files.iter().map(|file| file.path.as_str()));
     let case_collisions = collisions.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
