@@ -12,6 +12,7 @@ use std::time::Duration;
 use pinstone_api::Api;
 use pinstone_api::config::{ApiConfig, PublicUrl};
 use pinstone_edge::{BindError, ControlService, Edge, Listeners};
+use pinstone_engine::blob::is_storage_full;
 use pinstone_engine::clock::Clock;
 use pinstone_engine::data_folder::OpenError;
 use pinstone_engine::{Engine, OpenOptions};
@@ -165,6 +166,10 @@ fn bind_error(error: &BindError) -> CliError {
 /// What a data folder that cannot be opened means for the process.
 pub(crate) fn open_error(error: OpenError) -> CliError {
     let text = chain(&error);
+    if is_storage_full(&error) {
+        return CliError::new(Exit::Failed, "storage_full", text)
+            .hint("make room on the data folder's disk, then start the server again");
+    }
     match error {
         OpenError::InUse { .. } => CliError::new(Exit::Unavailable, "data_in_use", text)
             .hint("stop the server that runs on it, or name another folder by `--data`"),
@@ -176,7 +181,7 @@ pub(crate) fn open_error(error: OpenError) -> CliError {
         OpenError::Absent { .. } => CliError::new(Exit::Failed, "no_data_folder", text)
             .hint("name the data folder of a server by `--data`; `pinstone serve` makes one"),
         OpenError::Io { .. } => CliError::new(Exit::Failed, "data_not_usable", text)
-            .hint("check who may write the data folder, and whether its disk is full"),
+            .hint("check who may write the data folder, and that its disk can be written"),
         OpenError::Meta { .. } | OpenError::Objects { .. } => {
             CliError::new(Exit::Failed, "data_damaged", text).hint("restore the data folder from a backup")
         }
@@ -218,7 +223,8 @@ fn welcome(out: Output, config: &ServerConfig, public_url: &PublicUrl) {
 fn start_log(config: &ServerConfig) -> Result<(), CliError> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
         .map_err(|error| CliError::usage(format!("`log` is not a filter: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A log that cannot be written, such as one on a full disk, must not end what wanted to write it.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     let started = match config.log_format {
         LogFormat::Text => {
             let colors = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
@@ -246,6 +252,8 @@ fn stop_by_signal() -> Result<CancellationToken, CliError> {
     let failed = |error: io::Error| CliError::failed(format!("cannot wait for signals: {}", plain(&error)));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    // Without a handler the first write beyond a limit on the size of files ends the process; with one it is refused.
+    drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map_err(failed)?);
     let stop = CancellationToken::new();
     let cancelled = stop.clone();
     tokio::spawn(async move {

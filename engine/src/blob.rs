@@ -21,6 +21,7 @@ use crate::manifest::{Manifest, ManifestError};
 mod batch;
 mod bulk;
 pub mod index;
+mod multipart;
 mod object_writer;
 pub mod pack;
 mod verify;
@@ -387,14 +388,17 @@ fn fanned(folder: &str, digits: &str) -> ObjectPath {
     ObjectPath::from_iter([folder, &digits[..2], digits])
 }
 
-/// Whether the reason of `error` is that a disk or a quota is full.
+/// Whether the reason of `error` is that a disk or a quota is full, or a file as large as it may be.
 #[must_use]
 pub fn is_storage_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
+        // One failed write answers many commits, which share its reason.
+        let shared = error.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>();
+        let error = shared.map_or(error, |shared| &**shared);
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-            if matches!(io.kind(), StorageFull | QuotaExceeded) {
+            use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+            if matches!(io.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
                 return true;
             }
         }

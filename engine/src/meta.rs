@@ -209,7 +209,8 @@ impl MetaError {
 ///
 /// Every engine keeps this contract, and `meta::contract` checks it:
 /// * `commit` is all or nothing. Where a check fails it changes nothing and names the key.
-/// * What `commit` has answered `Done` for survives a crash.
+/// * What `commit` has answered `Done` for survives a crash. What it has answered an error for may have happened, and is
+///   in the feed then; nothing was acknowledged that rests on it not having happened.
 /// * A commit's id is remembered for at least 24 hours: the same id again has the first outcome and changes nothing.
 /// * Revisions grow with every commit that happened.
 /// * The feed holds events in commit order, without gaps, for at least 7 days.
@@ -235,7 +236,7 @@ pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
     /// Changes when the feed has grown: a hint, and losing one never matters.
     fn wake(&self) -> watch::Receiver<u64>;
 
-    /// Whether commits are taken: not after a write has failed, for it is not known then what would survive.
+    /// Whether commits are taken: not from a write that failed until what it left behind was read again.
     fn takes_commits(&self) -> bool;
 
     /// Stops taking commits and waits until those taken are durable. Reads may go on or fail.

@@ -4,16 +4,16 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::site::{self, Files};
-use crate::world::{Api, World, until};
+use crate::world::{Api, World, random, seed, setting, until};
 
 const WRITERS: usize = 4;
 
 /// Everything that the writers of all rounds asked for and were told.
 #[derive(Debug, Default)]
-struct Ledger {
+pub(crate) struct Ledger {
     /// The content of an image that some writer committed, or tried to.
     images: HashMap<String, Vec<u8>>,
     environments: HashMap<String, Environment>,
@@ -37,14 +37,38 @@ fn files(round: u64, writer: usize, attempt: u64) -> Files {
     ]
 }
 
+/// What ends the writers' work.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    /// The server is killed. Whatever it has answered counts.
+    Kill,
+    /// The disk has lost its power. A machine without power answers nobody, so what the server answers from then on does
+    /// not count.
+    PowerCut,
+}
+
+/// What the writers of one round share.
+struct Round<'r> {
+    number: u64,
+    end: End,
+    ledger: &'r Mutex<Ledger>,
+    /// How much was acknowledged.
+    progress: AtomicU64,
+    /// Whether the end has begun.
+    ending: AtomicBool,
+}
+
 /// Publishes and releases until the server is gone. Two writers share an environment.
-fn write(api: &Api, round: u64, writer: usize, ledger: &Mutex<Ledger>, progress: &AtomicU64, killed: &AtomicBool) {
+fn write(api: &Api, writer: usize, round: &Round<'_>) {
+    let Round { ledger, progress, ending, .. } = round;
     let environment = format!("e{}", writer / 2);
+    let counts = || round.end == End::Kill || !ending.load(Ordering::SeqCst);
     for attempt in 0.. {
-        let files = files(round, writer, attempt);
+        let files = files(round.number, writer, attempt);
         let image = match api.commit("crash", &files) {
-            Ok(image) => image,
-            Err(error) => return assert!(killed.load(Ordering::SeqCst), "a publish failed: {error}"),
+            Ok(image) if counts() => image,
+            Ok(_) => return,
+            Err(error) => return assert!(ending.load(Ordering::SeqCst), "a publish failed: {error}"),
         };
         let turn = {
             let mut ledger = ledger.lock().unwrap();
@@ -55,8 +79,9 @@ fn write(api: &Api, round: u64, writer: usize, ledger: &Mutex<Ledger>, progress:
         };
         progress.fetch_add(1, Ordering::SeqCst);
         let released = match api.release("crash", &environment, &image) {
-            Ok(released) => released,
-            Err(error) => return assert!(killed.load(Ordering::SeqCst), "a release failed: {error}"),
+            Ok(released) if counts() => released,
+            Ok(_) => return,
+            Err(error) => return assert!(ending.load(Ordering::SeqCst), "a release failed: {error}"),
         };
         let number = released["number"].as_u64().expect("a release has a number");
         assert!(number > turn, "release {number} of {environment} after {turn} was acknowledged");
@@ -69,8 +94,32 @@ fn write(api: &Api, round: u64, writer: usize, ledger: &Mutex<Ledger>, progress:
     }
 }
 
+/// Lets writers publish and release until `make_end` makes an end of it, at a moment that follows from `random`. Answers
+/// how many steps were acknowledged.
+pub(crate) fn write_until(
+    api: &Api,
+    (number, random): (u64, u64),
+    ledger: &Mutex<Ledger>,
+    end: End,
+    make_end: impl FnOnce(),
+) -> u64 {
+    let round = Round { number, end, ledger, progress: AtomicU64::new(0), ending: AtomicBool::new(false) };
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let round = &round;
+            scope.spawn(move || write(api, writer, round));
+        }
+        // Some steps in, and then any moment: this wait is the chance, not a synchronisation.
+        until("writers write", || round.progress.load(Ordering::SeqCst) >= random % 16);
+        std::thread::sleep(Duration::from_micros(random >> 8 & 0x7fff));
+        round.ending.store(true, Ordering::SeqCst);
+        make_end();
+    });
+    round.progress.into_inner()
+}
+
 /// Compares what the restarted server says and serves with what the writers were told.
-fn check(world: &World, ledger: &mut Ledger) {
+pub(crate) fn check(world: &World, ledger: &mut Ledger) {
     for (name, environment) in &mut ledger.environments {
         let answer = world.api("GET", &format!("/current?project=crash&environment={name}"), None);
         let Some((number, image)) = &environment.acknowledged else {
@@ -103,32 +152,15 @@ fn check(world: &World, ledger: &mut Ledger) {
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let rounds = number("PINSTONE_CRASH_ROUNDS").unwrap_or(16);
-    let clock = || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
-    let seed = number("PINSTONE_CRASH_SEED").unwrap_or_else(|| u64::from(clock().subsec_nanos()));
-    println!("PINSTONE_CRASH_SEED={seed}, {rounds} rounds");
+    let rounds = setting("PINSTONE_CRASH_ROUNDS").unwrap_or(16);
+    let seed = seed("PINSTONE_CRASH_SEED");
 
     let mut world = World::start();
     let ledger = Mutex::new(Ledger::default());
     let mut steps = 0;
     for round in 0..rounds {
-        let random = site::noise(&format!("{seed}-{round}"), 8);
-        let random = u64::from_le_bytes(random.try_into().expect("eight bytes"));
         let api = Api { address: world.address(), token: world.token() };
-        let (progress, killed) = (AtomicU64::new(0), AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            for writer in 0..WRITERS {
-                let (api, ledger, progress, killed) = (&api, &ledger, &progress, &killed);
-                scope.spawn(move || write(api, round, writer, ledger, progress, killed));
-            }
-            // Some steps in, and then any moment: this wait is the chance, not a synchronisation.
-            until("writers write", || progress.load(Ordering::SeqCst) >= random % 16);
-            std::thread::sleep(Duration::from_micros(random >> 8 & 0x7fff));
-            killed.store(true, Ordering::SeqCst);
-            world.kill();
-        });
-        steps += progress.into_inner();
+        steps += write_until(&api, (round, random(seed, round)), &ledger, End::Kill, || world.kill());
         let report = world.fsck();
         assert_eq!(report.code, 0, "round {round}: {report:?}");
         world.restart();

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -18,12 +18,19 @@ use crate::wire::{Connection, Response};
 /// When something that has to happen counts as broken. Nothing waits this long where all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The program that is tested.
+const BINARY: &str = env!("CARGO_BIN_EXE_pinstone");
+
 /// A data folder, and mostly a server on it. Dropped, the server is killed and everything removed.
 #[derive(Debug)]
 pub(crate) struct World {
     folder: TempDir,
+    /// Where the data folder and the server's log are.
+    disk: PathBuf,
     server: Option<Server>,
     arguments: Vec<String>,
+    /// The program, with its arguments, that the server is started by.
+    starter: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -76,14 +83,34 @@ impl World {
         for name in ["home", "work"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
-        Self { folder, server: None, arguments: Vec::new() }
+        let disk = folder.path().to_owned();
+        Self { folder, disk, server: None, arguments: Vec::new(), starter: Vec::new() }
+    }
+
+    /// As [`World::stopped`], with the data folder and the server's log below `disk`.
+    pub(crate) fn stopped_on(disk: &Path) -> Self {
+        let mut world = Self::stopped();
+        world.disk = disk.to_owned();
+        world
+    }
+
+    /// Has servers started by another program from now on, which gets the server's command line as its last arguments.
+    pub(crate) fn start_by(&mut self, starter: Vec<String>) {
+        self.starter = starter;
     }
 
     /// Starts a server on the data folder; there must be none.
     pub(crate) fn restart(&mut self) {
+        if let Err(status) = self.try_restart() {
+            panic!("the server did not start ({status:?}):\n{}", self.logged());
+        }
+    }
+
+    /// As [`World::restart`], for a server that may end before it listens: then how it ended.
+    pub(crate) fn try_restart(&mut self) -> Result<(), ExitStatus> {
         assert!(self.server.is_none(), "one server at a time");
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = self.command();
+        let mut command = self.server_command();
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(self.data()).args(&self.arguments);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -101,18 +128,30 @@ impl World {
                 let port = url.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
                 let port: u16 = port.unwrap_or_else(|| panic!("no port in {url}"));
                 self.server = Some(Server { child, url, address: SocketAddr::from(([127, 0, 0, 1], port)) });
+                Ok(())
             }
-            Err(_) => {
-                let _ = child.kill();
-                let status = child.wait();
-                panic!("the server did not start ({status:?}):\n{}", self.logged());
+            Err(error) => {
+                if error == mpsc::RecvTimeoutError::Timeout {
+                    let _ = child.kill();
+                }
+                Err(child.wait().unwrap())
             }
         }
     }
 
     /// The binary, in an environment without settings of the machine's user.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pinstone"));
+        self.in_clean_environment(Command::new(BINARY))
+    }
+
+    fn server_command(&self) -> Command {
+        let Some((program, arguments)) = self.starter.split_first() else { return self.command() };
+        let mut command = Command::new(program);
+        command.args(arguments).arg(BINARY);
+        self.in_clean_environment(command)
+    }
+
+    fn in_clean_environment(&self, mut command: Command) -> Command {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PINSTONE_")) {
             command.env_remove(name);
         }
@@ -143,7 +182,7 @@ impl World {
 
     /// The data folder.
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.disk.join("data")
     }
 
     /// The folder that commands run in.
@@ -185,7 +224,7 @@ impl World {
     }
 
     fn log(&self) -> PathBuf {
-        self.folder.path().join("server.log")
+        self.disk.join("server.log")
     }
 
     /// What the server wrote to its log so far.
@@ -210,6 +249,12 @@ impl World {
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.terminate();
         self.wait()
+    }
+
+    /// Whether the server has ended.
+    pub(crate) fn is_gone(&mut self) -> bool {
+        let server = self.server.as_mut().expect("a server was started");
+        server.child.try_wait().unwrap().is_some()
     }
 
     /// Waits until the server has ended by itself.
@@ -363,6 +408,34 @@ pub(crate) fn plan(project: &str, files: &Files) -> Value {
         )
         .collect();
     json!({"project": project, "files": files})
+}
+
+/// Says that something is not tested on this machine, and why.
+pub(crate) fn skip(what: &str, reason: &str) {
+    use std::io::Write;
+    // Past the test runner, which shows nothing of tests that pass.
+    let _ = writeln!(std::io::stderr(), "skipped: {what}: {reason}");
+}
+
+/// A number from the environment, where it is set.
+pub(crate) fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// The seed that a test takes its chances from: given, or new. It is printed, so that a failure can be repeated.
+pub(crate) fn seed(name: &str) -> u64 {
+    let seed = setting(name).unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+        u64::from(now.subsec_nanos())
+    });
+    println!("{name}={seed}");
+    seed
+}
+
+/// A number that looks random and follows from `seed` and `what`.
+pub(crate) fn random(seed: u64, what: impl std::fmt::Display) -> u64 {
+    let bytes = crate::site::noise(&format!("{seed}-{what}"), 8);
+    u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
 }
 
 /// Runs a command to its end.

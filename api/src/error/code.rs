@@ -241,5 +241,5 @@ codes! {
 
     StorageFull "storage_full" INSUFFICIENT_STORAGE,
         "the server has no room left",
-        "make room on the server's disk; if it still answers so then, restart the server";
+        "make room on the server's disk: it goes on by itself then, without a restart";
 }

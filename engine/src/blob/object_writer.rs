@@ -6,6 +6,8 @@ use bytes::{Bytes, BytesMut};
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
 
+use super::multipart::Parts;
+
 /// Bytes up to this many are gathered and written at once.
 const GATHER: usize = 256 << 10;
 /// More are written in parts of this many bytes, at most [`PARTS_IN_FLIGHT`] of them in memory.
@@ -35,7 +37,7 @@ impl ObjectWriter {
             None => {
                 self.gathered.extend_from_slice(&bytes);
                 if self.gathered.len() > GATHER {
-                    let parts = self.objects.put_multipart(&self.path).await?;
+                    let parts = Parts::around(self.objects.put_multipart(&self.path).await?);
                     let parts = self.parts.insert(WriteMultipart::new_with_chunk_size(parts, PART));
                     parts.put(self.gathered.split().freeze());
                 }

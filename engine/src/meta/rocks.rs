@@ -6,24 +6,21 @@
 //! index needs no order, so its batches go to RocksDB directly, which merges concurrent syncs by itself.
 //!
 //! Damage inside the write-ahead log is an error when the store is opened: RocksDB's default would silently drop what
-//! comes after it, which was acknowledged. Only an incomplete tail, which a power cut leaves and nobody was told of, is
-//! taken for the end; [`log_check`] tells the two apart where RocksDB cannot.
+//! comes after it, which was acknowledged. Only a last write that is incomplete, which a power cut leaves and nobody was
+//! told of, is taken for the end; [`log_check`] tells the two apart, because RocksDB cannot.
+//!
+//! Where a write fails, for lack of room or else, nothing of it is acknowledged, and the database is closed and opened
+//! again in this process as soon as that can be: [`database`] says how.
 
 use std::fmt;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, IteratorMode, Options, ReadOptions,
-    WriteBatch,
-};
+use rocksdb::{DB, IteratorMode, ReadOptions, WriteBatch};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Commit, Feed, Item, Key, MetaError, MetaStore, Order, Outcome, Snapshot, after_prefix};
@@ -32,13 +29,17 @@ use crate::clock::Clock;
 use crate::hash::BlobHash;
 use crate::id::TeamId;
 
+mod database;
 mod log_check;
+#[cfg(test)]
+mod reopen_tests;
 mod rows;
 mod writer;
 
+use database::Database;
 use rows::{
-    BLOBS, COUNTERS, FEED, ITEMS, OUTCOMES, OWNED, counters, engine, family, index_engine, owned_key, read_item,
-    read_pair, read_u64, synced,
+    BLOBS, COUNTERS, FEED, ITEMS, OWNED, as_index_error, counters, engine, family, index_engine, owned_key, read_item,
+    read_pair, read_u64,
 };
 use writer::{Job, Waiting, Writer};
 
@@ -48,16 +49,15 @@ const QUEUE: usize = 4096;
 /// The embedded store. Cloning it is cheap; the database closes with the last clone.
 #[derive(Clone)]
 pub struct RocksStore {
-    db: Arc<DB>,
+    database: Arc<Database>,
     queue: mpsc::Sender<Job>,
     writer: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
     wake: watch::Sender<u64>,
-    failed: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for RocksStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RocksStore").field("path", &self.db.path()).finish_non_exhaustive()
+        f.debug_struct("RocksStore").field("path", &self.database.path()).finish_non_exhaustive()
     }
 }
 
@@ -69,37 +69,15 @@ impl RocksStore {
     ///
     /// Where the folder is in use or cannot be written, and where the write-ahead log or a table file is damaged.
     pub fn open(path: &Path, clock: Clock) -> Result<Self, MetaError> {
-        check_logs(path)?;
-        let cache = Cache::new_lru_cache(64 << 20);
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-        options.set_paranoid_checks(true);
-        options.set_max_total_wal_size(64 << 20);
-        options.set_keep_log_file_num(2);
-        options.set_max_open_files(256);
-        let family = |name: &str| {
-            let mut options = Options::default();
-            options.set_write_buffer_size(16 << 20);
-            options.set_compression_type(rocksdb::DBCompressionType::Lz4);
-            let mut table = BlockBasedOptions::default();
-            table.set_block_cache(&cache);
-            table.set_bloom_filter(10.0, false);
-            options.set_block_based_table_factory(&table);
-            ColumnFamilyDescriptor::new(name, options)
-        };
-        let families = [ITEMS, FEED, OUTCOMES, BLOBS, OWNED].map(family);
-        let db = Arc::new(DB::open_cf_descriptors(&options, path, families).map_err(engine)?);
-        let writer = Writer::new(Arc::clone(&db), clock)?;
+        let database = Arc::new(Database::open(path)?);
+        let writer = Writer::new(Arc::clone(&database), clock)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         let wake = writer.wake.clone();
-        let failed = Arc::clone(&writer.has_failed);
         let thread = thread::Builder::new()
             .name("meta-writer".into())
             .spawn(move || writer.run(jobs))
             .map_err(MetaError::engine)?;
-        Ok(Self { db, queue, writer: Arc::new(Mutex::new(Some(thread))), wake, failed })
+        Ok(Self { database, queue, writer: Arc::new(Mutex::new(Some(thread))), wake })
     }
 
     async fn blocking<T, F>(&self, work: F) -> Result<T, MetaError>
@@ -107,8 +85,8 @@ impl RocksStore {
         T: Send + 'static,
         F: FnOnce(&DB) -> Result<T, MetaError> + Send + 'static,
     {
-        let db = Arc::clone(&self.db);
-        tokio::task::spawn_blocking(move || work(&db)).await.map_err(MetaError::engine)?
+        let database = Arc::clone(&self.database);
+        tokio::task::spawn_blocking(move || work(&*database.get()?)).await.map_err(MetaError::engine)?
     }
 
     async fn blocking_index<T, F>(&self, work: F) -> Result<T, IndexError>
@@ -116,8 +94,16 @@ impl RocksStore {
         T: Send + 'static,
         F: FnOnce(&DB) -> Result<T, IndexError> + Send + 'static,
     {
-        let db = Arc::clone(&self.db);
-        tokio::task::spawn_blocking(move || work(&db)).await.map_err(|error| IndexError::Engine(error.into()))?
+        let database = Arc::clone(&self.database);
+        let working = tokio::task::spawn_blocking(move || work(&*database.get().map_err(as_index_error)?));
+        working.await.map_err(|error| IndexError::Engine(error.into()))?
+    }
+
+    /// Has the database opened again where a write has failed, if that can be done now.
+    async fn recover(&self) -> Result<(), MetaError> {
+        let (answer, done) = oneshot::channel();
+        self.queue.send(Job::Recover(Some(answer))).await.map_err(|_| MetaError::Closed)?;
+        done.await.map_err(|_| MetaError::Closed)?
     }
 }
 
@@ -205,7 +191,7 @@ impl MetaStore for RocksStore {
     }
 
     fn takes_commits(&self) -> bool {
-        !self.failed.load(Ordering::Relaxed)
+        !self.database.has_failed()
     }
 
     async fn close(&self) {
@@ -245,7 +231,11 @@ impl BlobIndex for RocksStore {
     }
 
     async fn write(&self, writes: Vec<IndexWrite>) -> Result<(), IndexError> {
-        self.blocking_index(move |db| {
+        if self.database.has_failed() {
+            self.recover().await.map_err(as_index_error)?;
+        }
+        let database = Arc::clone(&self.database);
+        let written = self.blocking_index(move |db| {
             let mut batch = WriteBatch::default();
             for write in writes {
                 match write {
@@ -256,9 +246,14 @@ impl BlobIndex for RocksStore {
                     IndexWrite::Own { team, hash } => batch.put_cf(family(db, OWNED), owned_key(team, &hash), []),
                 }
             }
-            db.write_opt(batch, &synced()).map_err(index_engine)
-        })
-        .await
+            database.write(db, batch).map_err(as_index_error)
+        });
+        let written = written.await;
+        if self.database.has_failed() {
+            // The writer may be asleep. Where its queue is full it is not.
+            drop(self.queue.try_send(Job::Recover(None)));
+        }
+        written
     }
 
     async fn scan(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<(BlobHash, BlobRecord)>, IndexError> {
@@ -292,27 +287,10 @@ fn index_rows(db: &DB, after: Option<BlobHash>) -> impl Iterator<Item = Result<(
         .filter(move |row| !matches!(row, Ok((hash, _)) if Some(*hash) == after))
 }
 
-/// Refuses logs that RocksDB would take for shorter ones.
-fn check_logs(path: &Path) -> Result<(), MetaError> {
-    let files = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        files => files.map_err(MetaError::engine)?,
-    };
-    for file in files {
-        let file = file.map_err(MetaError::engine)?.path();
-        if file.extension().is_none_or(|extension| extension != "log") {
-            continue;
-        }
-        if let Some(at) = log_check::find_hidden_damage(&fs::read(&file).map_err(MetaError::engine)?) {
-            let detail = format!("the write-ahead log {} is damaged at byte {at}", file.display());
-            return Err(MetaError::engine(io::Error::new(io::ErrorKind::InvalidData, detail)));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::meta::Commit;
 
@@ -423,5 +401,96 @@ mod tests {
             assert_eq!(count(&trial).await.unwrap(), COMMITS - 1, "cut by {cut}");
         }
         assert!(silent.is_empty(), "{} of {flips} flips lost commits silently: {silent:?}", silent.len());
+    }
+
+    /// A log whose last record is `length` bytes long, and where that begins.
+    async fn log_with_last(path: &Path, length: usize) -> (Vec<u8>, usize) {
+        let store = RocksStore::open(path, Clock::system()).unwrap();
+        for number in 0..COMMITS {
+            store.commit(Commit::new().put(key(number), Bytes::from("x".repeat(200)))).await.unwrap();
+        }
+        let before = fs::read(log_of(path)).unwrap().len();
+        // No zeros in it but those of RocksDB's own.
+        store.commit(Commit::new().put(key(COMMITS), vec![b'y'; length].into())).await.unwrap();
+        let log = fs::read(log_of(path)).unwrap();
+        copied(path, &path.with_extension("killed"));
+        store.close().await;
+        (log, before)
+    }
+
+    #[tokio::test]
+    async fn what_a_power_cut_leaves_of_the_last_write_is_dropped_and_nothing_else_is() {
+        const PAGE: usize = 4096;
+        let folder = tempfile::tempdir().unwrap();
+        // In one sector, over the border of one, over some pages, and over the blocks of the log.
+        for length in [20, 600, 9_000, 60_000] {
+            let path = folder.path().join(length.to_string());
+            let (log, start) = log_with_last(&path, length).await;
+            let (killed, trial) = (path.with_extension("killed"), path.with_extension("trial"));
+            let written = async |log: &[u8]| {
+                copied(&killed, &trial);
+                fs::write(log_of(&trial), log).unwrap();
+                count(&trial).await
+            };
+            assert_eq!(written(&log).await.unwrap(), COMMITS);
+            // Pages of the write that are not on the disk: the first ones, the last ones, one of them, all but one.
+            let pages: Vec<_> = (start / PAGE..log.len().div_ceil(PAGE))
+                .map(|page| (page * PAGE).max(start)..((page + 1) * PAGE).min(log.len()))
+                .collect();
+            let mut lost = vec![vec![true; pages.len()]];
+            for page in 0..pages.len() {
+                lost.push((0..pages.len()).map(|other| other < page).collect());
+                lost.push((0..pages.len()).map(|other| other >= page).collect());
+                lost.push((0..pages.len()).map(|other| other == page).collect());
+                lost.push((0..pages.len()).map(|other| other != page).collect());
+            }
+            for lost in lost.into_iter().filter(|lost| lost.contains(&true)) {
+                let mut torn = log.clone();
+                let missing = pages.iter().zip(&lost).filter(|(_, lost)| **lost);
+                missing.for_each(|(page, _)| torn[page.clone()].fill(0));
+                let found = written(&torn).await;
+                assert_eq!(found.unwrap_or_else(|error| panic!("{length} {lost:?}: {error:?}")), COMMITS, "{lost:?}");
+                // Nothing of it is left for later.
+                assert_eq!(count(&trial).await.unwrap(), COMMITS);
+            }
+            // The same in the middle of what was acknowledged is damage, and so is a flipped bit at the end.
+            let mut damaged = log.clone();
+            damaged[PAGE..2 * PAGE].fill(0);
+            assert!(written(&damaged).await.is_err(), "{length}");
+            for at in [start + 1, start + 5, start + 6, start + 9, log.len() - 1] {
+                let mut damaged = log.clone();
+                damaged[at] ^= 1;
+                assert!(written(&damaged).await.is_err(), "{length}: byte {at} of {}", log.len());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_a_power_cut_left_half_written_is_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        write_and_die(&path).await;
+        let trial = path.with_extension("trial");
+        let current = fs::read_to_string(path.join("CURRENT")).unwrap();
+        let whole = fs::read(path.join(current.trim())).unwrap();
+        let written = async |manifest: Vec<u8>| {
+            copied(&path, &trial);
+            fs::write(trial.join(current.trim()), manifest).unwrap();
+            count(&trial).await
+        };
+        assert_eq!(written(whole.clone()).await.unwrap(), COMMITS);
+        // Room that was reserved, and the head of a record whose rest is not there.
+        let reserved = [&whole[..], &[0; 300]].concat();
+        let border = whole.len().next_multiple_of(512);
+        let mut half = whole.clone();
+        half.resize(border, 7);
+        half[whole.len() + 4..][..3].copy_from_slice(&[0, 4, 1]);
+        half.resize(border + 1024, 0);
+        for torn in [reserved, half] {
+            assert_eq!(written(torn).await.unwrap(), COMMITS);
+        }
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 2] ^= 1;
+        assert!(written(damaged).await.is_err());
     }
 }

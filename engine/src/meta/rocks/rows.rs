@@ -94,10 +94,13 @@ pub(super) fn read_outcome(row: &[u8]) -> Result<(UnixMillis, Outcome), MetaErro
 
 /// RocksDB's error, with a full disk told apart: its text is all that says so.
 fn reason(error: rocksdb::Error) -> Box<dyn std::error::Error + Send + Sync> {
-    if error.as_ref().contains("No space left") {
-        return Box::new(io::Error::new(io::ErrorKind::StorageFull, error));
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    // What the C library calls ENOSPC, EDQUOT and EFBIG.
+    let kinds = [("No space left", StorageFull), ("quota exceeded", QuotaExceeded), ("File too large", FileTooLarge)];
+    match kinds.into_iter().find(|(text, _)| error.as_ref().contains(text)) {
+        Some((_, kind)) => Box::new(io::Error::new(kind, error)),
+        None => Box::new(error),
     }
-    Box::new(error)
 }
 
 pub(super) fn engine(error: rocksdb::Error) -> MetaError {
@@ -106,6 +109,11 @@ pub(super) fn engine(error: rocksdb::Error) -> MetaError {
 
 pub(super) fn index_engine(error: rocksdb::Error) -> IndexError {
     IndexError::Engine(reason(error))
+}
+
+/// The same failure as the index's: the two are one database.
+pub(super) fn as_index_error(error: MetaError) -> IndexError {
+    IndexError::Engine(Box::new(error))
 }
 
 /// The same error once more: one failed write answers many commits.
