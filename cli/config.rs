@@ -88,6 +88,10 @@ keys! {
     limits_json_depth: "limits.json_depth", "limits-json-depth", "COUNT";
     /// Length of a message [default: 4KiB]
     limits_message_length: "limits.message_length", "limits-message-length", "SIZE";
+    /// Size of an archive as it is sent [default: 1GiB]
+    limits_archive_size: "limits.archive_size", "limits-archive-size", "SIZE";
+    /// Size of all that an archive unpacks to [default: 4GiB]
+    limits_archive_unpacked: "limits.archive_unpacked", "limits-archive-unpacked", "SIZE";
     /// How long a plan stays open [default: 24h]
     limits_plan_lifetime: "limits.plan_lifetime", "limits-plan-lifetime", "DURATION";
     /// Open plans kept in memory [default: 128MiB]
@@ -100,6 +104,12 @@ keys! {
     api_idle_timeout: "api.idle_timeout", "api-idle-timeout", "DURATION";
     /// How long a JSON body may take [default: 10m]
     api_json_timeout: "api.json_timeout", "api-json-timeout", "DURATION";
+    /// Archives that are received or read at once [default: 4]
+    api_archives: "api.archives", "api-archives", "COUNT";
+    /// Disk for archives that are received or read [default: 4GiB]
+    api_archive_spool: "api.archive_spool", "api-archive-spool", "SIZE";
+    /// How long an archive may take to arrive [default: 1h]
+    api_archive_timeout: "api.archive_timeout", "api-archive-timeout", "DURATION";
     /// Threads that serve [default: one a core]
     edge_workers: "edge.workers", "edge-workers", "COUNT";
     /// Connections open at once [default: 10000]
@@ -207,6 +217,9 @@ pub(crate) struct ApiBounds {
     pub(crate) json_size: u64,
     pub(crate) idle_timeout: Duration,
     pub(crate) json_timeout: Duration,
+    pub(crate) archives: u64,
+    pub(crate) archive_spool: u64,
+    pub(crate) archive_timeout: Duration,
 }
 
 /// How the log looks.
@@ -349,6 +362,8 @@ impl Reader<'_> {
                 batch_size: self.one("limits.batch_size", batch_size).unwrap_or(limits.batch_size),
                 json_depth: self.one("limits.json_depth", count).unwrap_or(limits.json_depth),
                 message_length: self.one("limits.message_length", message_length).unwrap_or(limits.message_length),
+                archive_size: self.one("limits.archive_size", size).unwrap_or(limits.archive_size),
+                archive_unpacked: self.one("limits.archive_unpacked", size).unwrap_or(limits.archive_unpacked),
                 plan_lifetime: self.one("limits.plan_lifetime", duration).unwrap_or(limits.plan_lifetime),
                 plan_cache: self.one("limits.plan_cache", size_or_zero).unwrap_or(limits.plan_cache),
             },
@@ -357,6 +372,9 @@ impl Reader<'_> {
                 json_size: self.one("api.json_size", size).unwrap_or(api.json_size),
                 idle_timeout: self.one("api.idle_timeout", duration).unwrap_or(api.idle_timeout),
                 json_timeout: self.one("api.json_timeout", duration).unwrap_or(api.json_timeout),
+                archives: self.one("api.archives", count).unwrap_or(api.archives),
+                archive_spool: self.one("api.archive_spool", size).unwrap_or(api.archive_spool),
+                archive_timeout: self.one("api.archive_timeout", duration).unwrap_or(api.archive_timeout),
             },
             workers: self
                 .one("edge.workers", workers)

@@ -73,6 +73,11 @@ impl Context {
         Client::new(&endpoint::find(&wanted, variable)?, connections)
     }
 
+    /// Whether the token is read from standard input, so that nothing else can be.
+    pub(crate) fn takes_stdin(&self) -> bool {
+        self.global.token_stdin
+    }
+
     fn token_of_stdin(&self) -> Result<&str, CliError> {
         if let Some(token) = self.from_stdin.get() {
             return Ok(token);
@@ -145,7 +150,7 @@ pub(crate) fn parse_environment(name: &str) -> Result<EnvironmentName, CliError>
 }
 
 /// `Meine Seite!` as `meine-seite`: what is left of a folder's name in a project's alphabet.
-fn sanitized(name: &str) -> String {
+pub(crate) fn sanitized(name: &str) -> String {
     let mut text = String::new();
     for letter in name.to_lowercase().chars() {
         match letter {

@@ -2,7 +2,7 @@
 //!
 //! Walk, hash, plan, upload what is missing, look at the folder once more, commit, release. Whatever fails before the
 //! release leaves the environment as it was. A plan that is over, or a connection that was lost for long, is answered
-//! by planning again: what arrived before is not sent twice.
+//! by planning again: what arrived before is not sent twice. An archive is unpacked first, and then a folder as any.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,13 @@ use pinstone_api::wire::{
     CommitAnswer, CommitRequest, Diagnostic, DiffAnswer, DiffRequest, Git, PlanAnswer, PlanFile, PlanFiles,
     PlanRequest, ReleaseAnswer, ReleaseRequest, SiteSettings,
 };
+use pinstone_engine::archive::ListOptions;
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::manifest::case_collisions;
 use pinstone_engine::name::{EnvironmentName, ProjectName};
 use serde::Serialize;
 
+use crate::archive;
 use crate::client::{Client, Failure};
 use crate::context::{self, Context, ProjectArgs};
 use crate::diff;
@@ -33,7 +35,7 @@ use crate::walk::{Found, FoundFile, WalkOptions, walk};
 /// How often a publish is planned in all.
 const ROUNDS: u32 = 4;
 
-/// Publish a folder and release it to an environment
+/// Publish a folder or an archive and release it to an environment
 ///
 /// Sends only what the server does not have, and prints the URL. Names that start with a dot (but `.well-known`) and
 /// `node_modules` are left out, and whatever `.pinstoneignore` names; `!name` there takes a name back in.
@@ -43,9 +45,12 @@ Examples:
   pinstone deploy                         publish the current folder to `beta`
   pinstone deploy public --project docs   publish `public` as the project `docs`
   pinstone deploy --prod -m 'new prices'  release to `prod`, and say why
+  pinstone deploy site.tar.gz             publish what is packed in it as the project `site`
+  tar -cz -C public . | pinstone deploy - --project docs
   pinstone deploy --dry-run               show what would change and be sent")]
 pub(crate) struct Args {
-    /// The folder to publish [default: pinstone.toml's `directory`, or the current folder]
+    /// The folder to publish, or a tar, tar.gz, tar.zst or zip of one, or `-` for such an archive on standard input
+    /// [default: pinstone.toml's `directory`, or the current folder]
     dir: Option<PathBuf>,
     #[command(flatten)]
     project: ProjectArgs,
@@ -67,6 +72,9 @@ pub(crate) struct Args {
     /// Follow links that leave the folder
     #[arg(long)]
     follow_links: bool,
+    /// Take N folders away from the start of each name in an archive
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=512))]
+    strip_components: Option<u16>,
     /// How many uploads run at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
@@ -79,6 +87,9 @@ pub(crate) struct Args {
 #[derive(Debug)]
 struct Job {
     folder: PathBuf,
+    /// What is unpacked to be that folder.
+    archive: Option<archive::Source>,
+    strip: usize,
     project: ProjectName,
     environment: EnvironmentName,
     message: Option<String>,
@@ -94,6 +105,8 @@ struct Job {
 struct Report {
     project: String,
     environment: String,
+    archive: Option<String>,
+    format: Option<&'static str>,
     image_id: Option<String>,
     url: Option<String>,
     number: Option<u64>,
@@ -120,7 +133,11 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let started = Instant::now();
     let out = context.out;
     let yes = args.yes;
-    let job = settle(args, Path::new("."))?;
+    let mut job = settle(args, Path::new("."))?;
+    if job.archive == Some(archive::Source::Stdin) && context.takes_stdin() {
+        return Err(CliError::usage("the archive and the token cannot both come from standard input")
+            .hint("give the token by `PINSTONE_TOKEN`"));
+    }
     if job.environment.is_prod() && !job.dry_run && !yes && output::can_ask() {
         let question = format!("release `{}` to `prod`?", job.project);
         if !output::confirmed(question).await {
@@ -128,22 +145,25 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         }
     }
     let client = context.client(job.connections)?;
+    let unpacked = unpack(&client, &mut job).await?;
     let (found, hashes) = read_folder(&job.folder, &job.walk, out).await?;
-    let git = git_facts(&job.folder).await?;
+    let git = if job.archive.is_some() { None } else { git_facts(&job.folder).await? };
     let mut report = Report {
         project: job.project.to_string(),
         environment: job.environment.to_string(),
+        archive: job.archive.as_ref().map(archive::Source::argument),
+        format: unpacked.as_ref().map(|unpacked| unpacked.format.as_str()),
         files: found.files.len() as u64,
         total_size: found.files.iter().map(|file| file.look.size).sum(),
-        ignored: found.ignored,
-        links_followed: found.links_followed,
+        ignored: found.ignored + unpacked.as_ref().map_or(0, |unpacked| unpacked.ignored),
+        links_followed: found.links_followed + unpacked.as_ref().map_or(0, |unpacked| unpacked.links_followed),
         warnings: own_warnings(&found.files),
         dry_run: job.dry_run,
         ..Report::default()
     };
     out.note(format!(
-        "`{}`: {} ({}), {} ignored, {} followed",
-        job.folder.display(),
+        "{}: {} ({}), {} ignored, {} followed",
+        job.archive.as_ref().map_or_else(|| format!("`{}`", job.folder.display()), archive::Source::shown),
         output::count(report.files, "file"),
         output::bytes(report.total_size),
         report.ignored,
@@ -160,13 +180,29 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     tell(out, &report)
 }
 
+/// Unpacks the archive that is to be published, if it is one. The folder lasts as long as what is answered.
+async fn unpack(client: &Client, job: &mut Job) -> Result<Option<archive::Unpacked>, CliError> {
+    let Some(source) = &job.archive else { return Ok(None) };
+    // What is ignored is decided while the archive is read, so all that is unpacked is published.
+    let options = ListOptions { strip: job.strip, ignore: std::mem::take(&mut job.walk.ignore) };
+    let unpacked = archive::unpack(client, source, options).await?;
+    job.folder = unpacked.folder().to_owned();
+    job.walk.everything = true;
+    Ok(Some(unpacked))
+}
+
 fn settle(args: Args, current: &Path) -> Result<Job, CliError> {
     let file = ProjectFile::find(current, args.dir.as_deref())?;
     let file = file.as_ref();
     let table = file.map(|file| file.project.clone()).unwrap_or_default();
     let named = file.zip(table.directory.as_ref()).map(|(file, directory)| file.folder.join(directory));
+    let archive = archive::Source::of(args.dir.as_deref());
+    if args.strip_components.is_some() && archive.is_none() {
+        return Err(CliError::usage("`--strip-components` is about names in an archive, and a folder is published")
+            .hint("name the folder within the folder"));
+    }
     let folder = args.dir.or(named).unwrap_or_else(|| current.to_owned());
-    if !folder.is_dir() {
+    if archive.is_none() && !folder.is_dir() {
         let what = if folder.exists() { "is not a folder" } else { "does not exist" };
         return Err(
             CliError::usage(format!("`{}` {what}", folder.display())).hint("name the folder that holds `index.html`")
@@ -174,11 +210,16 @@ fn settle(args: Args, current: &Path) -> Result<Job, CliError> {
     }
     let project = match context::named_project(&args.project, file) {
         Some(name) => name.parse().map_err(|error| CliError::usage(format!("`{name}` is no project: {error}")))?,
-        None => context::project_of_folder(&folder)?,
+        None => match &archive {
+            Some(archive) => archive.project()?,
+            None => context::project_of_folder(&folder)?,
+        },
     };
     let environment = if args.prod { Some("prod") } else { args.env.as_deref() };
     Ok(Job {
         folder,
+        archive,
+        strip: args.strip_components.map_or(0, usize::from),
         project,
         environment: context::environment(environment, file)?,
         message: args.message,
@@ -186,7 +227,7 @@ fn settle(args: Args, current: &Path) -> Result<Job, CliError> {
         strict: args.strict || table.strict.unwrap_or(false),
         dry_run: args.dry_run,
         connections: usize::from(args.concurrency),
-        walk: WalkOptions { follow_links: args.follow_links, ignore: table.ignore },
+        walk: WalkOptions { follow_links: args.follow_links, ignore: table.ignore, everything: false },
     })
 }
 

@@ -542,7 +542,7 @@ fn sent(files: u64, bytes: u64) -> String {
 
 fn options(job: &Job, file: Option<&ProjectFile>) -> WalkOptions {
     let ignore = file.map(|file| file.project.ignore.clone()).unwrap_or_default();
-    WalkOptions { follow_links: job.follow_links, ignore }
+    WalkOptions { follow_links: job.follow_links, ignore, everything: false }
 }
 
 /// The settings of a folder: as what they are, and as they were written.

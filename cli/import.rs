@@ -170,7 +170,7 @@ fn settle(folder: &Path, named: Option<&str>, distinct: bool, follow_links: bool
             folder.display()
         ))
     })?;
-    let walk = WalkOptions { follow_links, ignore: table.ignore };
+    let walk = WalkOptions { follow_links, ignore: table.ignore, everything: false };
     Ok(Job { folder: folder.to_owned(), project, settings, walk, distinct })
 }
 

@@ -8,6 +8,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 mod admin;
+mod archive;
 mod batches;
 mod client;
 mod config;
@@ -190,6 +191,8 @@ mod tests {
             "deploy",
             "deploy dir --project p --env e --message m --dry-run --strict --follow-links --concurrency 4 --yes",
             "deploy --prod",
+            "deploy -",
+            "deploy site.tar.gz --strip-components 1",
             "rollback --project p --env e --to 3",
             &format!("rollback --to {image}"),
             "releases --project p --env e --limit 3",

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::error::{CliError, file_error};
 
 /// The file's name.
-pub(crate) const FILE_NAME: &str = "pinstone.toml";
+pub(crate) const FILE_NAME: &str = pinstone_engine::ignored::PROJECT_FILE;
 
 /// What a `pinstone.toml` says.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

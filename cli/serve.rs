@@ -123,6 +123,9 @@ fn api_config(config: &ServerConfig, public_url: PublicUrl) -> ApiConfig {
         json_size: bounds.json_size,
         idle_timeout: bounds.idle_timeout,
         json_timeout: bounds.json_timeout,
+        archives: bounds.archives,
+        archive_spool: bounds.archive_spool,
+        archive_timeout: bounds.archive_timeout,
         ..ApiConfig::new(public_url, config.hosts(), env!("CARGO_PKG_VERSION"))
     }
 }

@@ -1,8 +1,6 @@
 //! What a folder consists of, as a site: every file that is not ignored, by its path.
 //!
-//! Ignored are names that start with a dot except `.well-known`, and `node_modules`, unless a line of
-//! `.pinstoneignore` in the folder, or of `ignore` in `pinstone.toml`, takes them back in. The lines have gitignore's
-//! syntax and are the only ones: what Git ignores is often just what is to be published.
+//! What is ignored, [`pinstone_engine::ignored`] says, by `.pinstoneignore` in the folder and `ignore` in `pinstone.toml`.
 //!
 //! Links are followed as long as they stay in the folder. Whatever cannot become a file of a site (a link to nowhere,
 //! a pipe, a name that is no UTF-8) is an error that names it: a site with a hole is worse than none.
@@ -13,17 +11,10 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use pinstone_engine::ignored::{IGNORE_FILE, IgnoreRules, is_own_file};
 use pinstone_engine::path::SitePath;
 
 use crate::error::{CliError, file_error, plain};
-use crate::project_file;
-
-/// The name of the file with ignore lines.
-const IGNORE_FILE: &str = ".pinstoneignore";
-/// What is ignored before any line of the user's is read.
-const DEFAULT_LINES: [&str; 3] = [".*", "!.well-known", "node_modules"];
 
 /// How a folder is read.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +23,8 @@ pub(crate) struct WalkOptions {
     pub(crate) follow_links: bool,
     /// Ignore lines besides those of `.pinstoneignore`; they come later and so win.
     pub(crate) ignore: Vec<String>,
+    /// Whether nothing is ignored, because what would be was left out before.
+    pub(crate) everything: bool,
 }
 
 /// What was found, sorted by path.
@@ -89,7 +82,7 @@ pub(crate) fn walk(root: &Path, options: &WalkOptions) -> Result<Found, CliError
             .hint("name the folder that holds `index.html`"));
     }
     let mut walker = Walker {
-        ignored: matcher(&canonical, &options.ignore)?,
+        ignored: if options.everything { None } else { Some(rules(&canonical, &options.ignore)?) },
         root: canonical.clone(),
         follow_links: options.follow_links,
         found: Found::default(),
@@ -101,37 +94,23 @@ pub(crate) fn walk(root: &Path, options: &WalkOptions) -> Result<Found, CliError
     Ok(found)
 }
 
-fn matcher(root: &Path, more: &[String]) -> Result<Gitignore, CliError> {
-    let mut builder = GitignoreBuilder::new(root);
+fn rules(root: &Path, more: &[String]) -> Result<IgnoreRules, CliError> {
     let file = root.join(IGNORE_FILE);
-    let lines = match fs::read_to_string(&file) {
+    let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(file_error(&file, &error)),
     };
-    let own = lines.trim_start_matches('\u{feff}').lines();
-    let sources = [
-        ("built-in", DEFAULT_LINES.to_vec()),
-        (IGNORE_FILE, own.collect()),
-        (project_file::FILE_NAME, more.iter().map(String::as_str).collect()),
-    ];
-    for (source, lines) in sources {
-        for (number, line) in lines.into_iter().enumerate() {
-            builder.add_line(None, line).map_err(|error| {
-                let error = match error {
-                    ignore::Error::Glob { err, .. } => err,
-                    other => other.to_string(),
-                };
-                CliError::usage(format!("`{line}`, ignore line {} of `{source}`, is no pattern: {error}", number + 1))
-            })?;
-        }
-    }
-    builder.build().map_err(|error| CliError::usage(format!("the ignore lines are not usable: {error}")))
+    IgnoreRules::new(&text, more).map_err(|error| match error.line {
+        0 => CliError::usage(format!("the ignore lines are not usable: {}", error.reason)),
+        _ => CliError::usage(error.to_string()),
+    })
 }
 
 struct Walker {
     root: PathBuf,
-    ignored: Gitignore,
+    /// Nothing where nothing is ignored.
+    ignored: Option<IgnoreRules>,
     follow_links: bool,
     found: Found,
     /// Device and inode of every folder from the root down to the current one: meeting one again is a cycle.
@@ -161,10 +140,10 @@ impl Walker {
         let metadata = if is_link { fs::metadata(&on_disk) } else { Ok(own) };
         let is_folder = metadata.as_ref().is_ok_and(Metadata::is_dir);
         let within = Path::new(prefix).join(name);
-        if is_own_file(prefix, name) {
+        if is_own_file(&within) {
             return Ok(());
         }
-        if let Match::Ignore(_) = self.ignored.matched(&within, is_folder) {
+        if self.ignored.as_ref().is_some_and(|rules| rules.ignores(&within, is_folder)) {
             self.found.ignored += 1;
             return Ok(());
         }
@@ -215,11 +194,6 @@ impl Walker {
         self.found.links_followed += 1;
         Ok(())
     }
-}
-
-/// Whether this is a file of ours in the root of the folder, which is never published and is not counted as ignored.
-fn is_own_file(prefix: &str, name: &OsString) -> bool {
-    prefix.is_empty() && (name == IGNORE_FILE || name == project_file::FILE_NAME)
 }
 
 fn vanished(path: &Path, error: &io::Error) -> CliError {

@@ -146,6 +146,13 @@ pub struct ApiConfig {
     pub json_size: u64,
     /// How long a body may pause, and how long a plan may wait for its turn. 60 seconds by default.
     pub idle_timeout: Duration,
+    /// How many archives may be received or read at a time; others wait. 4 by default.
+    pub archives: u64,
+    /// How many bytes archives may take up while they are received and read, over all callers. One of the largest size at
+    /// a time is always let in. 4 GiB by default.
+    pub archive_spool: u64,
+    /// How long an archive may take to arrive. An hour by default.
+    pub archive_timeout: Duration,
     /// How long a JSON body may take in all. Uploads have no such bound. 10 minutes by default.
     pub json_timeout: Duration,
 }
@@ -160,6 +167,9 @@ impl ApiConfig {
             version: version.into(),
             plan_memory: 512 << 20,
             json_size: 64 << 10,
+            archives: 4,
+            archive_spool: 4 << 30,
+            archive_timeout: Duration::from_secs(60 * 60),
             idle_timeout: Duration::from_secs(60),
             json_timeout: Duration::from_secs(600),
         }

@@ -12,6 +12,8 @@ use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use pinstone_engine::StoreError;
+use pinstone_engine::archive::{ArchiveError, ArchivePublishError, Fault};
+use pinstone_engine::blob::is_storage_full;
 use pinstone_engine::diff::DiffError;
 use pinstone_engine::meta::MetaError;
 use pinstone_engine::plan::{PlanError, UploadError};
@@ -203,6 +205,69 @@ impl From<DiffError> for ApiError {
     }
 }
 
+impl From<ArchiveError> for ApiError {
+    fn from(error: ArchiveError) -> Self {
+        let code = archive_code(&error.fault);
+        match &error.fault {
+            Fault::Io(error) => return io_error(error),
+            Fault::NoMemory => return code.into(),
+            Fault::FileTooLarge { limit } if error.entry.is_none() => return file_too_large(*limit),
+            _ => {}
+        }
+        let text = error.to_string();
+        // These digits are what clients look for in a failure to tell that a token is refused.
+        if text.contains("401") { code.into() } else { Self::new(code, text) }
+    }
+}
+
+impl From<ArchivePublishError> for ApiError {
+    fn from(error: ArchivePublishError) -> Self {
+        match error {
+            ArchivePublishError::Archive(error) => error.into(),
+            ArchivePublishError::Plan(error) => error.into(),
+            ArchivePublishError::Upload(error) => error.into(),
+            ArchivePublishError::Commit(error) => error.into(),
+            ArchivePublishError::Release(error) => error.into(),
+        }
+    }
+}
+
+/// The code of what is wrong with an archive, wherever it is read.
+#[must_use]
+pub fn archive_code(fault: &Fault) -> ErrorCode {
+    match fault {
+        Fault::Empty | Fault::NotAnArchive | Fault::NotATar | Fault::Packing(_) => ErrorCode::ArchiveUnknown,
+        Fault::Unsupported(_) => ErrorCode::ArchiveUnsupported,
+        Fault::Damaged(_) => ErrorCode::ArchiveDamaged,
+        Fault::Name(_) => ErrorCode::ArchivePath,
+        Fault::Link(_) => ErrorCode::ArchiveLink,
+        Fault::Special(_) => ErrorCode::ArchiveSpecial,
+        Fault::Duplicate | Fault::FileAndFolder => ErrorCode::ArchiveDuplicate,
+        Fault::TooManyEntries { .. } | Fault::NamesTooLong { .. } => ErrorCode::ArchiveTooManyEntries,
+        Fault::TooLarge { .. } => ErrorCode::ArchiveTooLarge,
+        Fault::FileTooLarge { .. } => ErrorCode::FileTooLarge,
+        Fault::Ratio { .. } => ErrorCode::ArchiveRatio,
+        Fault::NoFiles { .. } => ErrorCode::NoFiles,
+        Fault::Ignore(_) | Fault::IgnoreLine(_) => ErrorCode::ArchiveIgnoreFile,
+        Fault::NoMemory => ErrorCode::Busy,
+        Fault::Io(_) => ErrorCode::Internal,
+    }
+}
+
+/// The answer where a file of the server's own cannot be written or read.
+pub(crate) fn io_error(error: &std::io::Error) -> ApiError {
+    if is_storage_full(error) {
+        tracing::error!(%error, "there is no room left for an archive");
+        return ErrorCode::StorageFull.into();
+    }
+    ApiError::internal(error)
+}
+
+/// The answer to an archive of more than `limit` bytes.
+pub(crate) fn archive_too_large(limit: u64) -> ApiError {
+    ApiError::new(ErrorCode::ArchiveTooLarge, format!("the archive is larger than {limit} bytes"))
+}
+
 /// The answer to a plan of more than `limit` files.
 pub(crate) fn too_many_files(limit: u64) -> ApiError {
     ApiError::new(ErrorCode::TooManyFiles, format!("the plan has more than {limit} files"))
@@ -218,7 +283,8 @@ pub(crate) fn batch_too_large(blobs: usize, size: u64) -> ApiError {
     ApiError::new(ErrorCode::BatchTooLarge, format!("the batch has more than {blobs} files or {size} bytes"))
 }
 
-fn message_too_long(limit: usize) -> ApiError {
+/// The answer to a message of more than `limit` bytes.
+pub(crate) fn message_too_long(limit: usize) -> ApiError {
     ApiError::new(ErrorCode::MessageTooLong, format!("the message is longer than {limit} bytes"))
 }
 

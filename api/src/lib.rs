@@ -29,6 +29,7 @@ mod json_depth;
 mod plan_body;
 mod respond;
 mod routes;
+mod spool;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::state::ApiState;
 
+mod deploy;
 mod diff;
 mod environments;
 mod health;
@@ -39,6 +40,11 @@ pub(crate) const ROUTES: &[Route] = &[
         path: "/upload/{plan_id}/{hash}",
         methods: &["POST", "PUT"],
         handlers: || post(upload::upload).put(upload::upload),
+    },
+    Route {
+        path: "/deploy/{project}",
+        methods: &["POST", "PUT"],
+        handlers: || post(deploy::deploy).put(deploy::deploy),
     },
     Route { path: "/commit", methods: &["POST"], handlers: || post(publish::commit) },
     Route { path: "/release", methods: &["POST"], handlers: || post(publish::release) },

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ApiConfig, SiteUrls};
 use crate::error::{ApiError, ErrorCode};
+use crate::spool::Spools;
 
 /// The unit in which memory for plans is handed out, in bytes: so small that small plans do not wait for each other.
 const MEMORY_UNIT: u64 = 64 << 10;
@@ -26,16 +27,18 @@ struct Shared {
     urls: SiteUrls,
     plan_memory: Arc<Semaphore>,
     plan_memory_units: u32,
+    spools: Spools,
     started: Instant,
 }
 
 impl ApiState {
     pub(crate) fn new(engine: Engine, config: ApiConfig) -> Self {
-        let units = units(config.plan_memory.max(engine.limits().plan_size));
+        let units = memory_units(config.plan_memory.max(engine.limits().plan_size));
         Self(Arc::new(Shared {
             urls: SiteUrls::new(config.public_url.clone(), config.hosts.clone()),
             plan_memory: Arc::new(Semaphore::new(units as usize)),
             plan_memory_units: units,
+            spools: Spools::new(&config, engine.limits().archive_size),
             started: Instant::now(),
             engine,
             config,
@@ -54,6 +57,16 @@ impl ApiState {
         &self.0.urls
     }
 
+    /// What is left of the memory of plans, for who takes it without waiting.
+    pub(crate) fn plan_memory_left(&self) -> &Arc<Semaphore> {
+        &self.0.plan_memory
+    }
+
+    /// Room for archives.
+    pub(crate) fn spools(&self) -> &Spools {
+        &self.0.spools
+    }
+
     pub(crate) fn uptime(&self) -> Duration {
         self.0.started.elapsed()
     }
@@ -62,7 +75,7 @@ impl ApiState {
     ///
     /// The permits are handed out in the order of asking, so that a large plan is not overtaken for ever.
     pub(crate) async fn plan_memory(&self, bytes: u64) -> Result<OwnedSemaphorePermit, ApiError> {
-        let wanted = units(bytes).min(self.0.plan_memory_units);
+        let wanted = memory_units(bytes).min(self.0.plan_memory_units);
         let permit = Arc::clone(&self.0.plan_memory).acquire_many_owned(wanted);
         match tokio::time::timeout(self.config().idle_timeout, permit).await {
             Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
@@ -71,7 +84,8 @@ impl ApiState {
     }
 }
 
-fn units(bytes: u64) -> u32 {
+/// The units of memory that `bytes` are counted as.
+pub(crate) fn memory_units(bytes: u64) -> u32 {
     // A million units are 64 GiB: no semaphore needs more, and every target's can count them.
     u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX).clamp(1, 1 << 20)
 }

@@ -1,5 +1,6 @@
 //! The control plane over an engine in memory: what clients see, call by call.
 
+mod archives;
 mod bad_input;
 mod batches;
 mod description;

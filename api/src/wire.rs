@@ -72,6 +72,12 @@ pub struct Limits {
     pub path_length: u64,
     /// Bytes of a message.
     pub message_length: u64,
+    /// Bytes of an archive as it is sent.
+    #[serde(default)]
+    pub archive_size: u64,
+    /// Bytes that an archive may unpack to.
+    #[serde(default)]
+    pub archive_unpacked: u64,
 }
 
 /// `POST /plan`, for clients to send. The server does not read it into this type: a plan may be large, so it goes from
@@ -353,6 +359,38 @@ pub struct ReleaseAnswer {
     pub changed: bool,
     /// When the release was made.
     pub deployed_at: String,
+}
+
+/// The answer to `PUT` and `POST /deploy/{project}`: what was released, and what it was made of.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct DeployAnswer {
+    /// The release.
+    #[serde(flatten)]
+    pub release: ReleaseAnswer,
+    /// What the archive was: `tar`, `tar.gz`, `tar.zst` or `zip`.
+    pub format: String,
+    /// What its content is known by.
+    pub content_hash: String,
+    /// When the image was first committed.
+    pub created_at: String,
+    /// When this commit was made.
+    pub committed_at: String,
+    /// How many files it has.
+    pub files_count: u64,
+    /// How many bytes they have.
+    pub total_size: u64,
+    /// Whether the project did not have this image before.
+    pub new_image: bool,
+    /// How many different files the team did not have.
+    pub new: u64,
+    /// How many files needed nothing to be stored.
+    pub reused: u64,
+    /// How many files and links of the archive are ignored.
+    pub ignored: u64,
+    /// How many links of the archive were followed.
+    pub links_followed: u64,
+    /// What was found in it.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// `GET /current`.

@@ -3,9 +3,9 @@
 //! `FORMAT` is written last, when everything else is there, so a folder without it holds nothing that was acknowledged.
 //! `LOCK` is held for as long as the folder is open; the system releases it however the process ends.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -20,7 +20,7 @@ pub const FORMAT: u32 = 1;
 const FORMAT_WORD: &str = "pinstone";
 
 /// What a data folder holds. Anything else in a folder without `FORMAT` is somebody else's.
-const OURS: [&str; 7] = ["FORMAT", "LOCK", "meta", "objects", "tls", "owner.token", "server.json"];
+const OURS: [&str; 8] = ["FORMAT", "LOCK", "meta", "objects", "spool", "tls", "owner.token", "server.json"];
 
 /// Why a data folder could not be opened. Each message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +147,8 @@ impl DataFolder {
             let part = path.join(part);
             fs::create_dir_all(&part).map_err(OpenError::io("create", &part))?;
         }
+        let spool = folder.spool();
+        empty_folder(&spool).map_err(OpenError::io("empty", &spool))?;
         folder.make_object_folders()?;
         Ok(folder)
     }
@@ -167,6 +169,12 @@ impl DataFolder {
     #[must_use]
     pub fn objects(&self) -> PathBuf {
         self.path.join("objects")
+    }
+
+    /// Where what arrives waits to be read, without names. What has one after all is removed when the folder is opened.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.path.join("spool")
     }
 
     /// Whether this is the first start on it.
@@ -361,6 +369,18 @@ fn make_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a folder that only its owner may look into, or empties it.
+fn empty_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    for file in fs::read_dir(path)? {
+        fs::remove_file(file?.path())?;
+    }
+    Ok(())
+}
+
 fn sync_folder(path: &Path) -> io::Result<()> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     File::open(path)?.sync_all()
@@ -389,9 +409,13 @@ mod tests {
         assert!(folder.was_interrupted(), "it was dropped, not closed");
         fs::write(folder.objects().join("blobs/ab/x#1"), "x").unwrap();
         fs::write(folder.objects().join("blobs/ab/x"), "x").unwrap();
+        fs::write(folder.spool().join("left"), "x").unwrap();
         assert_eq!(folder.remove_leftovers().unwrap(), 1);
         folder.close().unwrap();
-        assert!(!DataFolder::open(&path, false).unwrap().was_interrupted());
+        let folder = DataFolder::open(&path, false).unwrap();
+        assert!(!folder.was_interrupted());
+        assert_eq!(fs::read_dir(folder.spool()).unwrap().count(), 0, "it is emptied at every start");
+        drop(folder);
 
         assert_ne!(rotate_owner_token(&path).unwrap(), token);
         fs::write(path.join("FORMAT"), "pinstone 2\n").unwrap();

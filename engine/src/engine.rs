@@ -1,8 +1,10 @@
 //! The engine's handle: the stores, the pointer table and the clock, opened together and closed together.
 
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -83,6 +85,8 @@ struct Inner {
     applying: tokio::sync::Mutex<()>,
     follower: Mutex<Option<JoinHandle<()>>>,
     folder: Mutex<Option<DataFolder>>,
+    /// Where archives wait to be read; the system's folder for temporary files where there is no data folder.
+    spool: OnceLock<PathBuf>,
 }
 
 impl fmt::Debug for Engine {
@@ -112,6 +116,7 @@ impl Engine {
         if folder.was_interrupted() {
             folder = remove_leftovers(folder).await;
         }
+        engine.0.spool.get_or_init(|| folder.spool());
         *engine.0.folder.lock() = Some(folder);
         Ok(engine)
     }
@@ -167,6 +172,7 @@ impl Engine {
             applying: tokio::sync::Mutex::default(),
             follower: Mutex::default(),
             folder: Mutex::default(),
+            spool: OnceLock::new(),
         }));
         engine.follow();
         Ok(engine)
@@ -224,6 +230,19 @@ impl Engine {
         let probe = self.0.blobs.objects().head(&object_store::path::Path::from("blobs/probe")).await;
         let objects = matches!(probe, Ok(_) | Err(object_store::Error::NotFound { .. }));
         Health { metadata, objects }
+    }
+
+    /// A new file for something that has to be read more than once, such as an archive. It has no name, so it is gone with
+    /// the last handle to it, however the process ends.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be made.
+    pub fn spool_file(&self) -> io::Result<File> {
+        match self.0.spool.get() {
+            Some(folder) => tempfile::tempfile_in(folder),
+            None => tempfile::tempfile(),
+        }
     }
 
     /// Stops following the feed, makes what was taken durable and gives the data folder back. Other clones can still
@@ -356,7 +375,7 @@ pub(crate) fn open_stores(
     let store = Arc::new(store);
     let objects = object_store::local::LocalFileSystem::new_with_prefix(folder.objects())
         .map_err(|source| OpenError::Objects { path: folder.objects(), source })?;
-    let opened = std::fs::File::open(folder.objects()).map_err(|source| OpenError::Io {
+    let opened = File::open(folder.objects()).map_err(|source| OpenError::Io {
         action: "open",
         path: folder.objects(),
         source,

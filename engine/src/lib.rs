@@ -6,13 +6,15 @@
 //!
 //! | question | module |
 //! | --- | --- |
-//! | what is published, and how | [`plan`], [`publish`], [`import`], [`queries`], [`diff`] |
+//! | what is published, and how | [`plan`], [`publish`], [`archive`], [`import`], [`queries`], [`diff`] |
+//! | what of a folder is not | [`ignored`] |
 //! | what a visitor gets | [`resolve`], [`pointers`], [`manifest`], [`host`] |
 //! | where bytes are | [`blob`], [`data_folder`] |
 //! | where facts are | [`meta`], [`records`] |
 //! | whether all of it is whole | [`fsck`], [`rebuild`] |
 
 pub mod account;
+pub mod archive;
 pub mod blob;
 pub mod clock;
 pub mod content_type;
@@ -25,6 +27,7 @@ pub mod hash;
 mod hex;
 pub mod host;
 pub mod id;
+pub mod ignored;
 pub mod import;
 pub mod limits;
 pub mod manifest;

@@ -19,6 +19,10 @@ pub struct Limits {
     pub batch_blobs: usize,
     /// Bytes of all blobs of one batch.
     pub batch_size: u64,
+    /// Bytes of one archive as it arrives, packed.
+    pub archive_size: u64,
+    /// Bytes of all that one archive unpacks to.
+    pub archive_unpacked: u64,
     /// How long a plan stays open.
     pub plan_lifetime: Duration,
     /// Bytes of open plans that are kept in memory; others are read again from the object store.
@@ -39,6 +43,8 @@ impl Default for Limits {
             message_length: LONGEST_MESSAGE,
             batch_blobs: 10_000,
             batch_size: 32 << 20,
+            archive_size: 1 << 30,
+            archive_unpacked: 4 << 30,
             plan_lifetime: Duration::from_secs(24 * 60 * 60),
             plan_cache: 128 << 20,
         }

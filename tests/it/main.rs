@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an unexpected value should stop there")]
 
+mod archives;
 mod bad_input;
 mod batches;
 mod cli;

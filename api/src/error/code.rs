@@ -41,7 +41,9 @@ macro_rules! codes {
                 }
             }
 
-            pub(super) fn hint(self) -> &'static str {
+            /// What to do next.
+            #[must_use]
+            pub fn hint(self) -> &'static str {
                 match self {
                     $(Self::$name => $hint,)*
                 }
@@ -184,6 +186,16 @@ codes! {
     BlobTooLargeForBatch "blob_too_large_for_batch" PAYLOAD_TOO_LARGE,
         "a file of the batch is too large for one",
         "upload it alone: `POST /upload/{plan_id}/{hash}`";
+    ArchiveTooLarge "archive_too_large" PAYLOAD_TOO_LARGE,
+        "the archive is larger than the limit",
+        "`GET /config` names the limits; publish a folder by `pinstone deploy`, which sends only what is new";
+
+    ArchiveUnknown "archive_unknown" UNSUPPORTED_MEDIA_TYPE,
+        "the body is no archive that can be read",
+        "send a tar, tar.gz, tar.zst or zip; its first bytes tell which it is, not its name";
+    ArchiveInForm "archive_in_form" UNSUPPORTED_MEDIA_TYPE,
+        "the body is a form",
+        "send the archive as the body itself, as `curl -T site.tar.gz` does";
 
     UnsupportedEncoding "unsupported_encoding" UNSUPPORTED_MEDIA_TYPE,
         "the body has a Content-Encoding",
@@ -209,6 +221,35 @@ codes! {
     PlannedSizeMismatch "planned_size_mismatch" UNPROCESSABLE_ENTITY,
         "a file of the plan has another size than was planned",
         "the file may have changed since it was measured: plan again";
+    ArchiveUnsupported "archive_unsupported" UNPROCESSABLE_ENTITY,
+        "the archive has something in it that is not taken",
+        "pack it by `tar` or `zip` without further options";
+    ArchiveDamaged "archive_damaged" UNPROCESSABLE_ENTITY,
+        "the archive is damaged or contradicts itself",
+        "pack it again, and send all of it; `tar -t` and `unzip -t` check an archive";
+    ArchivePath "archive_path" UNPROCESSABLE_ENTITY,
+        "an entry of the archive has a name that cannot be that of a file in a site",
+        "pack from within the folder, as by `tar -czf site.tar.gz -C folder .`; names are relative, in UTF-8, without \
+         `..`, control characters or backslashes";
+    ArchiveLink "archive_link" UNPROCESSABLE_ENTITY,
+        "a link in the archive leads to nothing that could be published",
+        "links to files of the same archive are followed; for others, pack what they lead to by `tar --dereference`, or \
+         ignore them in `.pinstoneignore`";
+    ArchiveSpecial "archive_special" UNPROCESSABLE_ENTITY,
+        "the archive has an entry that is no file",
+        "a site consists of files: leave out devices, pipes and sockets, or ignore them in `.pinstoneignore`";
+    ArchiveDuplicate "archive_duplicate" UNPROCESSABLE_ENTITY,
+        "two entries of the archive are in each other's place",
+        "pack each file once, into a new archive: `tar -r` and `tar -u` leave the older one in it";
+    ArchiveTooManyEntries "archive_too_many_entries" UNPROCESSABLE_ENTITY,
+        "the archive has more entries than the limit",
+        "`GET /config` names the limits; folders and ignored entries count";
+    ArchiveRatio "archive_ratio" UNPROCESSABLE_ENTITY,
+        "the archive unpacks to too many times its size",
+        "publish the unpacked folder by `pinstone deploy`";
+    ArchiveIgnoreFile "archive_ignore_file" UNPROCESSABLE_ENTITY,
+        "the archive's `.pinstoneignore` cannot be used",
+        "it has at most 64 KiB of lines in gitignore's syntax";
     MessageTooLong "message_too_long" UNPROCESSABLE_ENTITY,
         "the message is longer than the limit",
         "`GET /config` names the limits";

@@ -39,6 +39,8 @@ pub(crate) async fn config(State(state): State<ApiState>) -> Response {
             batch_file_size: LARGEST_PACKED,
             path_length: MAX_PATH as u64,
             message_length: limits.message_length as u64,
+            archive_size: limits.archive_size,
+            archive_unpacked: limits.archive_unpacked,
         },
     })
 }

@@ -96,7 +96,8 @@ async fn point(
     .await
 }
 
-fn release_answer(state: &ApiState, released: Released) -> wire::ReleaseAnswer {
+/// A release as it is answered.
+pub(crate) fn release_answer(state: &ApiState, released: Released) -> wire::ReleaseAnswer {
     wire::ReleaseAnswer {
         url: state.urls().site(&released.project, &released.environment),
         project: released.project.to_string(),
@@ -110,7 +111,8 @@ fn release_answer(state: &ApiState, released: Released) -> wire::ReleaseAnswer {
     }
 }
 
-fn diagnostic(found: publish::Diagnostic) -> wire::Diagnostic {
+/// A diagnostic as it is answered.
+pub(crate) fn diagnostic(found: publish::Diagnostic) -> wire::Diagnostic {
     wire::Diagnostic {
         file: found.file,
         line: found.line,

@@ -144,6 +144,15 @@ impl Call<'_> {
         self
     }
 
+    /// A body as it comes.
+    pub(super) fn stream(
+        mut self,
+        body: impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+    ) -> Self {
+        *self.request.body_mut() = Body::from_stream(body);
+        self
+    }
+
     /// A body that never comes.
     pub(super) fn silence(mut self) -> Self {
         *self.request.body_mut() = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());

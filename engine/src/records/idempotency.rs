@@ -39,6 +39,14 @@ impl FromStr for IdempotencyKey {
     }
 }
 
+impl IdempotencyKey {
+    /// The key of one step of an operation that consists of several, each of which is to be done once.
+    #[must_use]
+    pub(crate) fn derived(&self, step: &str) -> Self {
+        Self(format!("{step}:{}", BlobHash::of(self.0.as_bytes())))
+    }
+}
+
 #[derive(Debug, Deserialize, Serialize)]
 struct AnswerRecord {
     operation: String,
