@@ -139,7 +139,7 @@ pub struct ApiConfig {
     /// The server's version, as `/health` and `/config` say it.
     pub version: String,
     /// How many bytes plans may hold in memory, over all callers; plans beyond it wait. A plan is counted with six times
-    /// the bytes of its JSON until its answer was taken, a comparison of files with eight times. One at a time is always
+    /// the bytes of its JSON until its answer was taken, a comparison of files with nine times. One at a time is always
     /// let in. 512 MiB by default.
     pub plan_memory: u64,
     /// The largest JSON body of any call but `POST /plan` and `POST /diff`, in bytes. 64 KiB by default.

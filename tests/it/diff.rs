@@ -282,7 +282,6 @@ fn sites_of_two_hundred_thousand_files() {
     assert!(paths.is_sorted_by(|a, b| a < b), "every path once");
     let cut = diff(&world, &["prod", &two]).expect(0).stdout;
     assert!(cut.ends_with("… 24900 more; `--all` lists them\n"), "{cut}");
-    eprintln!("GET took {} MiB", (world.peak_memory() - before) >> 20);
 
     // The same with files that nobody sent: every difference in one answer.
     let api = Api { address: world.address(), token: world.token() };
@@ -291,6 +290,6 @@ fn sites_of_two_hundred_thousand_files() {
     assert_eq!(answer["items"].as_array().map(Vec::len), Some(COUNT));
     assert_eq!((&answer["missing"], &answer["missing_bytes"]), (&json!(COUNT), &json!(COUNT * 6)));
     let grown = world.peak_memory() - before;
-    eprintln!("all took {} MiB for {} MiB", grown >> 20, body.len() >> 20);
+    // A coarse bound: what an allocator keeps varies by some 40 MiB. That answers are not gathered is the API's own test.
     assert!(grown < 300 << 20, "comparing took {grown} bytes");
 }

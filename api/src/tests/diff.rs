@@ -185,11 +185,21 @@ async fn an_answer_of_many_pieces_is_one_object() {
     let old: Vec<_> = names.iter().map(|name| (name.as_str(), "old")).collect();
     let new: Vec<_> = names.iter().map(|name| (name.as_str(), "new")).collect();
     let image = world.publish("my-site", &old).await.image_id;
+    let others: Vec<_> = names.iter().map(|name| (name.as_str(), "other")).collect();
+    let other = world.publish("my-site", &others).await.image_id;
     let answer = world.post("/diff", &comparison(&new, &image)).await;
     assert!(answer.text.len() > 3 * (128 << 10), "{} bytes", answer.text.len());
     let diff: wire::DiffAnswer = answer.ok();
     assert_eq!((diff.items.len(), diff.summary.changed, diff.missing), (count, count as u64, Some(1)));
     assert!(diff.items.iter().map(|item| &item.path).eq(&names));
+    // It is written while it is sent: no piece is much larger than it has to be, however long the answer.
+    let post = world.call(Method::POST, "/api/v1/diff").json(&comparison(&new, &image).to_string());
+    let get = world.call(Method::GET, &format!("/api/v1/diff?project=my-site&from={image}&to={other}&limit=10000"));
+    for call in [post, get] {
+        let pieces = call.pieces_of_answer().await;
+        assert!(pieces.iter().all(|size| *size < 132 << 10), "{pieces:?}");
+        assert!(pieces.iter().sum::<usize>() > 3 * (128 << 10), "{pieces:?}");
+    }
     // A limit may be reached in any piece, and at the last difference.
     for limit in [1, 400, count - 1, count, count + 1] {
         let mut body = comparison(&new, &image);

@@ -159,6 +159,16 @@ impl Call<'_> {
         self
     }
 
+    /// The sizes of the pieces in which the body of the answer comes.
+    pub(super) async fn pieces_of_answer(self) -> Vec<usize> {
+        let mut body = self.world.api.clone().oneshot(self.request).await.unwrap().into_body();
+        let mut sizes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            sizes.extend(frame.unwrap().data_ref().map(Bytes::len));
+        }
+        sizes
+    }
+
     pub(super) async fn send(self) -> Answer {
         let answer = self.world.api.clone().oneshot(self.request).await.unwrap();
         let (head, body) = answer.into_parts();
