@@ -70,7 +70,10 @@ impl Failure {
 
     /// The failure as an error that names, by what its user typed, which one of several things is missing.
     pub(crate) fn of(self, typed: &str) -> CliError {
-        let is_missing = matches!(&*self.code, "environment_not_found" | "image_not_found" | "image_collected");
+        let is_missing = matches!(
+            &*self.code,
+            "environment_not_found" | "image_not_found" | "image_collected" | "preview_not_found"
+        );
         let mut error = CliError::from(self);
         if is_missing {
             error.message = format!("`{typed}`: {}", error.message);
@@ -116,6 +119,13 @@ fn own_hint(code: &str) -> Option<&'static str> {
         }
         "project_not_found" => "check `--project`; the first `pinstone deploy` of a project makes it",
         "environment_not_found" => "`pinstone env list` shows those that the project has",
+        "preview_not_found" => "`pinstone preview list` shows those that the project has",
+        "name_is_environment" => "give another `--slug`; `pinstone env list` shows the names in use",
+        "name_is_preview" => {
+            "name another environment; or move the preview by `pinstone preview --slug`, or end it by `pinstone preview \
+             delete`"
+        }
+        "invalid_lifetime" => "give another `--expires`",
         "image_not_found" => "`pinstone images` lists those that the project has",
         "release_conflict" => "look at `pinstone releases`, and try again if it is still wanted",
         "project_taken" => "choose another name by `--project`",
@@ -204,7 +214,37 @@ impl Client {
         body: &impl Serialize,
         patience: Patience,
     ) -> Result<T, Failure> {
-        let url = self.url(segments, &[]);
+        self.send_json(Method::POST, &self.url(segments, &[]), body, patience).await
+    }
+
+    /// Puts `body` as JSON to `/api/v1/<segments>?<query>`.
+    pub(crate) async fn put_json<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        body: &impl Serialize,
+        patience: Patience,
+    ) -> Result<T, Failure> {
+        self.send_json(Method::PUT, &self.url(segments, query), body, patience).await
+    }
+
+    /// Changes what is at `/api/v1/<segments>` as `body` says.
+    pub(crate) async fn patch<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        body: &impl Serialize,
+        patience: Patience,
+    ) -> Result<T, Failure> {
+        self.send_json(Method::PATCH, &self.url(segments, &[]), body, patience).await
+    }
+
+    async fn send_json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: &Url,
+        body: &impl Serialize,
+        patience: Patience,
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure {
             status: Some(400),
             code: "bad_request".to_owned(),
@@ -214,7 +254,7 @@ impl Client {
             is_unsure: false,
         })?;
         let body = Payload { bytes: body.into(), media_type: "application/json", encoding: None };
-        self.call(Method::POST, &url, Some(body), patience, |body| self.read_json(body)).await
+        self.call(method, url, Some(body), patience, |body| self.read_json(body)).await
     }
 
     /// Posts a batch of files, compressed or not, to `/api/v1/<segments>`.
@@ -231,7 +271,12 @@ impl Client {
 
     /// Deletes `/api/v1/<segments>`.
     pub(crate) async fn delete(&self, segments: &[&str]) -> Result<(), Failure> {
-        let url = self.url(segments, &[]);
+        self.delete_with(segments, &[]).await
+    }
+
+    /// Deletes `/api/v1/<segments>?<query>`.
+    pub(crate) async fn delete_with(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<(), Failure> {
+        let url = self.url(segments, query);
         match self.call(Method::DELETE, &url, None, Patience::SHORT, |_| Ok(())).await {
             // It is gone because a try whose answer was lost has deleted it.
             Err(failure) if failure.is_unsure && failure.status == Some(404) => Ok(()),

@@ -94,6 +94,8 @@ keys! {
     limits_archive_unpacked: "limits.archive_unpacked", "limits-archive-unpacked", "SIZE";
     /// How long a plan stays open [default: 24h]
     limits_plan_lifetime: "limits.plan_lifetime", "limits-plan-lifetime", "DURATION";
+    /// How long a preview may last [default: 30d]
+    limits_preview_lifetime: "limits.preview_lifetime", "limits-preview-lifetime", "DURATION";
     /// Open plans kept in memory [default: 128MiB]
     limits_plan_cache: "limits.plan_cache", "limits-plan-cache", "SIZE";
     /// Memory for plans that are being read [default: 128MiB]
@@ -365,6 +367,7 @@ impl Reader<'_> {
                 archive_size: self.one("limits.archive_size", size).unwrap_or(limits.archive_size),
                 archive_unpacked: self.one("limits.archive_unpacked", size).unwrap_or(limits.archive_unpacked),
                 plan_lifetime: self.one("limits.plan_lifetime", duration).unwrap_or(limits.plan_lifetime),
+                preview_lifetime: self.one("limits.preview_lifetime", duration).unwrap_or(limits.preview_lifetime),
                 plan_cache: self.one("limits.plan_cache", size_or_zero).unwrap_or(limits.plan_cache),
             },
             api: ApiBounds {

@@ -26,6 +26,7 @@ use crate::diff;
 use crate::error::CliError;
 use crate::hashing::hash_all;
 use crate::output::{self, Output};
+use crate::preview::Wanted;
 use crate::progress::Step;
 use crate::project_file::ProjectFile;
 use crate::retry::Patience;
@@ -51,47 +52,49 @@ Examples:
 pub(crate) struct Args {
     /// The folder to publish, or a tar, tar.gz, tar.zst or zip of one, or `-` for such an archive on standard input
     /// [default: pinstone.toml's `directory`, or the current folder]
-    dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
     #[command(flatten)]
-    project: ProjectArgs,
+    pub(crate) project: ProjectArgs,
     /// The environment to release to [default: pinstone.toml's, or `beta`]
     #[arg(long, value_name = "NAME", conflicts_with = "prod")]
-    env: Option<String>,
+    pub(crate) env: Option<String>,
     /// Release to `prod`; asks first on a terminal, and goes on without a question where there is none
     #[arg(long)]
-    prod: bool,
+    pub(crate) prod: bool,
     /// Why it is published
     #[arg(long, short, value_name = "TEXT")]
-    message: Option<String>,
+    pub(crate) message: Option<String>,
     /// Show what would change and what would be sent, and send nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Refuse to publish where the server finds something to warn about
     #[arg(long)]
-    strict: bool,
+    pub(crate) strict: bool,
     /// Follow links that leave the folder
     #[arg(long)]
-    follow_links: bool,
+    pub(crate) follow_links: bool,
     /// Take N folders away from the start of each name in an archive
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=512))]
-    strip_components: Option<u16>,
+    pub(crate) strip_components: Option<u16>,
     /// How many uploads run at a time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
-    concurrency: u16,
+    pub(crate) concurrency: u16,
     /// Do not ask before releasing to `prod`
     #[arg(long, short)]
-    yes: bool,
+    pub(crate) yes: bool,
 }
 
 /// What is to be done, all questions settled.
 #[derive(Debug)]
-struct Job {
+pub(crate) struct Job {
     folder: PathBuf,
     /// What is unpacked to be that folder.
     archive: Option<archive::Source>,
     strip: usize,
     project: ProjectName,
-    environment: EnvironmentName,
+    pub(crate) environment: EnvironmentName,
+    /// Where this is to be a preview, and not a release to `environment`.
+    pub(crate) preview: Option<Wanted>,
     message: Option<String>,
     settings: Option<SiteSettings>,
     strict: bool,
@@ -109,6 +112,10 @@ struct Report {
     format: Option<&'static str>,
     image_id: Option<String>,
     url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slug: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
     number: Option<u64>,
     changed: Option<bool>,
     files: u64,
@@ -130,27 +137,32 @@ struct Report {
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
-    let started = Instant::now();
-    let out = context.out;
     let yes = args.yes;
     let mut job = settle(args, Path::new("."))?;
-    if job.archive == Some(archive::Source::Stdin) && context.takes_stdin() {
-        return Err(CliError::usage("the archive and the token cannot both come from standard input")
-            .hint("give the token by `PINSTONE_TOKEN`"));
-    }
     if job.environment.is_prod() && !job.dry_run && !yes && output::can_ask() {
         let question = format!("release `{}` to `prod`?", job.project);
         if !output::confirmed(question).await {
             return Err(CliError::failed("not confirmed; nothing was sent"));
         }
     }
+    publish(context, &mut job).await
+}
+
+/// Publishes a folder, and tells what came of it.
+pub(crate) async fn publish(context: &Context, job: &mut Job) -> Result<(), CliError> {
+    if job.archive == Some(archive::Source::Stdin) && context.takes_stdin() {
+        return Err(CliError::usage("the archive and the token cannot both come from standard input")
+            .hint("give the token by `PINSTONE_TOKEN`"));
+    }
+    let started = Instant::now();
+    let out = context.out;
     let client = context.client(job.connections)?;
-    let unpacked = unpack(&client, &mut job).await?;
+    let unpacked = unpack(&client, job).await?;
     let (found, hashes) = read_folder(&job.folder, &job.walk, out).await?;
     let git = if job.archive.is_some() { None } else { git_facts(&job.folder).await? };
     let mut report = Report {
         project: job.project.to_string(),
-        environment: job.environment.to_string(),
+        environment: job.preview.as_ref().map_or_else(|| job.environment.to_string(), Wanted::name),
         archive: job.archive.as_ref().map(archive::Source::argument),
         format: unpacked.as_ref().map(|unpacked| unpacked.format.as_str()),
         files: found.files.len() as u64,
@@ -169,7 +181,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         report.ignored,
         output::count(report.links_followed, "link"),
     ));
-    let publish = Publish { client: &client, job: &job, found: &found, hashes: &hashes, git, out };
+    let publish = Publish { client: &client, job, found: &found, hashes: &hashes, git, out };
     if job.dry_run {
         publish.dry_run(&mut report).await?;
     } else {
@@ -191,7 +203,7 @@ async fn unpack(client: &Client, job: &mut Job) -> Result<Option<archive::Unpack
     Ok(Some(unpacked))
 }
 
-fn settle(args: Args, current: &Path) -> Result<Job, CliError> {
+pub(crate) fn settle(args: Args, current: &Path) -> Result<Job, CliError> {
     let file = ProjectFile::find(current, args.dir.as_deref())?;
     let file = file.as_ref();
     let table = file.map(|file| file.project.clone()).unwrap_or_default();
@@ -222,6 +234,7 @@ fn settle(args: Args, current: &Path) -> Result<Job, CliError> {
         strip: args.strip_components.map_or(0, usize::from),
         project,
         environment: context::environment(environment, file)?,
+        preview: None,
         message: args.message,
         settings: site_settings(file),
         strict: args.strict || table.strict.unwrap_or(false),
@@ -347,6 +360,18 @@ impl Publish<'_> {
     async fn publish(&self, report: &mut Report) -> Result<(), CliError> {
         let commit = self.commit_in_rounds(report).await?;
         add_warnings(&mut report.warnings, commit.diagnostics);
+        if let Some(wanted) = &self.job.preview {
+            let preview =
+                wanted.post(self.client, &self.job.project, commit.image_id, self.job.message.clone()).await?;
+            report.environment.clone_from(&preview.slug);
+            report.image_id = Some(preview.image_id);
+            report.url = Some(preview.url);
+            report.slug = Some(preview.slug);
+            report.expires_at = Some(preview.expires_at);
+            report.number = Some(preview.number);
+            report.changed = Some(true);
+            return Ok(());
+        }
         let request = ReleaseRequest {
             project: Some(self.job.project.to_string()),
             environment: Some(self.job.environment.to_string()),
@@ -480,8 +505,11 @@ fn tell(out: Output, report: &Report) -> Result<(), CliError> {
         output::count(report.requests, "request"),
         report.seconds
     ));
-    match (report.changed, report.number) {
-        (Some(true), Some(number)) => {
+    match (&report.expires_at, report.changed, report.number) {
+        (Some(end), ..) => {
+            out.note(format!("preview `{}` of `{}`, until {end}", report.environment, report.project));
+        }
+        (None, Some(true), Some(number)) => {
             out.note(format!("released to `{}` of `{}`, number {number}", report.environment, report.project));
         }
         _ => out.note(format!("`{}` of `{}` showed this already", report.environment, report.project)),

@@ -609,6 +609,11 @@ impl Content for Folder {
     }
 }
 
+/// The id of the image that `typed` stands for: an image, the first digits of one, an environment or one of its releases.
+pub(crate) async fn image_called(client: &Client, project: &str, typed: &str) -> Result<String, CliError> {
+    image(client, project, &(Typed::parse(typed)?, typed.to_owned())).await
+}
+
 /// The id of the image that a side stands for.
 async fn image(client: &Client, project: &str, (side, typed): &(Typed, String)) -> Result<String, CliError> {
     match side {

@@ -58,6 +58,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
             output::count(image.file_count, "file"),
             output::bytes(image.total_size),
             image.deployed_to.join(","),
+            if image.pinned { "pinned" } else { "" }.to_owned(),
             why.lines().next().unwrap_or_default().to_owned(),
         ]
     };

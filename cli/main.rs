@@ -25,8 +25,11 @@ mod images;
 mod import;
 mod open;
 mod output;
+mod pins;
+mod preview;
 mod progress;
 mod project_file;
+mod projects;
 mod promote;
 mod releases;
 mod retry;
@@ -66,15 +69,20 @@ struct Cli {
 enum Command {
     Serve(Box<serve::Args>),
     Deploy(deploy::Args),
+    Preview(preview::Args),
     Rollback(rollback::Args),
     Promote(promote::Args),
     Releases(releases::Args),
     Images(images::Args),
+    Pin(pins::PinArgs),
+    Unpin(pins::UnpinArgs),
     Diff(diff::Args),
     Status(status::Args),
     Open(open::Args),
     #[command(subcommand)]
     Env(environments::Args),
+    #[command(subcommand)]
+    Project(projects::Args),
     CheckConfig(Box<admin::CheckConfigArgs>),
     Fsck(admin::FsckArgs),
     #[command(subcommand)]
@@ -128,14 +136,18 @@ async fn run_client(context: &Context, command: Command) -> Result<(), CliError>
     match command {
         Command::Serve(args) => serve::run(context.out, *args).await,
         Command::Deploy(args) => deploy::run(context, args).await,
+        Command::Preview(args) => preview::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,
         Command::Promote(args) => promote::run(context, args).await,
         Command::Releases(args) => releases::run(context, args).await,
         Command::Images(args) => images::run(context, args).await,
+        Command::Pin(args) => pins::pin(context, args).await,
+        Command::Unpin(args) => pins::unpin(context, args).await,
         Command::Diff(args) => diff::run(context, args).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Open(args) => open::run(context, args).await,
         Command::Env(args) => environments::run(context, args).await,
+        Command::Project(args) => projects::run(context, args).await,
         Command::CheckConfig(args) => admin::check_config(context, *args),
         Command::Fsck(args) => admin::check_data(context, args).await,
         Command::Admin(args) => admin::run(context, args).await,
@@ -193,6 +205,15 @@ mod tests {
             "deploy --prod",
             "deploy -",
             "deploy site.tar.gz --strip-components 1",
+            "preview",
+            "preview dir --project p --slug s --expires 3d --message m",
+            "preview list --project p",
+            "preview delete s --project p",
+            "pin prod#12 --project p --message m",
+            &format!("pin {image}"),
+            "unpin img_0f3c --project p",
+            "project show --project p",
+            "project set --project p --image-hosts off",
             "rollback --project p --env e --to 3",
             &format!("rollback --to {image}"),
             "releases --project p --env e --limit 3",

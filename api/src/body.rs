@@ -28,17 +28,38 @@ pub(crate) struct Stalled;
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
+/// A JSON body as [`JsonBody`] takes it, or none, which says nothing.
+#[derive(Debug)]
+pub(crate) struct MaybeJson<T>(pub(crate) T);
+
 impl<T: DeserializeOwned> FromRequest<ApiState> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
-        let (head, body) = request.into_parts();
-        let length = announced(&head.headers)?;
-        check_json(&head.headers)?;
-        let bytes = gather(state, length, body, state.config().json_size, ErrorCode::BodyTooLarge).await?;
-        let text = json_text(&bytes, state.engine().limits().json_depth)?;
-        serde_json::from_str(text).map(Self).map_err(|error| shape_error(&error))
+        let bytes = gather_json(request, state).await?;
+        read_json(&bytes, state).map(Self)
     }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<ApiState> for MaybeJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, ApiError> {
+        let bytes = gather_json(request, state).await?;
+        if bytes.is_empty() { Ok(Self(T::default())) } else { read_json(&bytes, state).map(Self) }
+    }
+}
+
+async fn gather_json(request: Request, state: &ApiState) -> Result<Vec<u8>, ApiError> {
+    let (head, body) = request.into_parts();
+    let length = announced(&head.headers)?;
+    check_json(&head.headers)?;
+    gather(state, length, body, state.config().json_size, ErrorCode::BodyTooLarge).await
+}
+
+fn read_json<T: DeserializeOwned>(bytes: &[u8], state: &ApiState) -> Result<T, ApiError> {
+    let text = json_text(bytes, state.engine().limits().json_depth)?;
+    serde_json::from_str(text).map_err(|error| shape_error(&error))
 }
 
 /// Checks that a body is JSON that nobody compressed. A request that does not say what it sends is believed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 use pinstone_engine::host::{HostName, Hosts};
+use pinstone_engine::id::ImageId;
 use pinstone_engine::name::{EnvironmentName, ProjectName};
 
 /// Why a text is not the public URL of a server.
@@ -114,6 +115,12 @@ impl SiteUrls {
     #[must_use]
     pub fn site(&self, project: &ProjectName, environment: &EnvironmentName) -> String {
         self.public_url.with_host(&self.hosts.site_host(project, environment))
+    }
+
+    /// Where `image` of `project` can be seen by itself.
+    #[must_use]
+    pub fn image(&self, project: &ProjectName, image: ImageId) -> String {
+        self.public_url.with_host(&self.hosts.image_host(project, image))
     }
 
     /// The base domain, with the port where it is not the scheme's own.

@@ -17,7 +17,7 @@ use pinstone_engine::blob::is_storage_full;
 use pinstone_engine::diff::DiffError;
 use pinstone_engine::meta::MetaError;
 use pinstone_engine::plan::{PlanError, UploadError};
-use pinstone_engine::publish::{CommitError, ReleaseError};
+use pinstone_engine::publish::{CommitError, PinError, ReleaseError};
 use pinstone_engine::queries::LookupError;
 
 use crate::{blob_frames, respond, wire};
@@ -173,10 +173,26 @@ impl From<ReleaseError> for ApiError {
             ReleaseError::NothingToRollBackTo => ErrorCode::NothingToRollBackTo.into(),
             ReleaseError::ImageCollected => ErrorCode::ImageCollected.into(),
             ReleaseError::Conflict => ErrorCode::ReleaseConflict.into(),
+            ReleaseError::NameIsPreview => ErrorCode::NameIsPreview.into(),
+            ReleaseError::NameIsEnvironment => ErrorCode::NameIsEnvironment.into(),
+            ReleaseError::PreviewNotFound => ErrorCode::PreviewNotFound.into(),
+            ReleaseError::Lifetime { .. } => Self::new(ErrorCode::InvalidLifetime, error.to_string()),
             ReleaseError::KeyNeeded => ErrorCode::IdempotencyKeyRequired.into(),
             ReleaseError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
             ReleaseError::MessageTooLong { limit } => message_too_long(limit),
             ReleaseError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PinError> for ApiError {
+    fn from(error: PinError) -> Self {
+        match error {
+            PinError::ProjectNotFound => ErrorCode::ProjectNotFound.into(),
+            PinError::ImageNotFound => ErrorCode::ImageNotFound.into(),
+            PinError::ImageCollected => ErrorCode::ImageCollected.into(),
+            PinError::MessageTooLong { limit } => message_too_long(limit),
+            PinError::Store(error) => error.into(),
         }
     }
 }

@@ -118,6 +118,15 @@ pub(crate) fn environment(name: Option<&str>, other: Option<&str>) -> Result<Opt
     }
 }
 
+/// The name of the preview that a request asks for, if it asks for one.
+pub(crate) fn slug(text: Option<&str>) -> Result<Option<EnvironmentName>, ApiError> {
+    let Some(text) = given(text) else { return Ok(None) };
+    match EnvironmentName::of_slug(text) {
+        Ok(name) => Ok(Some(name)),
+        Err(error) => Err(ApiError::new(ErrorCode::InvalidSlug, error.to_string())),
+    }
+}
+
 /// The image that a request's body names, if it names one.
 pub(crate) fn image(text: Option<&str>) -> Result<Option<ImageId>, ApiError> {
     match given(text) {

@@ -1,7 +1,7 @@
 //! The calls of `/api/v1`, in one table: what is not in it does not exist, and the published description lists the
 //! same.
 
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 
 use crate::state::ApiState;
 
@@ -10,7 +10,10 @@ mod diff;
 mod environments;
 mod health;
 mod images;
+mod pins;
 mod plan;
+mod previews;
+mod projects;
 mod publish;
 mod read;
 mod upload;
@@ -56,6 +59,19 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { path: "/images/{image_id}", methods: &["GET"], handlers: || get(images::one) },
     Route { path: "/images/{image_id}/files", methods: &["GET"], handlers: || get(images::files) },
     Route { path: "/diff", methods: &["GET", "POST"], handlers: || get(diff::published).post(diff::files) },
+    Route {
+        path: "/images/{image_id}/pin",
+        methods: &["PUT", "DELETE"],
+        handlers: || put(pins::pin).delete(pins::unpin),
+    },
+    Route { path: "/preview", methods: &["POST"], handlers: || post(previews::create) },
+    Route { path: "/previews", methods: &["GET"], handlers: || get(previews::list) },
+    Route { path: "/previews/{project}/{slug}", methods: &["DELETE"], handlers: || delete(previews::remove) },
+    Route {
+        path: "/projects/{project}",
+        methods: &["GET", "PATCH"],
+        handlers: || get(projects::one).patch(projects::change),
+    },
     Route { path: "/environments", methods: &["GET"], handlers: || get(environments::list) },
     Route {
         path: "/environments/{project}/{environment}",

@@ -6,6 +6,7 @@ mod batches;
 mod description;
 mod diff;
 mod http_rules;
+mod previews;
 mod publishing;
 mod retries;
 mod world;

@@ -78,6 +78,9 @@ pub struct Limits {
     /// Bytes that an archive may unpack to.
     #[serde(default)]
     pub archive_unpacked: u64,
+    /// Seconds that a preview may be asked to last.
+    #[serde(default)]
+    pub preview_lifetime: u64,
 }
 
 /// `POST /plan`, for clients to send. The server does not read it into this type: a plan may be large, so it goes from
@@ -412,6 +415,9 @@ pub struct CurrentAnswer {
     pub message: String,
     /// Who released it.
     pub author: String,
+    /// Until when, where the environment is a preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
 }
 
 /// One page of a list.
@@ -473,6 +479,9 @@ pub struct ReleaseItem {
     pub message: String,
     /// When.
     pub created_at: String,
+    /// Until when it was to be shown, where the environment was a preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
 }
 
 /// `GET /images`.
@@ -515,6 +524,102 @@ pub struct ImageItem {
     pub committed_at: String,
     /// The environments that show it.
     pub deployed_to: Vec<String>,
+    /// Where it can be seen by itself; missing where the project's images have no hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Whether it is kept, whatever is released later.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Who keeps it, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
+}
+
+/// `PUT /images/{id}/pin`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct PinRequest {
+    /// Why it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Who keeps an image, and why.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Pin {
+    /// Who pinned it.
+    pub author: String,
+    /// Why; `""` for no reason given.
+    pub message: String,
+    /// When it was pinned.
+    pub created_at: String,
+}
+
+/// `POST /preview`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct PreviewRequest {
+    /// The project's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The project's id, or its short id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<String>,
+    /// What the preview is to show.
+    pub image_id: String,
+    /// What the preview is to be called; without it, a name that nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slug: Option<String>,
+    /// How long it lasts, in seconds; a day where this is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<i64>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// The answer to `POST /preview`, and one preview in `GET /previews`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PreviewItem {
+    /// Where it can be seen.
+    pub url: String,
+    /// The project's name.
+    pub project: String,
+    /// What it is called; not what was asked for, where that was too long.
+    pub slug: String,
+    /// What it shows.
+    pub image_id: String,
+    /// When it is or was over.
+    pub expires_at: String,
+    /// Whether it is over: its host answers 410 then.
+    pub expired: bool,
+    /// The number of its last release.
+    pub number: u64,
+    /// When that was made.
+    pub deployed_at: String,
+}
+
+/// `PATCH /projects/{project}`. What is missing stays as it is.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct ProjectChange {
+    /// Who gets the project's images by their own hosts: `public`, `protected` or `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_hosts: Option<String>,
+}
+
+/// One project.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ProjectItem {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The first label of its host.
+    pub subdomain: String,
+    /// The team that owns it.
+    pub owner_id: String,
+    /// When it was made.
+    pub created_at: String,
+    /// Who gets its images by their own hosts: `public`, `protected` or `off`.
+    pub image_hosts: String,
 }
 
 /// One file in `GET /images/{id}/files`, in the order of paths.

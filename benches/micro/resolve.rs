@@ -11,7 +11,7 @@ use pinstone_engine::id::{ImageId, ProjectId, TeamId};
 use pinstone_engine::manifest::{Manifest, ManifestBuilder, Settings};
 use pinstone_engine::name::EnvironmentName;
 use pinstone_engine::path::SitePath;
-use pinstone_engine::pointers::{PointerEvent, PointerTable, Shown};
+use pinstone_engine::pointers::{PointerEvent, PointerTable, ProjectSettings, Shown};
 
 fn manifest(files: usize) -> Manifest {
     let mut builder = ManifestBuilder::new(Settings::default());
@@ -29,7 +29,7 @@ fn table(sites: u32, manifest: &Manifest) -> PointerTable {
     for number in 0..sites {
         let project_id = ProjectId::random();
         let name = format!("site-{number:06}").parse().expect("a plain name");
-        table.apply(PointerEvent::Project { team, project_id, name });
+        table.apply(PointerEvent::Project { team, project_id, name, settings: ProjectSettings::default() });
         let shown = Shown {
             image: ImageId::from(&manifest.id()),
             manifest: manifest.id(),

@@ -28,6 +28,8 @@ pub enum Status {
     PermanentRedirect = 308,
     /// 400.
     BadRequest = 400,
+    /// 403.
+    Forbidden = 403,
     /// 404.
     NotFound = 404,
     /// 405.
@@ -374,6 +376,8 @@ mod tests {
         assert_eq!(page(Method::Get, Page::Method).head.get(Field::Allow), Some("GET, HEAD, OPTIONS"));
         assert_eq!(page(Method::Get, Page::Unavailable).head.get(Field::RetryAfter), Some("5"));
         assert_eq!(page(Method::Get, Page::Expired).head.get(Field::CacheControl), Some("no-cache"));
+        let protected = page(Method::Get, Page::Protected).head;
+        assert_eq!((protected.status.code(), protected.get(Field::CacheControl)), (403, Some("no-store")));
         assert_eq!(fields(&options().head), [(Field::Allow, "GET, HEAD, OPTIONS")]);
     }
 

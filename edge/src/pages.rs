@@ -13,6 +13,8 @@ pub enum Page {
     Expired,
     /// An image that is no longer kept.
     ImageGone,
+    /// An image that is not for everybody.
+    Protected,
     /// A request that cannot be understood.
     BadRequest,
     /// A request without a usable Host.
@@ -57,6 +59,8 @@ impl Page {
             Self::UnknownHost | Self::NotFound => Status::NotFound,
             Self::Expired | Self::ImageGone => Status::Gone,
             Self::BadRequest | Self::BadHost => Status::BadRequest,
+            // Not 401, which promises a challenge that can be met.
+            Self::Protected => Status::Forbidden,
             Self::Method => Status::MethodNotAllowed,
             Self::PreconditionFailed => Status::PreconditionFailed,
             Self::TargetTooLong => Status::UriTooLong,
@@ -73,8 +77,12 @@ impl Page {
         match self {
             Self::UnknownHost => html!("No site here", "No site is published under this name."),
             Self::NotFound => html!("Not found", "This site has no page at this address."),
-            Self::Expired => html!("Preview over", "This preview has reached the end of its time."),
+            Self::Expired => html!(
+                "Preview over",
+                "This preview has reached the end of its time. Who made it can publish it again under the same address."
+            ),
             Self::ImageGone => html!("Image gone", "This image is no longer kept."),
+            Self::Protected => html!("Protected", "What is published under this address is not for everybody."),
             Self::BadRequest => html!("Bad request", "The request cannot be understood, so it was not answered."),
             Self::BadHost => {
                 html!("Bad request", "A request needs exactly one Host, and it must be a valid name or address.")

@@ -18,6 +18,7 @@ use pinstone_engine::clock::UnixMillis;
 use pinstone_engine::hash::ManifestId;
 use pinstone_engine::host::{HostTarget, Hosts};
 use pinstone_engine::manifest::Entry;
+use pinstone_engine::pointers::ImageHosts;
 use tower::ServiceExt;
 
 use crate::body::EdgeBody;
@@ -185,7 +186,13 @@ async fn show(shared: &Shared, target: HostTarget<'_>) -> Result<Shown, Page> {
             Ok(Shown { manifest: pointer.manifest, last_modified: pointer.last_modified })
         }
         HostTarget::Image { project, digits } => {
-            let project = resolver.pointers().project(project).ok_or(Page::UnknownHost)?;
+            let (project, image_hosts) = resolver.pointers().image_hosts(project).ok_or(Page::UnknownHost)?;
+            // Decided before the image is looked for, so that who may not see it does not learn whether it is there.
+            match image_hosts {
+                ImageHosts::Public => {}
+                ImageHosts::Protected => return Err(Page::Protected),
+                ImageHosts::Off => return Err(Page::UnknownHost),
+            }
             match shared.caches.hosted(project, digits).await {
                 Ok(Some(image)) if image.is_collected => Err(Page::ImageGone),
                 Ok(Some(image)) => Ok(Shown { manifest: image.manifest, last_modified: image.first_committed_at }),

@@ -469,7 +469,7 @@ async fn load_pointers(meta: &dyn MetaStore, pointers: &PointerTable) -> Result<
     let projects = meta.snapshot(records::projects::prefix()).await?;
     for (_, item) in &projects.items {
         let project: ProjectRecord = decode(item, "project")?.record;
-        pointers.apply(PointerEvent::Project { team: project.team, project_id: project.id, name: project.name });
+        pointers.apply(project.event());
     }
     let environments = meta.snapshot(records::environments::prefix()).await?;
     for (key, item) in &environments.items {

@@ -27,6 +27,7 @@ use crate::manifest::Manifest;
 use crate::meta::{Item, Key, MetaError, MetaStore};
 use crate::records::environments::EnvironmentRecord;
 use crate::records::images::ImageRecord;
+use crate::records::pins::PinRecord;
 use crate::records::plans::{PlanRecord, PlanState};
 use crate::records::projects::{self, ProjectRecord};
 use crate::records::{self, decode};
@@ -178,6 +179,7 @@ pub async fn check(
     let mut check = Check { meta, blobs, report: Report::default(), images: HashMap::new(), named: BTreeMap::new() };
     check.check_images().await?;
     check.check_pointers().await?;
+    check.check_pins().await?;
     let plans = check.check_plans().await?;
     check.check_blobs(progress).await?;
     check.check_objects(&plans).await?;
@@ -285,10 +287,14 @@ impl Check<'_> {
             }
             let last = records::releases::get(self.meta, project, &environment.name, environment.number).await?;
             let shown = environment.shows.as_ref().map(|shown| shown.image);
+            let expires_at = environment.shows.as_ref().and_then(|shown| shown.expires_at);
             match last {
                 None => self.report.add(Kind::Missing, "record", &name, "its last release has no record"),
                 Some(last) if last.record.image != shown => {
                     self.report.add(Kind::Damaged, "environment", &name, "it does not show what was last released");
+                }
+                Some(last) if last.record.expires_at != expires_at => {
+                    self.report.add(Kind::Damaged, "environment", &name, "it does not end when its last release says");
                 }
                 Some(_) => {}
             }
@@ -305,6 +311,19 @@ impl Check<'_> {
                     );
                 }
                 Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The images that are pinned: they are to be there.
+    async fn check_pins(&mut self) -> Result<(), FsckError> {
+        for (key, item) in self.meta.snapshot(records::pins::prefix()).await?.items {
+            let project = projects::project_in(&key)?;
+            let Some(pin) = self.readable::<PinRecord>(&key, &item, "pin") else { continue };
+            let image = records::images::get(self.meta, project, pin.image).await?;
+            if image.is_none_or(|image| image.record.collected_at.is_some()) {
+                self.report.add(Kind::Missing, "image", pin.image, "it is pinned");
             }
         }
         Ok(())

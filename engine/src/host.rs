@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::id::ImageId;
 use crate::name::{EnvironmentName, ProjectName};
 
 /// Why a text is not a host. A request that carries one is answered with 400.
@@ -200,6 +201,12 @@ impl Hosts {
             other => format!("{project}--{other}.{}", self.base_domain),
         }
     }
+
+    /// The host that shows `image` of `project`, whatever its environments show.
+    #[must_use]
+    pub fn image_host(&self, project: &ProjectName, image: ImageId) -> String {
+        format!("{project}--i-{}.{}", image.host_digits(), self.base_domain)
+    }
 }
 
 fn is_image_digits(digits: &str) -> bool {
@@ -281,6 +288,15 @@ mod tests {
             let host = HostName::parse(text).unwrap();
             assert_eq!(hosts.target(&host), want, "{text}");
         }
+    }
+
+    #[test]
+    fn the_host_of_an_image_leads_back_to_it() {
+        let hosts = Hosts::new(&HostName::parse("pages.test").unwrap(), None);
+        let image: ImageId = "img_0123456789abcdef0000000000000000".parse().unwrap();
+        let text = hosts.image_host(&"demo".parse().unwrap(), image);
+        let host = HostName::parse(&text).unwrap();
+        assert_eq!(hosts.target(&host), HostTarget::Image { project: "demo", digits: "0123456789abcdef" });
     }
 
     #[test]

@@ -233,6 +233,7 @@ impl Engine {
                 user: caller.user,
                 author: caller.name.clone(),
                 message: copies.message.clone(),
+                expires_at: None,
                 unknown: Unknown::new(),
             };
             let rows = MoveRows { before: None, image: Some(&image), release: &release, last: 0 };

@@ -25,6 +25,8 @@ pub struct Limits {
     pub archive_unpacked: u64,
     /// How long a plan stays open.
     pub plan_lifetime: Duration,
+    /// How long a preview may be asked to last.
+    pub preview_lifetime: Duration,
     /// Bytes of open plans that are kept in memory; others are read again from the object store.
     pub plan_cache: u64,
 }
@@ -46,6 +48,7 @@ impl Default for Limits {
             archive_size: 1 << 30,
             archive_unpacked: 4 << 30,
             plan_lifetime: Duration::from_secs(24 * 60 * 60),
+            preview_lifetime: Duration::from_secs(30 * 24 * 60 * 60),
             plan_cache: 128 << 20,
         }
     }

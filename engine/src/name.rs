@@ -4,7 +4,14 @@ use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
+use crate::hex;
+use crate::id::random_bytes;
 use crate::text::serde_as_text;
+
+/// The longest name of an environment, in characters: with the longest project's it still fits one DNS label.
+const LONGEST_ENVIRONMENT: usize = 21;
+/// The longest slug that a preview can be asked for by, in characters.
+const LONGEST_SLUG: usize = 255;
 
 /// Names a project may not have: hosts that mean something else, or soon could.
 const RESERVED_PROJECTS: [&str; 19] = [
@@ -35,7 +42,7 @@ pub enum NameError {
     /// The length is out of bounds.
     #[error("{what} name has {min} to {max} characters")]
     Length {
-        /// "a project" or "an environment".
+        /// "a project", "an environment" or "a preview".
         what: &'static str,
         /// The shortest length.
         min: usize,
@@ -134,7 +141,7 @@ impl FromStr for EnvironmentName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        check("an environment", text, 1, 21)?;
+        check("an environment", text, 1, LONGEST_ENVIRONMENT)?;
         if text.starts_with("i-") {
             return Err(NameError::LooksLikeImage);
         }
@@ -159,6 +166,38 @@ impl EnvironmentName {
     #[must_use]
     pub fn is_prod(&self) -> bool {
         &*self.0 == "prod"
+    }
+
+    /// The name of the preview that is asked for by `slug`.
+    ///
+    /// That is `slug` itself where it is a name. A longer one, such as a branch's, is cut and given a hyphen and 6 hex
+    /// digits of its BLAKE3: one slug always means one preview, and two that begin alike mean two.
+    ///
+    /// # Errors
+    ///
+    /// Where `slug` has more than 255 characters, or others than a name has, or starts with `i-`.
+    pub fn of_slug(slug: &str) -> Result<Self, NameError> {
+        check("a preview", slug, 1, LONGEST_SLUG)?;
+        if slug.starts_with("i-") {
+            return Err(NameError::LooksLikeImage);
+        }
+        if slug.len() <= LONGEST_ENVIRONMENT {
+            return Ok(Self(slug.into()));
+        }
+        let digits = hex::encode(&blake3::hash(slug.as_bytes()).as_bytes()[..3]);
+        let kept = slug[..LONGEST_ENVIRONMENT - digits.len() - 1].trim_end_matches('-');
+        Ok(Self(format!("{kept}-{digits}").into()))
+    }
+
+    /// A name for a preview that nobody named: 8 hex digits.
+    pub(crate) fn random() -> Self {
+        Self(hex::encode(&random_bytes::<4>()).into())
+    }
+
+    /// Whether no preview can have this name: `prod` and `beta` have hosts that are linked to, and are to last.
+    #[must_use]
+    pub fn always_lasts(&self) -> bool {
+        matches!(&*self.0, "prod" | "beta")
     }
 }
 
@@ -207,6 +246,39 @@ mod tests {
         }
         for wrong in ["", "i-1", "PROD", "a--b", &"a".repeat(22), "a/b", "."] {
             assert!(wrong.parse::<EnvironmentName>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn slugs_become_names() {
+        let long = "a".repeat(255);
+        for slug in [
+            "pr-7",
+            "i",
+            &"a".repeat(21),
+            "feature-redesign-of-the-pricing-page",
+            "feature-redesign-of-the-pricing-table",
+            // Cut behind a hyphen, which no name ends in.
+            "thirteenlette-rs-and-more",
+            &long,
+        ] {
+            let name = EnvironmentName::of_slug(slug).unwrap();
+            assert_eq!(name.parse::<EnvironmentName>(), Ok(name.clone()), "{slug}");
+            assert_eq!(EnvironmentName::of_slug(slug), Ok(name.clone()), "the same every time");
+            assert_eq!(&*name == slug, slug.len() <= 21, "{slug}: {name}");
+        }
+        let cut = |slug| EnvironmentName::of_slug(slug).unwrap().to_string();
+        let pricing = cut("feature-redesign-of-the-pricing-page");
+        assert!(pricing.starts_with("feature-redesi") && pricing.len() == 21, "{pricing}");
+        assert_ne!(pricing, cut("feature-redesign-of-the-pricing-table"));
+        assert!(cut("thirteenlette-rs-and-more").starts_with("thirteenlette-"));
+        let too_long = "a".repeat(256);
+        for wrong in ["", "i-1", "PR-7", "feature/x", "a--b", "-a", "a-", "bücher", "..", &too_long] {
+            assert!(EnvironmentName::of_slug(wrong).is_err(), "{wrong}");
+        }
+        for _ in 0..100 {
+            let name = EnvironmentName::random();
+            assert_eq!((name.parse(), name.len()), (Ok(name.clone()), 8));
         }
     }
 }

@@ -4,8 +4,10 @@
 //! for the store: a pointer is one atomically swapped `Arc`. Events carry the whole new state and a number, so applying
 //! one again, or one that the snapshot held already, changes nothing.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,9 @@ use crate::clock::UnixMillis;
 use crate::hash::ManifestId;
 use crate::id::{ImageId, ProjectId, TeamId};
 use crate::name::{EnvironmentName, ProjectName};
+
+/// How long a preview that is over is still kept, and its name with it: until then it can be renewed as it was.
+pub const PREVIEW_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What an environment shows since a release.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,7 +56,7 @@ impl Pointer {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum PointerEvent {
-    /// A project exists, under this name.
+    /// A project exists, under this name and with these settings.
     Project {
         /// The team that owns it.
         team: TeamId,
@@ -59,6 +64,9 @@ pub enum PointerEvent {
         project_id: ProjectId,
         /// Its name.
         name: ProjectName,
+        /// Its settings; those of a lower number than were seen are old news.
+        #[serde(default)]
+        settings: ProjectSettings,
     },
     /// An environment shows another image, or none.
     Pointer {
@@ -89,6 +97,75 @@ pub struct Shown {
     pub expires_at: Option<UnixMillis>,
 }
 
+impl Shown {
+    /// Whether a preview shows it, which ends.
+    #[must_use]
+    pub fn is_preview(&self) -> bool {
+        self.expires_at.is_some()
+    }
+
+    /// Whether a preview showed it whose time was over at `now`.
+    #[must_use]
+    pub fn is_expired(&self, now: UnixMillis) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+
+    /// Whether a preview showed it that was over for so long at `now` that it is no longer kept: its name is free.
+    #[must_use]
+    pub fn has_lapsed(&self, now: UnixMillis) -> bool {
+        self.expires_at.is_some_and(|end| end.plus(PREVIEW_GRACE) <= now)
+    }
+}
+
+/// What hosts have to know of a project beside what its environments show.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct ProjectSettings {
+    /// How often they were changed.
+    pub number: u64,
+    /// Who gets an image by the image's own host.
+    pub image_hosts: ImageHosts,
+}
+
+/// Who gets an image by the image's own host.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageHosts {
+    /// Everybody.
+    #[default]
+    Public,
+    /// Only who has access. Nothing gives access so far, so it is nobody.
+    Protected,
+    /// Nobody: there are no such hosts.
+    Off,
+}
+
+/// A text that is not `public`, `protected` or `off`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("hosts of images are `public`, `protected` or `off`")]
+pub struct NotImageHosts;
+
+impl ImageHosts {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Protected => "protected",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl FromStr for ImageHosts {
+    type Err = NotImageHosts;
+
+    fn from_str(text: &str) -> Result<Self, NotImageHosts> {
+        let all = [Self::Public, Self::Protected, Self::Off];
+        all.into_iter().find(|value| value.as_str() == text).ok_or(NotImageHosts)
+    }
+}
+
 /// What every host shows.
 #[derive(Debug)]
 pub struct PointerTable {
@@ -111,6 +188,7 @@ struct Project {
     team: TeamId,
     id: ProjectId,
     name: ProjectName,
+    settings: ArcSwap<ProjectSettings>,
     /// Sorted by name. Swapped whole when an environment is new, which is rare.
     environments: ArcSwap<Vec<Arc<Slot>>>,
 }
@@ -146,6 +224,15 @@ impl PointerTable {
         self.by_name.pin().get(name).map(|project| ProjectRef { team: project.team, project: project.id })
     }
 
+    /// The ids of the project of this name, and who gets its images by their own hosts.
+    #[must_use]
+    pub fn image_hosts(&self, name: &str) -> Option<(ProjectRef, ImageHosts)> {
+        let projects = self.by_name.pin();
+        let project = projects.get(name)?;
+        let reference = ProjectRef { team: project.team, project: project.id };
+        Some((reference, project.settings.load().image_hosts))
+    }
+
     /// How many projects there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -161,7 +248,9 @@ impl PointerTable {
     /// Takes one change. Called by one task at a time: readers may be many, the writer is one.
     pub fn apply(&self, event: PointerEvent) {
         match event {
-            PointerEvent::Project { team, project_id, name } => self.apply_project(team, project_id, name),
+            PointerEvent::Project { team, project_id, name, settings } => {
+                self.apply_project(team, project_id, name, settings);
+            }
             PointerEvent::Pointer { project_id, environment, number, shows } => {
                 let projects = self.by_id.pin();
                 // A snapshot can hold a pointer of a project that is newer than the snapshot of projects. The feed then
@@ -172,12 +261,16 @@ impl PointerTable {
         }
     }
 
-    fn apply_project(&self, team: TeamId, id: ProjectId, name: ProjectName) {
+    fn apply_project(&self, team: TeamId, id: ProjectId, name: ProjectName, settings: ProjectSettings) {
         let by_id = self.by_id.pin();
-        if by_id.get(&id).is_some_and(|project| project.name == name) {
+        if let Some(project) = by_id.get(&id).filter(|project| project.name == name) {
+            if settings.number > project.settings.load().number {
+                project.settings.store(Arc::new(settings));
+            }
             return;
         }
-        let project = Arc::new(Project { team, id, name, environments: ArcSwap::default() });
+        let settings = ArcSwap::from_pointee(settings);
+        let project = Arc::new(Project { team, id, name, settings, environments: ArcSwap::default() });
         self.by_name.pin().insert(project.name.as_str().into(), Arc::clone(&project));
         by_id.insert(id, project);
     }
@@ -273,15 +366,82 @@ mod tests {
             |number, shows| PointerEvent::Pointer { project_id, environment: EnvironmentName::prod(), number, shows };
         table.apply(pointer(1, Some(shown(1))));
         assert_eq!(table.find("demo", "prod"), None, "the project is not known yet");
-        table.apply(PointerEvent::Project { team, project_id, name: name.clone() });
+        let settings = ProjectSettings::default();
+        table.apply(PointerEvent::Project { team, project_id, name: name.clone(), settings });
         table.apply(pointer(1, Some(shown(1))));
         table.apply(pointer(2, Some(shown(2))));
-        table.apply(PointerEvent::Project { team, project_id, name });
+        table.apply(PointerEvent::Project { team, project_id, name, settings });
         table.apply(pointer(1, Some(shown(1))));
         assert_eq!(table.find("demo", "prod").unwrap().number, 2);
         assert_eq!(table.find("demo", "beta"), None);
         table.apply(pointer(3, None));
         table.apply(pointer(2, Some(shown(2))));
         assert_eq!(table.find("demo", "prod"), None, "a removed pointer stays removed");
+    }
+
+    #[test]
+    fn settings_change_without_touching_pointers_and_old_ones_change_nothing() {
+        let table = PointerTable::default();
+        let (team, project_id) = (TeamId::random(), ProjectId::random());
+        let change = |number, image_hosts| PointerEvent::Project {
+            team,
+            project_id,
+            name: "demo".parse().unwrap(),
+            settings: ProjectSettings { number, image_hosts },
+        };
+        assert_eq!(table.image_hosts("demo"), None);
+        table.apply(change(0, ImageHosts::Public));
+        table.apply(PointerEvent::Pointer {
+            project_id,
+            environment: EnvironmentName::prod(),
+            number: 1,
+            shows: Some(shown(1)),
+        });
+        let hosts = || table.image_hosts("demo").map(|(_, hosts)| hosts);
+        for (number, value, want) in [
+            (2, ImageHosts::Off, ImageHosts::Off),
+            (1, ImageHosts::Protected, ImageHosts::Off),
+            (2, ImageHosts::Off, ImageHosts::Off),
+            (0, ImageHosts::Public, ImageHosts::Off),
+            (3, ImageHosts::Protected, ImageHosts::Protected),
+        ] {
+            table.apply(change(number, value));
+            assert_eq!(hosts(), Some(want), "after {value:?} with number {number}");
+            assert_eq!(table.find("demo", "prod").unwrap().number, 1);
+        }
+    }
+
+    #[test]
+    fn events_without_settings_are_read() {
+        let (team, project_id) = (TeamId::random(), ProjectId::random());
+        let text = format!(r#"{{"type":"project","team":"{team}","project_id":"{project_id}","name":"demo"}}"#);
+        let event: PointerEvent = serde_json::from_str(&text).unwrap();
+        let settings = ProjectSettings { number: 0, image_hosts: ImageHosts::Public };
+        assert_eq!(event, PointerEvent::Project { team, project_id, name: "demo".parse().unwrap(), settings });
+    }
+
+    #[test]
+    fn a_preview_is_over_at_its_time_and_kept_for_a_day() {
+        let day = 24 * 60 * 60 * 1000;
+        let lasting = shown(1);
+        let preview = Shown { expires_at: Some(UnixMillis(1000)), ..shown(1) };
+        for (now, expired, lapsed) in
+            [(999, false, false), (1000, true, false), (999 + day, true, false), (1000 + day, true, true)]
+        {
+            let now = UnixMillis(now);
+            assert_eq!((preview.is_expired(now), preview.has_lapsed(now)), (expired, lapsed), "{now:?}");
+            assert_eq!((lasting.is_expired(now), lasting.has_lapsed(now)), (false, false), "{now:?}");
+        }
+    }
+
+    #[test]
+    fn words_for_the_hosts_of_images() {
+        for value in [ImageHosts::Public, ImageHosts::Protected, ImageHosts::Off] {
+            assert_eq!(value.as_str().parse(), Ok(value));
+            assert_eq!(serde_json::to_value(value).unwrap(), value.as_str(), "records and people use one word");
+        }
+        for wrong in ["", "Public", "on"] {
+            assert_eq!(wrong.parse::<ImageHosts>(), Err(NotImageHosts), "{wrong:?}");
+        }
     }
 }

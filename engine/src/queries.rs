@@ -10,12 +10,13 @@ use crate::id::{ImageId, ProjectId};
 use crate::manifest::Manifest;
 use crate::meta::MetaError;
 use crate::name::{EnvironmentName, ProjectName};
-use crate::pointers::ProjectRef;
+use crate::pointers::{ImageHosts, ProjectRef};
 use crate::publish::ProjectSelector;
 use crate::records::environments::EnvironmentRecord;
 use crate::records::images::{CommitRecord, GitFacts, ImageRecord};
+use crate::records::pins::PinRecord;
 use crate::records::releases::ReleaseRecord;
-use crate::records::{self, read_all};
+use crate::records::{self, Stored, read_all};
 
 /// Rows passed over at a time on the way to a later page.
 const SKIP_AT_ONCE: usize = 10_000;
@@ -69,6 +70,8 @@ pub struct Current {
     pub message: Option<String>,
     /// Who released it.
     pub author: String,
+    /// Until when the environment shows it, where it is a preview.
+    pub expires_at: Option<UnixMillis>,
 }
 
 /// An image and its latest commit.
@@ -96,6 +99,23 @@ pub struct ImageSummary {
     pub committed_at: UnixMillis,
     /// The environments that show it.
     pub deployed_to: Vec<EnvironmentName>,
+    /// The project's name.
+    pub project_name: ProjectName,
+    /// Who gets it by its own host.
+    pub image_hosts: ImageHosts,
+    /// That it is kept, whatever is released later.
+    pub pin: Option<PinSummary>,
+}
+
+/// Who keeps an image, and why.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PinSummary {
+    /// Who pinned it.
+    pub author: String,
+    /// When.
+    pub at: UnixMillis,
+    /// Why.
+    pub message: Option<String>,
 }
 
 /// One file of an image.
@@ -143,7 +163,8 @@ impl Engine {
         let (project, name) = self.project_to_read(caller, project).await?;
         let stored = records::environments::get(self.meta(), project, environment).await?;
         let stored = stored.ok_or(LookupError::EnvironmentNotFound)?.record;
-        let shown = stored.shows.ok_or(LookupError::EnvironmentNotFound)?;
+        let now = self.clock().now();
+        let shown = stored.shows.filter(|shown| !shown.is_expired(now)).ok_or(LookupError::EnvironmentNotFound)?;
         let release = records::releases::get(self.meta(), project, environment, stored.number).await?;
         let release = release.ok_or(MetaError::Damaged { what: "release of an environment" })?.record;
         let image = records::images::get(self.meta(), project, shown.image).await?;
@@ -157,6 +178,7 @@ impl Engine {
             number: stored.number,
             message: release.message,
             author: release.author,
+            expires_at: shown.expires_at,
         })
     }
 
@@ -305,7 +327,7 @@ impl Engine {
         project: &ProjectSelector,
     ) -> Result<Vec<EnvironmentSummary>, LookupError> {
         let (project, name) = self.project_to_read(caller, project).await?;
-        let shown = records::environments::shown(self.meta(), project).await?;
+        let shown = records::environments::shown(self.meta(), project, self.clock().now()).await?;
         let summary = |environment: EnvironmentRecord| {
             let shows = environment.shows?;
             Some(EnvironmentSummary {
@@ -346,7 +368,7 @@ impl Engine {
         }
     }
 
-    async fn project_to_read(
+    pub(crate) async fn project_to_read(
         &self,
         caller: &Principal,
         selector: &ProjectSelector,
@@ -357,18 +379,22 @@ impl Engine {
     }
 
     async fn summaries(&self, project: ProjectRef, rows: &[(u64, ImageId)]) -> Result<Vec<ImageSummary>, LookupError> {
-        let environments = records::environments::shown(self.meta(), project).await?;
+        let owner = records::projects::get(self.meta(), project).await?.ok_or(LookupError::ProjectNotFound)?.record;
+        let environments = records::environments::shown(self.meta(), project, self.clock().now()).await?;
         let image_keys: Vec<_> = rows.iter().map(|(_, image)| records::images::key(project, *image)).collect();
         let commit_keys: Vec<_> =
             rows.iter().map(|(number, _)| records::images::commit_key(project, *number)).collect();
+        let pin_keys: Vec<_> = rows.iter().map(|(_, image)| records::pins::key(project, *image)).collect();
         let images = read_all::<ImageRecord>(self.meta(), &image_keys, "image").await?;
         let commits = read_all::<CommitRecord>(self.meta(), &commit_keys, "commit").await?;
-        let both = images.into_iter().zip(commits).filter_map(|(image, commit)| Some((image?, commit?)));
+        let pins = read_all::<PinRecord>(self.meta(), &pin_keys, "pin").await?;
+        let all = images.into_iter().zip(commits).zip(pins);
+        let all = all.filter_map(|((image, commit), pin)| Some((image?, commit?, pin)));
         let shows = |environment: &&EnvironmentRecord, image| {
             environment.shows.as_ref().is_some_and(|shown| shown.image == image)
         };
-        Ok(both
-            .map(|(image, commit)| ImageSummary {
+        Ok(all
+            .map(|(image, commit, pin)| ImageSummary {
                 image: image.record.image,
                 project: project.project,
                 content_hash: image.record.content_hash,
@@ -384,6 +410,13 @@ impl Engine {
                     .filter(|environment| shows(environment, image.record.image))
                     .map(|environment| environment.name.clone())
                     .collect(),
+                project_name: owner.name.clone(),
+                image_hosts: owner.settings.image_hosts,
+                pin: pin.map(|Stored { record, .. }| PinSummary {
+                    author: record.author,
+                    at: record.at,
+                    message: record.message,
+                }),
             })
             .collect())
     }

@@ -16,6 +16,7 @@ pub mod audit;
 pub mod environments;
 pub mod idempotency;
 pub mod images;
+pub mod pins;
 pub mod plans;
 pub mod projects;
 pub mod releases;
@@ -44,6 +45,7 @@ pub(crate) enum Table {
     Image = 0x23,
     Commit = 0x24,
     History = 0x25,
+    Pin = 0x26,
     Plan = 0x30,
     Audit = 0x40,
     Idempotency = 0x50,

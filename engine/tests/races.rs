@@ -20,7 +20,8 @@ use pinstone_engine::manifest::Settings;
 use pinstone_engine::meta::{Commit, Feed, Item, Key, MemoryMeta, MetaError, MetaStore, Order, Outcome, Snapshot};
 use pinstone_engine::path::SitePath;
 use pinstone_engine::plan::{NewPlan, PlanError, PlannedFile};
-use pinstone_engine::publish::{CommitRequest, ReleaseRequest};
+use pinstone_engine::pointers::ImageHosts;
+use pinstone_engine::publish::{CommitRequest, PreviewRequest, ProjectChange, ReleaseError, ReleaseRequest};
 use pinstone_engine::records::idempotency::IdempotencyKey;
 use pinstone_engine::{Engine, Limits, Principal};
 use tokio::sync::{Notify, watch};
@@ -33,6 +34,10 @@ struct Gate {
     pause: AtomicBool,
     /// Whether the next read of a plan's record waits after it was made.
     pause_plan: AtomicBool,
+    /// Whether the next read of a project waits after it was made.
+    pause_project: AtomicBool,
+    /// Whether the next read of an environment waits after it was made.
+    pause_environment: AtomicBool,
     paused: Notify,
     go: Notify,
     scans: AtomicUsize,
@@ -43,6 +48,14 @@ struct Gate {
 impl MetaStore for Gate {
     async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, MetaError> {
         let found = self.inner.get(keys).await;
+        if keys[0][0] == 0x10 && self.pause_project.swap(false, Ordering::SeqCst) {
+            self.paused.notify_one();
+            self.go.notified().await;
+        }
+        if keys[0][0] == 0x20 && self.pause_environment.swap(false, Ordering::SeqCst) {
+            self.paused.notify_one();
+            self.go.notified().await;
+        }
         if keys[0][0] == 0x30 && self.pause_plan.swap(false, Ordering::SeqCst) {
             self.paused.notify_one();
             self.go.notified().await;
@@ -93,6 +106,8 @@ async fn world() -> World {
         inner: Arc::new(MemoryMeta::new(clock.clone())),
         pause: AtomicBool::new(false),
         pause_plan: AtomicBool::new(false),
+        pause_project: AtomicBool::new(false),
+        pause_environment: AtomicBool::new(false),
         paused: Notify::new(),
         go: Notify::new(),
         scans: AtomicUsize::new(0),
@@ -354,6 +369,83 @@ async fn a_status_that_meets_the_end_of_its_plan_answers() {
     w.gate.go.notify_one();
     let second = second.await.unwrap();
     assert!(second.is_ok(), "{second:?}");
+}
+
+fn preview(slug: &str, image: ImageId) -> PreviewRequest {
+    let slug = Some(slug.parse().unwrap());
+    PreviewRequest { project: "demo".parse().unwrap(), image, slug, lifetime: None, message: None }
+}
+
+#[tokio::test]
+async fn a_preview_that_meets_a_release_of_its_name_does_not_end_it() {
+    let w = world().await;
+    let (a, b) = (image(&w.engine, &w.owner, "a").await, image(&w.engine, &w.owner, "b").await);
+    w.gate.pause_environment.store(true, Ordering::SeqCst);
+    let (engine, owner) = (w.engine.clone(), w.owner.clone());
+    let late = tokio::spawn(async move { engine.preview(&owner, preview("stage", a), None).await });
+    w.gate.paused.notified().await;
+    w.engine.release(&w.owner, to("stage", Some(b)), None).await.unwrap();
+    w.gate.go.notify_one();
+    let late = late.await.unwrap();
+    assert!(matches!(late, Err(ReleaseError::NameIsEnvironment)), "{late:?}");
+    let pointer = w.engine.resolver().pointers().find("demo", "stage").unwrap();
+    assert_eq!((pointer.image, pointer.expires_at), (b, None));
+}
+
+#[tokio::test]
+async fn a_release_that_meets_a_preview_of_its_name_does_not_make_it_last() {
+    let w = world().await;
+    let (a, b) = (image(&w.engine, &w.owner, "a").await, image(&w.engine, &w.owner, "b").await);
+    w.gate.pause_environment.store(true, Ordering::SeqCst);
+    let (engine, owner) = (w.engine.clone(), w.owner.clone());
+    let late = tokio::spawn(async move { engine.release(&owner, to("pr-7", Some(a)), None).await });
+    w.gate.paused.notified().await;
+    let made = w.engine.preview(&w.owner, preview("pr-7", b), None).await.unwrap();
+    w.gate.go.notify_one();
+    let late = late.await.unwrap();
+    assert!(matches!(late, Err(ReleaseError::NameIsPreview)), "{late:?}");
+    let pointer = w.engine.resolver().pointers().find("demo", "pr-7").unwrap();
+    assert_eq!((pointer.image, pointer.expires_at), (b, Some(made.expires_at)));
+}
+
+#[tokio::test]
+async fn a_deletion_of_a_preview_that_meets_a_release_of_its_name_deletes_nothing() {
+    let w = world().await;
+    let (a, b) = (image(&w.engine, &w.owner, "a").await, image(&w.engine, &w.owner, "b").await);
+    let (demo, slug) = ("demo".parse().unwrap(), "pr-7".parse().unwrap());
+    w.engine.preview(&w.owner, preview("pr-7", a), None).await.unwrap();
+    w.gate.pause_environment.store(true, Ordering::SeqCst);
+    let (engine, owner) = (w.engine.clone(), w.owner.clone());
+    let late =
+        tokio::spawn(
+            async move { engine.delete_preview(&owner, &"demo".parse().unwrap(), &"pr-7".parse().unwrap()).await },
+        );
+    w.gate.paused.notified().await;
+    w.engine.delete_environment(&w.owner, &demo, &slug).await.unwrap();
+    w.engine.release(&w.owner, to("pr-7", Some(b)), None).await.unwrap();
+    w.gate.go.notify_one();
+    let late = late.await.unwrap();
+    assert!(matches!(late, Err(ReleaseError::PreviewNotFound)), "{late:?}");
+    assert_eq!(w.engine.resolver().pointers().find("demo", "pr-7").unwrap().image, b);
+}
+
+#[tokio::test]
+async fn settings_that_change_while_an_image_is_committed_do_not_forget_it() {
+    let w = world().await;
+    image(&w.engine, &w.owner, "a").await;
+    w.gate.pause_project.store(true, Ordering::SeqCst);
+    let (engine, owner) = (w.engine.clone(), w.owner.clone());
+    let change = ProjectChange { image_hosts: Some(ImageHosts::Off) };
+    let late =
+        tokio::spawn(async move { engine.change_project(&owner, &"demo".parse().unwrap(), change).await.unwrap() });
+    w.gate.paused.notified().await;
+    image(&w.engine, &w.owner, "b").await;
+    w.gate.go.notify_one();
+    assert_eq!(late.await.unwrap().image_hosts, ImageHosts::Off);
+    let (listed, total) = w.engine.images(&w.owner, &"demo".parse().unwrap(), 10, 1).await.unwrap();
+    assert_eq!((listed.len(), total), (2, 2));
+    image(&w.engine, &w.owner, "c").await;
+    assert_eq!(w.engine.resolver().pointers().image_hosts("demo").unwrap().1, ImageHosts::Off);
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod http;
 mod import;
 mod kill_points;
 mod power;
+mod previews;
 mod publish;
 mod shutdown;
 mod site;

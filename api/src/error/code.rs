@@ -91,6 +91,13 @@ codes! {
     EnvironmentRequired "environment_required" BAD_REQUEST,
         "the environment is missing",
         "say which one with `environment`, such as `prod` or `beta`";
+    InvalidSlug "invalid_slug" BAD_REQUEST,
+        "the preview cannot be called that",
+        "a slug is 1 to 255 lower-case letters, digits and single hyphens between them, and does not start with `i-`; \
+         what is longer than 21 is cut and given 6 digits of its hash";
+    InvalidImageHosts "invalid_image_hosts" BAD_REQUEST,
+        "`image_hosts` has none of its values",
+        "it is `public`, `protected` or `off`";
     InvalidImageId "invalid_image_id" BAD_REQUEST,
         "an image's id is not one",
         "an image's id is `img_` and 32 hex digits, as the commit answered it";
@@ -144,6 +151,9 @@ codes! {
     EnvironmentNotFound "environment_not_found" NOT_FOUND,
         "the project has no such environment",
         "`GET /environments` lists those that it has";
+    PreviewNotFound "preview_not_found" NOT_FOUND,
+        "the project has no such preview",
+        "`GET /previews` lists those that it has";
 
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED,
         "this address does not take this method",
@@ -156,6 +166,12 @@ codes! {
     ReleaseConflict "release_conflict" CONFLICT,
         "the environment shows something else by now",
         "look at `GET /current`, then decide again";
+    NameIsPreview "name_is_preview" CONFLICT,
+        "the environment is a preview, and releases do not make it last",
+        "choose another name, or delete the preview first; `POST /preview` with its slug lets it show another image";
+    NameIsEnvironment "name_is_environment" CONFLICT,
+        "the slug is the name of an environment that lasts",
+        "choose another slug; `prod` and `beta` are never previews, and `GET /environments` lists the names in use";
     CommitConflict "commit_conflict" CONFLICT,
         "the plan was changed by another call meanwhile",
         "ask again: a commit of the same plan is safe to repeat";
@@ -253,6 +269,9 @@ codes! {
     MessageTooLong "message_too_long" UNPROCESSABLE_ENTITY,
         "the message is longer than the limit",
         "`GET /config` names the limits";
+    InvalidLifetime "invalid_lifetime" UNPROCESSABLE_ENTITY,
+        "a preview cannot last for so short or so long",
+        "`expires_in` counts seconds; `GET /config` names the most as `preview_lifetime`";
     UnsupportedSetting "unsupported_setting" UNPROCESSABLE_ENTITY,
         "a setting has a value that this server does not serve",
         "`html` may be `keep`, `not_found` may be `404-page`, `profile` may be `native`";

@@ -41,6 +41,7 @@ pub(crate) async fn config(State(state): State<ApiState>) -> Response {
             message_length: limits.message_length as u64,
             archive_size: limits.archive_size,
             archive_unpacked: limits.archive_unpacked,
+            preview_lifetime: limits.preview_lifetime.as_secs(),
         },
     })
 }

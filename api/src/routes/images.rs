@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use pinstone_engine::id::ImageId;
+use pinstone_engine::pointers::ImageHosts;
 use pinstone_engine::queries::ImageSummary;
 
 use crate::auth::Caller;
@@ -19,7 +20,8 @@ pub(crate) async fn list(
 ) -> Result<Response, ApiError> {
     let (limit, page) = (query.limit(50, 200)?, query.page()?);
     let (images, total) = state.engine().images(&caller, &query.project()?, limit, page).await?;
-    Ok(respond::ok(&wire::ImagesAnswer { images: images.into_iter().map(item).collect(), total }))
+    let images = images.into_iter().map(|image| item(&state, image)).collect();
+    Ok(respond::ok(&wire::ImagesAnswer { images, total }))
 }
 
 /// One image.
@@ -30,7 +32,7 @@ pub(crate) async fn one(
     query: ReadQuery,
 ) -> Result<Response, ApiError> {
     let image = state.engine().image(&caller, &query.project()?, image_id(&image)?).await?;
-    Ok(respond::ok(&item(image)))
+    Ok(respond::ok(&item(&state, image)))
 }
 
 /// The files of an image, in the order of their paths.
@@ -55,12 +57,13 @@ pub(crate) async fn files(
 }
 
 /// The image that a request's path names. What is no id names no image.
-fn image_id(text: &str) -> Result<ImageId, ApiError> {
+pub(super) fn image_id(text: &str) -> Result<ImageId, ApiError> {
     text.parse().map_err(|_| ErrorCode::ImageNotFound.into())
 }
 
-fn item(image: ImageSummary) -> wire::ImageItem {
+pub(super) fn item(state: &ApiState, image: ImageSummary) -> wire::ImageItem {
     let git = image.git.unwrap_or_default();
+    let url = || state.urls().image(&image.project_name, image.image);
     wire::ImageItem {
         id: image.image.to_string(),
         image_id: image.image.to_string(),
@@ -76,5 +79,12 @@ fn item(image: ImageSummary) -> wire::ImageItem {
         created_at: timefmt::rfc3339(image.created_at),
         committed_at: timefmt::rfc3339(image.committed_at),
         deployed_to: image.deployed_to.iter().map(ToString::to_string).collect(),
+        url: (image.image_hosts != ImageHosts::Off).then(url),
+        pinned: image.pin.is_some(),
+        pin: image.pin.map(|pin| wire::Pin {
+            author: pin.author,
+            message: pin.message.unwrap_or_default(),
+            created_at: timefmt::rfc3339(pin.at),
+        }),
     }
 }

@@ -28,6 +28,7 @@ pub(crate) async fn current(
         url: state.urls().site(&current.project, &environment),
         message: current.message.unwrap_or_default(),
         author: current.author,
+        expires_at: current.expires_at.map(timefmt::rfc3339),
     }))
 }
 
@@ -76,6 +77,7 @@ pub(crate) async fn releases(
         author: release.author,
         message: release.message.unwrap_or_default(),
         created_at: timefmt::rfc3339(release.at),
+        expires_at: release.expires_at.map(timefmt::rfc3339),
     });
     Ok(respond::ok(&wire::Page { items: items.collect(), next_cursor: page.next }))
 }

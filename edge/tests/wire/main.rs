@@ -8,4 +8,5 @@ mod control;
 mod http1;
 mod http2;
 mod lifecycle;
+mod previews;
 mod world;

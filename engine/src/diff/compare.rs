@@ -310,7 +310,9 @@ impl Engine {
             (Version::Environment(_), Some(None)) => return Ok(None),
             (Version::Environment(name), None) => {
                 let stored = records::environments::get(self.meta(), project, name).await?;
-                let shown = stored.and_then(|stored| stored.record.shows).ok_or(LookupError::EnvironmentNotFound)?;
+                let now = self.clock().now();
+                let shown = stored.and_then(|stored| stored.record.shows).filter(|shown| !shown.is_expired(now));
+                let shown = shown.ok_or(LookupError::EnvironmentNotFound)?;
                 (shown.image, Some(name.clone()))
             }
         };

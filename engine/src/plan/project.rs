@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::id::ProjectId;
 use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::name::ProjectName;
-use crate::pointers::{PointerEvent, ProjectRef};
+use crate::pointers::{ProjectRef, ProjectSettings};
 use crate::records::projects::{ProjectIndex, ProjectRecord};
 use crate::records::{self, Stored, Unknown, encode};
 
@@ -48,7 +48,6 @@ impl Engine {
         let mut short = [0; 4];
         short.copy_from_slice(&project.id.as_bytes()[..4]);
         let short_key = records::projects::short_id_key(&short);
-        let event = PointerEvent::Project { team: project.team, project_id: project.id, name: project.name.clone() };
         let object = format!("project {}", project.name);
         let (audit_key, audit) = self.audit(caller, "project.create", object, project.created_at);
         commit
@@ -58,7 +57,7 @@ impl Engine {
             .put(name_key, index.clone())
             .put(short_key, index)
             .put(audit_key, audit)
-            .event(event_bytes(&event))
+            .event(event_bytes(&project.event()))
     }
 }
 
@@ -72,6 +71,7 @@ pub(crate) fn new_project(caller: &Principal, name: ProjectName, number: u64, no
         created_at: now,
         commits: 0,
         images: 0,
+        settings: ProjectSettings::default(),
         unknown: Unknown::new(),
     }
 }

@@ -1,4 +1,6 @@
-//! Moving a pointer: release, rollback and delete are the same checked commit.
+//! Moving a pointer: release, rollback, preview and delete are the same checked commit.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +83,23 @@ pub enum ReleaseError {
     /// The environment does not show what was expected.
     #[error("the environment does not show the expected image")]
     Conflict,
+    /// The name is a preview's, which only another preview moves.
+    #[error("the environment is a preview")]
+    NameIsPreview,
+    /// The name is that of an environment that lasts, or only such a one can have it.
+    #[error("the slug is the name of an environment that lasts")]
+    NameIsEnvironment,
+    /// There is no preview of this name.
+    #[error("the project has no such preview")]
+    PreviewNotFound,
+    /// A preview cannot last for so short or so long.
+    #[error("a preview lasts {} to {} seconds", shortest.as_secs(), longest.as_secs())]
+    Lifetime {
+        /// The shortest time.
+        shortest: Duration,
+        /// The longest time.
+        longest: Duration,
+    },
     /// Rolling back to "the one before" twice would go back two steps, so a retry must be told apart.
     #[error("a rollback without an image needs an idempotency key")]
     KeyNeeded,
@@ -101,20 +120,54 @@ from_stores!(ReleaseError);
 
 /// What a pointer is to show, before it is known which image that is.
 #[derive(Clone, Copy, Debug)]
-enum Target {
+pub(super) enum Target {
     Image(ImageId),
     LatestCommit,
     OneBefore,
     Nothing,
 }
 
+/// Which kind of environment a move is about. Those that last and previews share one namespace, and neither is taken
+/// for the other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// One that lasts.
+    Lasting,
+    /// A preview that is over so long after the move.
+    Preview(Duration),
+    /// A preview, whenever it is or was over.
+    AnyPreview,
+    /// Whichever it is.
+    Any,
+}
+
+impl Kind {
+    /// Whether a move of this kind may be made while the name stands for `current`.
+    fn check(self, current: Option<&Shown>) -> Result<(), ReleaseError> {
+        match (self, current.map(Shown::is_preview)) {
+            (Self::Lasting, Some(true)) => Err(ReleaseError::NameIsPreview),
+            (Self::Preview(_), Some(false)) => Err(ReleaseError::NameIsEnvironment),
+            (Self::AnyPreview, Some(false) | None) => Err(ReleaseError::PreviewNotFound),
+            _ => Ok(()),
+        }
+    }
+
+    fn lifetime(self) -> Option<Duration> {
+        match self {
+            Self::Preview(lifetime) => Some(lifetime),
+            Self::Lasting | Self::AnyPreview | Self::Any => None,
+        }
+    }
+}
+
 /// A move of a pointer that is to be made.
-struct Move<'m> {
-    action: Action,
-    target: Target,
-    expected: Option<Option<ImageId>>,
-    message: Option<&'m str>,
-    once: Option<Once>,
+pub(super) struct Move<'m> {
+    pub(super) action: Action,
+    pub(super) kind: Kind,
+    pub(super) target: Target,
+    pub(super) expected: Option<Option<ImageId>>,
+    pub(super) message: Option<&'m str>,
+    pub(super) once: Option<Once>,
 }
 
 /// What the rows of a move are made of.
@@ -131,9 +184,9 @@ pub(crate) struct MoveRows<'m> {
 }
 
 /// What a move did; nothing is shown after a delete.
-struct Moved {
-    record: ReleaseRecord,
-    changed: bool,
+pub(super) struct Moved {
+    pub(super) record: ReleaseRecord,
+    pub(super) changed: bool,
 }
 
 impl Engine {
@@ -185,9 +238,7 @@ impl Engine {
         environment: &EnvironmentName,
     ) -> Result<(), ReleaseError> {
         let project = self.find_project(caller, project).await?.ok_or(ReleaseError::ProjectNotFound)?;
-        let deletion =
-            Move { action: Action::Delete, target: Target::Nothing, expected: None, message: None, once: None };
-        self.move_pointer(caller, project, environment, deletion).await.map(drop)
+        self.move_pointer(caller, project, environment, Move::away(Kind::Any)).await.map(drop)
     }
 
     async fn move_for(
@@ -205,7 +256,8 @@ impl Engine {
         let project = self.find_project(caller, &request.project).await?.ok_or(ReleaseError::ProjectNotFound)?;
         let asked = (project.project, &request.environment, request.image, request.expected, &request.message);
         let once = key.map(|key| Once::new(caller.team, caller.user, key, action.as_str(), &asked));
-        let movement = Move { action, target, expected: request.expected, message: request.message.as_deref(), once };
+        let (expected, message) = (request.expected, request.message.as_deref());
+        let movement = Move { action, kind: Kind::Lasting, target, expected, message, once };
         let moved = self.move_pointer(caller, project, &request.environment, movement).await?;
         let name = records::projects::get(self.meta(), project).await?.ok_or(ReleaseError::ProjectNotFound)?;
         Ok(Released {
@@ -221,7 +273,7 @@ impl Engine {
     }
 
     /// Moves a pointer, by one checked commit, and waits until this process serves what it shows.
-    async fn move_pointer(
+    pub(super) async fn move_pointer(
         &self,
         caller: &Principal,
         project: ProjectRef,
@@ -244,13 +296,18 @@ impl Engine {
             }
             let stored = records::environments::get(self.meta(), project, environment).await?;
             let current = stored.as_ref().and_then(|stored| stored.record.shows.as_ref());
+            // A preview that is no longer kept has no claim to its name; only who deletes it still finds it.
+            let current = current.filter(|shown| movement.action == Action::Delete || !shown.has_lapsed(now));
+            movement.kind.check(current)?;
             let shown = current.map(|shown| shown.image);
             if movement.expected.is_some_and(|expected| expected != shown) {
                 return Err(ReleaseError::Conflict);
             }
             let image = self.image_for(project, environment, movement.target, shown).await?;
+            let lifetime = movement.kind.lifetime();
             let moved = match (&image, &stored) {
-                (Some(image), Some(stored)) if shown == Some(image.image) => {
+                // A preview of the same image is renewed, so that it changes all the same.
+                (Some(image), Some(stored)) if shown == Some(image.image) && lifetime.is_none() => {
                     self.unchanged(project, environment, stored.record.number, image.image).await?
                 }
                 _ => Moved {
@@ -264,6 +321,7 @@ impl Engine {
                         user: caller.user,
                         author: caller.name.clone(),
                         message: movement.message.map(str::to_owned),
+                        expires_at: lifetime.map(|lifetime| now.plus(lifetime)),
                         unknown: Unknown::new(),
                     },
                     changed: true,
@@ -328,13 +386,18 @@ impl Engine {
         // follow one another and whatever was deleted between, so that a client that holds only a date never keeps the
         // wrong page.
         let earliest = before.map_or(0, |before| (before.last_modified.as_secs() + 1) * 1000);
-        let last_modified = UnixMillis(release.at.0.max(earliest));
+        let replaced = before.and_then(|before| before.shows.as_ref());
+        let last_modified = match replaced {
+            // Renewed, it shows what it showed.
+            Some(shown) if release.expires_at.is_some() && release.image == Some(shown.image) => shown.last_modified,
+            _ => UnixMillis(release.at.0.max(earliest)),
+        };
         let shows = image.map(|image| Shown {
             image: image.image,
             manifest: image.manifest,
             released_at: release.at,
             last_modified,
-            expires_at: None,
+            expires_at: release.expires_at,
         });
         let environment = EnvironmentRecord {
             name: release.environment.clone(),
@@ -350,8 +413,10 @@ impl Engine {
             shows,
         };
         let verb = match release.action {
+            Action::Release if release.expires_at.is_some() => "preview",
             Action::Release => "release",
             Action::Rollback => "rollback",
+            Action::Delete if replaced.is_some_and(Shown::is_preview) => "preview.delete",
             Action::Delete => "environment.delete",
         };
         let object = match &release.image {
@@ -419,6 +484,13 @@ impl Engine {
     }
 }
 
+impl Move<'_> {
+    /// The move that lets an environment of this kind show nothing.
+    pub(super) fn away(kind: Kind) -> Self {
+        Self { action: Action::Delete, kind, target: Target::Nothing, expected: None, message: None, once: None }
+    }
+}
+
 /// The image before the one that is shown, where `releases` are an environment's in the order of numbers.
 ///
 /// Releases push; a rollback goes back down to the image that it names. So a second rollback goes back further instead of
@@ -448,6 +520,37 @@ mod tests {
     use crate::id::UserId;
 
     #[test]
+    fn environments_that_last_and_previews_are_not_taken_for_each_other() {
+        let manifest = crate::hash::ManifestId::from_bytes([1; 32]);
+        let shown = |expires_at| Shown {
+            image: ImageId::from(&manifest),
+            manifest,
+            released_at: UnixMillis(1),
+            last_modified: UnixMillis(1),
+            expires_at,
+        };
+        let (lasting, preview) = (shown(None), shown(Some(UnixMillis(2))));
+        let a_minute = Kind::Preview(Duration::from_secs(60));
+        for (kind, current, want) in [
+            (Kind::Lasting, None, "Ok"),
+            (Kind::Lasting, Some(&lasting), "Ok"),
+            (Kind::Lasting, Some(&preview), "NameIsPreview"),
+            (a_minute, None, "Ok"),
+            (a_minute, Some(&lasting), "NameIsEnvironment"),
+            (a_minute, Some(&preview), "Ok"),
+            (Kind::AnyPreview, None, "PreviewNotFound"),
+            (Kind::AnyPreview, Some(&lasting), "PreviewNotFound"),
+            (Kind::AnyPreview, Some(&preview), "Ok"),
+            (Kind::Any, None, "Ok"),
+            (Kind::Any, Some(&lasting), "Ok"),
+            (Kind::Any, Some(&preview), "Ok"),
+        ] {
+            let got = format!("{:?}", kind.check(current));
+            assert!(got.contains(want), "{kind:?} where the name stands for {current:?}: {got}");
+        }
+    }
+
+    #[test]
     fn the_image_before() {
         use Action::{Delete, Release, Rollback};
         let image = |digit: u8| ImageId::from_bytes([digit; 16]);
@@ -474,6 +577,7 @@ mod tests {
                     user: UserId::from_bytes([0; 16]),
                     author: String::new(),
                     message: None,
+                    expires_at: None,
                     unknown: Unknown::new(),
                 })
                 .collect();

@@ -21,7 +21,8 @@ pub struct AuditRecord {
     pub actor: String,
     /// The token they came with.
     pub credential: Option<TokenId>,
-    /// What: `project.create`, `commit`, `release`, `rollback`, `environment.delete`.
+    /// What: `project.create`, `project.change`, `commit`, `release`, `rollback`, `environment.delete`, `preview`,
+    /// `preview.delete`, `image.pin`, `image.unpin`.
     pub action: String,
     /// To what, in words.
     pub object: String,

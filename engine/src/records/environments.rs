@@ -41,8 +41,29 @@ pub(crate) async fn get(
     read(meta, key(project, environment), "environment").await
 }
 
-/// Every environment of `project` that shows something, by name.
-pub(crate) async fn shown(meta: &dyn MetaStore, project: ProjectRef) -> Result<Vec<EnvironmentRecord>, MetaError> {
+/// Every environment of `project` that shows something at `now`, by name.
+pub(crate) async fn shown(
+    meta: &dyn MetaStore,
+    project: ProjectRef,
+    now: UnixMillis,
+) -> Result<Vec<EnvironmentRecord>, MetaError> {
+    those(meta, project, |shown| !shown.is_expired(now)).await
+}
+
+/// Every environment of `project` that shows something at `now` or is a preview that is over and still kept, by name.
+pub(crate) async fn kept(
+    meta: &dyn MetaStore,
+    project: ProjectRef,
+    now: UnixMillis,
+) -> Result<Vec<EnvironmentRecord>, MetaError> {
+    those(meta, project, |shown| !shown.has_lapsed(now)).await
+}
+
+async fn those(
+    meta: &dyn MetaStore,
+    project: ProjectRef,
+    wanted: impl Fn(&Shown) -> bool,
+) -> Result<Vec<EnvironmentRecord>, MetaError> {
     const PAGE: usize = 1000;
     let mut from = projects::of(Table::Environment, project).finish();
     let to = after_prefix(&from);
@@ -51,7 +72,8 @@ pub(crate) async fn shown(meta: &dyn MetaStore, project: ProjectRef) -> Result<V
         let page = meta.scan(from, to.clone(), PAGE, Order::Ascending).await?;
         for (_, item) in &page {
             let environment: Stored<EnvironmentRecord> = decode(item, "environment")?;
-            found.extend(Some(environment.record).filter(|environment| environment.shows.is_some()));
+            found
+                .extend(Some(environment.record).filter(|environment| environment.shows.as_ref().is_some_and(&wanted)));
         }
         match page.last() {
             Some((last, _)) if page.len() == PAGE => from = [last, &[0][..]].concat().into(),

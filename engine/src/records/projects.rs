@@ -8,7 +8,7 @@ use crate::hex;
 use crate::id::{ProjectId, TeamId};
 use crate::meta::{Key, MetaError, MetaStore};
 use crate::name::ProjectName;
-use crate::pointers::ProjectRef;
+use crate::pointers::{PointerEvent, ProjectRef, ProjectSettings};
 
 /// What is hosted.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -27,6 +27,9 @@ pub struct ProjectRecord {
     pub commits: u64,
     /// How many images it has.
     pub images: u64,
+    /// What its hosts have to know.
+    #[serde(default)]
+    pub settings: ProjectSettings,
     /// What this program does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -50,6 +53,13 @@ impl ProjectRecord {
     #[must_use]
     pub fn reference(&self) -> ProjectRef {
         ProjectRef { team: self.team, project: self.id }
+    }
+
+    /// What the event feed says of it.
+    #[must_use]
+    pub fn event(&self) -> PointerEvent {
+        let (team, project_id, settings) = (self.team, self.id, self.settings);
+        PointerEvent::Project { team, project_id, name: self.name.clone(), settings }
     }
 }
 

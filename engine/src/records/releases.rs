@@ -54,6 +54,9 @@ pub struct ReleaseRecord {
     pub author: String,
     /// Why.
     pub message: Option<String>,
+    /// Until when it is shown, where the environment is a preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<UnixMillis>,
     /// What this program does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
