@@ -359,7 +359,7 @@ mod tests {
             ("site.tar.gz", Some("site")),
             ("dist/My Docs.zip", Some("my-docs")),
             ("release-1.2.tar.zst", Some("release-1-2")),
-            ("blog.tgz", Some("blog")),
+            ("notes.tgz", Some("notes")),
             ("download", Some("download")),
             ("x.tar", None),
         ] {
