@@ -338,12 +338,12 @@ impl<'t> Placing<'t> {
             is_within(parent, folder)
         };
         self.above.push(&node.path);
-        if self.above.len() > MOST_HOPS || self.above.iter().any(leads_back) {
+        // Every link is in the root.
+        if folder.is_empty() || self.above.len() > MOST_HOPS || self.above.iter().any(leads_back) {
             return Err((node.number, LinkFault::Circle.into()));
         }
         let nodes = self.nodes;
         for index in self.within(folder) {
-            // The root is in no other folder than itself, so it was refused.
             let rest = &nodes[index].path[folder.len() + 1..];
             if seen.len() + 1 + rest.len() > LONGEST_NAME {
                 return Err((node.number, NameFault::TooLong.into()));

@@ -78,11 +78,14 @@ fn places() -> Vec<Hostile> {
         .chain((0..5).map(|number| link(b'2', &format!("{number}"), "f")))
         .chain([page()])
         .collect();
+    let crowd: Vec<_> =
+        (0..60).map(|number| file(&format!("c/{number}"), "")).chain([link(b'2', "c/again", "../c")]).collect();
     let detour = [file("a/x", "x"), long(b'K', &format!("{}a", "a/../".repeat(600))), link(b'2', "b", "")];
     let detours: Vec<_> =
         detour.into_iter().chain((0..5).map(|number| link(b'2', &format!("{number}"), "b"))).collect();
     vec![
         ("links to many folders", tar(&folders), "it has more than 100 entries"),
+        ("a link back to a full folder", tar(&crowd), "entry 61: it is a link that leads in a circle"),
         ("links by a long detour", tar(&detours), "lead through too many others"),
         ("a link out", tar(&[link(b'2', "a", "../etc/passwd")]), "entry 1: it is a link that leads out"),
         ("a link out from below", tar(&[link(b'2', "a/b", "../../x")]), "entry 1: it is a link that leads out"),
