@@ -166,7 +166,8 @@ impl Unsynced {
                 // What is sent is sent from now on; what is synced is so at the end.
                 state.begin(call, data);
                 begun.insert(thread, call);
-            } else if let Some((_, result)) = call.strip_prefix("<... ").and_then(|call| call.split_once(") = ")) {
+            } else if let Some((_, result)) = call.strip_prefix("<... ").and_then(|call| call.rsplit_once(" = ")) {
+                // There are as many spaces before the result as fill a column.
                 if let Some(call) = begun.remove(thread) {
                     state.end(call, result, data);
                 }
