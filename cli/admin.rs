@@ -4,10 +4,11 @@ use std::path::Path;
 
 use pinstone_engine::data_folder::rotate_owner_token;
 use pinstone_engine::fsck::{self, Finding, FsckError};
+use pinstone_engine::objects::StorageOptions;
 use pinstone_engine::rebuild::{self, Rebuilt};
 use serde_json::json;
 
-use crate::config::DataArgs;
+use crate::config::{DataArgs, StoreArgs};
 use crate::context::Context;
 use crate::error::{CliError, Exit, chain};
 use crate::import;
@@ -28,10 +29,11 @@ pub(crate) struct CheckConfigArgs {
 ///
 /// Follows every environment to its image, its files and their bytes, and hashes all of it. Changes nothing, but for
 /// `--rebuild-index`. Ends with 6 where something is missing or damaged; what nothing refers to is reported, and harmless.
+/// Objects in an S3 store are all read, whatever the local cache has of them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FsckArgs {
     #[command(flatten)]
-    data: DataArgs,
+    store: StoreArgs,
     /// First make the index of blobs again, from the stored objects and images alone
     ///
     /// For an index that is lost or damaged. Reads and hashes every object; objects that are not what they are named for
@@ -62,6 +64,7 @@ pub(crate) fn check_config(context: &Context, args: CheckConfigArgs) -> Result<(
     context.out.object(&json!({
         "ok": true,
         "data": config.data,
+        "blobs": config.storage.url.map(|url| url.to_string()),
         "listen": config.listen,
         "base_domain": config.base_domain.as_str(),
         "public_url": config.public_url.map(|url| url.to_string()),
@@ -70,9 +73,10 @@ pub(crate) fn check_config(context: &Context, args: CheckConfigArgs) -> Result<(
 
 /// Runs `fsck`.
 pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), CliError> {
-    let data = args.data.find()?;
+    let config = args.store.load()?;
     let out = context.out;
-    let rebuilt = if args.rebuild_index { Some(rebuild_index(&data, out).await?) } else { None };
+    let rebuilt =
+        if args.rebuild_index { Some(rebuild_index(&config.data, &config.storage, out).await?) } else { None };
     let mut told = 0;
     let progress = |progress: fsck::Progress| {
         // One line per tenth is enough to see that it goes on.
@@ -82,7 +86,7 @@ pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), 
             out.note(format!("{} of {}", progress.blobs, count(progress.of, "blob")));
         }
     };
-    let report = fsck::run(&data, progress).await.map_err(fsck_error)?;
+    let report = fsck::run_on(&config.data, &config.storage, progress).await.map_err(fsck_error)?;
     tell_findings(out, &report.findings)?;
     out.note(format!(
         "{}, {}, {} ({}) read: {} missing, {} damaged, {} unreferenced",
@@ -109,7 +113,7 @@ pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), 
     Err(CliError::new(Exit::Found, "found", message).hint("restore what is named above from a backup"))
 }
 
-async fn rebuild_index(data: &Path, out: Output) -> Result<Rebuilt, CliError> {
+async fn rebuild_index(data: &Path, storage: &StorageOptions, out: Output) -> Result<Rebuilt, CliError> {
     let mut told = 0;
     let progress = |progress: rebuild::Progress| {
         if progress.blobs / 10_000 > told {
@@ -117,7 +121,7 @@ async fn rebuild_index(data: &Path, out: Output) -> Result<Rebuilt, CliError> {
             out.note(format!("{} found ({})", count(progress.blobs, "blob"), bytes(progress.bytes)));
         }
     };
-    let rebuilt = rebuild::run(data, progress).await.map_err(fsck_error)?;
+    let rebuilt = rebuild::run(data, storage, progress).await.map_err(fsck_error)?;
     tell_findings(out, &rebuilt.findings)?;
     out.note(format!(
         "the index was made again: {} ({}) of {} and single objects; {} removed",

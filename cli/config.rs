@@ -12,8 +12,11 @@ use std::time::Duration;
 
 use pinstone_api::config::PublicUrl;
 use pinstone_edge::{CacheConfig, EdgeConfig, Limits as EdgeLimits};
+use pinstone_engine::blob::DiskCacheOptions;
 use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::limits::Limits as EngineLimits;
+use pinstone_engine::objects::S3Options;
+use pinstone_engine::{StorageOptions, StoreUrl};
 use tokio::runtime::Handle;
 
 use crate::error::{CliError, Exit, plain};
@@ -21,8 +24,8 @@ use crate::error::{CliError, Exit, plain};
 mod values;
 
 use values::{
-    address, batch_files, batch_size, count, domain, duration, duration_or_zero, fields, filter, host, log_format,
-    message_length, size, size_or_zero, workers,
+    address, batch_files, batch_size, count, domain, duration, duration_or_zero, fetches, fields, filter, host,
+    log_format, message_length, size, size_or_zero, upload_memory, workers,
 };
 
 /// The file that is read where no flag names one.
@@ -64,6 +67,8 @@ keys! {
     data: "data", "data", "DIR";
     /// Where to listen; port 0 takes any free port [default: 127.0.0.1:8080 [::1]:8080]
     listen: "listen", "listen", "ADDR", list;
+    /// Where files are kept: `s3://bucket/prefix`, or a folder's path [default: as remembered, or DATA/objects]
+    blobs: "blobs", "blobs", "URL";
     /// The domain that sites are under [default: localhost]
     base_domain: "base_domain", "base-domain", "NAME";
     /// Where this server is reached [default: http://<base domain>:<port>]
@@ -112,6 +117,8 @@ keys! {
     api_archive_spool: "api.archive_spool", "api-archive-spool", "SIZE";
     /// How long an archive may take to arrive [default: 1h]
     api_archive_timeout: "api.archive_timeout", "api-archive-timeout", "DURATION";
+    /// Memory for large uploads that are passed on to an S3 store [default: 256MiB]
+    api_upload_memory: "api.upload_memory", "api-upload-memory", "SIZE";
     /// Threads that serve [default: one a core]
     edge_workers: "edge.workers", "edge-workers", "COUNT";
     /// Connections open at once [default: 10000]
@@ -142,6 +149,10 @@ keys! {
     cache_small_blob: "cache.small_blob", "cache-small-blob", "SIZE";
     /// Files kept open [default: 1024]
     cache_open_files: "cache.open_files", "cache-open-files", "COUNT";
+    /// Disk for what an S3 store has sent [default: 10GiB, or half of what is free]
+    cache_disk_bytes: "cache.disk_bytes", "cache-disk-bytes", "SIZE";
+    /// Files fetched from an S3 store at once; each takes 1 MiB of memory [default: 64]
+    cache_fetches: "cache.fetches", "cache-fetches", "COUNT";
 }
 
 /// Which data folder is meant by a command that works on a stopped server's.
@@ -171,8 +182,34 @@ impl DataArgs {
     ///
     /// Where it is wrong.
     pub(crate) fn load(self) -> Result<ServerConfig, CliError> {
-        let flags = Flags { data: self.data.into_iter().collect(), ..Flags::default() };
+        self.load_with(None)
+    }
+
+    fn load_with(self, blobs: Option<String>) -> Result<ServerConfig, CliError> {
+        let (data, blobs) = (self.data.into_iter().collect(), blobs.into_iter().collect());
+        let flags = Flags { data, blobs, ..Flags::default() };
         load(self.config.as_deref(), flags, crate::context::variable, Handle::current())
+    }
+}
+
+/// Which data folder is meant, and where its files are kept.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct StoreArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Where files are kept [variable: PINSTONE_BLOBS; default: the configuration's, or as the data folder remembers]
+    #[arg(long, value_name = "URL")]
+    blobs: Option<String>,
+}
+
+impl StoreArgs {
+    /// Reads all of the configuration as `serve` would.
+    ///
+    /// # Errors
+    ///
+    /// Where it is wrong.
+    pub(crate) fn load(self) -> Result<ServerConfig, CliError> {
+        self.data.load_with(self.blobs)
     }
 }
 
@@ -180,6 +217,7 @@ impl DataArgs {
 #[derive(Clone, Debug)]
 pub(crate) struct ServerConfig {
     pub(crate) data: PathBuf,
+    pub(crate) storage: StorageOptions,
     /// `None` for both loopback addresses on port 8080.
     pub(crate) listen: Option<Vec<SocketAddr>>,
     pub(crate) base_domain: HostName<'static>,
@@ -245,7 +283,8 @@ pub(crate) fn load(
     let mut mistakes = Vec::new();
     let named = file.map(Path::to_owned).or_else(|| variable("PINSTONE_CONFIG").map(PathBuf::from));
     let layers = [flags.into_layer(), variables(&variable), read_file(named.as_deref(), &mut mistakes)];
-    let config = Reader { layers, mistakes: &mut mistakes }.read(loader);
+    let s3 = S3Options::from_variables(&variable);
+    let config = Reader { layers, mistakes: &mut mistakes }.read(loader, s3);
     if mistakes.is_empty() {
         return Ok(config);
     }
@@ -339,7 +378,8 @@ struct Reader<'m> {
 }
 
 impl Reader<'_> {
-    fn read(&mut self, loader: Handle) -> ServerConfig {
+    fn read(&mut self, loader: Handle, s3: S3Options) -> ServerConfig {
+        let storage = self.storage(s3);
         let (limits, edge, cache) = (EngineLimits::default(), EdgeLimits::default(), CacheConfig::default());
         let localhost = HostName::parse("localhost").expect("`localhost` is a host");
         let base_domain = self.one("base_domain", domain).unwrap_or(localhost);
@@ -351,6 +391,7 @@ impl Reader<'_> {
         );
         let config = ServerConfig {
             data: self.one("data", |text| Ok::<_, String>(PathBuf::from(text))).unwrap_or("pinstone-data".into()),
+            storage,
             listen: self.many("listen", address),
             control_hosts: self.many("control_hosts", host),
             public_url: self.one("public_url", str::parse),
@@ -408,6 +449,23 @@ impl Reader<'_> {
             self.mistakes.extend(told);
         }
         config
+    }
+
+    /// Where objects are kept, and what the usual variables say of an S3 store.
+    fn storage(&mut self, s3: S3Options) -> StorageOptions {
+        let defaults = StorageOptions::default();
+        let url = self.one("blobs", str::parse::<StoreUrl>);
+        if let Some(StoreUrl::S3 { bucket, .. }) = &url
+            && let Err(error) = s3.check(bucket)
+        {
+            self.mistakes.extend(error.mistakes);
+        }
+        let cache = DiskCacheOptions {
+            bytes: self.one("cache.disk_bytes", size_or_zero),
+            fetches: self.one("cache.fetches", fetches).unwrap_or(defaults.cache.fetches),
+        };
+        let upload_memory = self.one("api.upload_memory", upload_memory).unwrap_or(defaults.upload_memory);
+        StorageOptions { url, s3, cache, upload_memory }
     }
 
     /// A mistake that the edge found in its own words, which start with the name of a field: with the key that the
@@ -567,6 +625,7 @@ mod tests {
                 "cache.manifest_bytes",
                 "cache.blob_bytes",
                 "cache.small_blob",
+                "cache.disk_bytes",
             ];
             match result {
                 Ok(_) => assert!(means_something.contains(key), "{key}"),
@@ -588,6 +647,28 @@ mod tests {
         // Too few only beside another key, which has its default.
         let error = loaded(None, &["--edge-connections", "1", "--edge-workers", "2"], &[]).map(drop).unwrap_err();
         assert!(error.message.contains("`--edge-connections`: `1`: it must be at least"), "{error}");
+    }
+
+    #[test]
+    fn a_store_is_checked_before_it_is_asked() {
+        let keys = [("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")];
+        let config = loaded(Some("blobs = 's3://bucket/a'\n[cache]\ndisk_bytes = '1GiB'"), &[], &keys).unwrap();
+        assert_eq!(config.storage.url.as_ref().map(ToString::to_string).as_deref(), Some("s3://bucket/a"));
+        assert_eq!((config.storage.cache.bytes, config.storage.cache.fetches), (Some(1 << 30), 64));
+        assert!(!format!("{config:?}").contains("wJalrXUtnFEMI"), "{config:?}");
+        assert_eq!(loaded(None, &[], &[]).unwrap().storage.url, None);
+        let error = loaded(None, &["--blobs", "s3://bucket"], &keys[1..]).map(drop).unwrap_err();
+        assert!(error.message.contains("`AWS_ACCESS_KEY_ID` is not"), "{error}");
+        assert!(!error.message.contains("wJalrXUtnFEMI"), "{error}");
+        // The variables are no mistake of a server that has no use for them.
+        assert!(loaded(None, &["--blobs", "/srv/objects"], &keys[1..]).is_ok());
+        for wrong in ["bucket", "s3://", "https://s3.example/bucket", "s3://key:secret@bucket"] {
+            let error = loaded(None, &["--blobs", wrong], &[]).map(drop).unwrap_err();
+            assert!(error.message.contains("`--blobs`: "), "{wrong}: {error}");
+        }
+        let error =
+            loaded(None, &["--api-upload-memory", "1MiB", "--cache-fetches", "100000"], &[]).map(drop).unwrap_err();
+        assert!(error.message.contains("at least 16 MiB") && error.message.contains("at most 4096"), "{error}");
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use pinstone_engine::clock::Clock;
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::id::ImageId;
 use pinstone_engine::import::Copies;
@@ -25,7 +24,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_util::io::ReaderStream;
 
-use crate::config::DataArgs;
+use crate::config::StoreArgs;
 use crate::context::{parse_environment, project_of_folder};
 use crate::deploy::read_folder;
 use crate::error::{CliError, Exit, chain};
@@ -57,7 +56,7 @@ Examples:
   pinstone admin import --sites 100000 --from public   make site-000001 to site-100000")]
 pub(crate) struct Args {
     #[command(flatten)]
-    data: DataArgs,
+    store: StoreArgs,
     /// The folders to publish
     #[arg(value_name = "FOLDER", required_unless_present = "sites", conflicts_with = "sites")]
     folders: Vec<PathBuf>,
@@ -129,8 +128,8 @@ pub(crate) async fn run(out: Output, args: Args) -> Result<(), CliError> {
     let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
     check_names(&jobs)?;
 
-    let config = args.data.load()?;
-    let options = OpenOptions { limits: config.limits, clock: Clock::system(), ..OpenOptions::new(&config.data) };
+    let config = args.store.load()?;
+    let options = OpenOptions { limits: config.limits, storage: config.storage, ..OpenOptions::new(&config.data) };
     let engine = Engine::open(options).await.map_err(serve::open_error)?;
     let import = Import { engine: &engine, environment, message: args.message, out };
     let imported = if names.is_empty() { import.folders(&jobs).await } else { import.sites(&jobs, &names).await };

@@ -199,7 +199,7 @@ mod tests {
     fn the_pinned_commands_are_there() {
         let image = format!("img_{}", "0".repeat(32));
         for line in [
-            "serve --config a --data b --listen 127.0.0.1:0 [::1]:0 --base-domain x --public-url y --log-format json",
+            "serve --config a --data b --listen 127.0.0.1:0 [::1]:0 --base-domain x --public-url y --blobs s3://b --log-format json",
             "deploy",
             "deploy dir --project p --env e --message m --dry-run --strict --follow-links --concurrency 4 --yes",
             "deploy --prod",
@@ -227,10 +227,10 @@ mod tests {
             "env list --project p",
             "env delete e --project p --yes",
             "check-config --data a --config b",
-            "fsck --data a --config b",
+            "fsck --data a --config b --blobs s3://bucket",
             "admin rotate-owner-token --data a --config b",
             "admin import --data a --config b one two --env e --message m --follow-links",
-            "admin import --data a one --project p",
+            "admin import --data a --blobs s3://bucket one --project p",
             "admin import --data a --sites 100 --from one --prefix p- --distinct",
             "status --json --quiet --endpoint e --token t",
             "status --token-stdin",

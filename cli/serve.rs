@@ -13,7 +13,6 @@ use pinstone_api::Api;
 use pinstone_api::config::{ApiConfig, PublicUrl};
 use pinstone_edge::{BindError, ControlService, Edge, Listeners};
 use pinstone_engine::blob::is_storage_full;
-use pinstone_engine::clock::Clock;
 use pinstone_engine::data_folder::OpenError;
 use pinstone_engine::{Engine, OpenOptions};
 use serde_json::json;
@@ -44,6 +43,8 @@ Examples:
   pinstone serve --listen 127.0.0.1:0              on any free port
   pinstone serve --data /srv/pinstone \\
     --listen 0.0.0.0:80 --base-domain pages.example --public-url http://pages.example
+  AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… AWS_ENDPOINT_URL=https://s3.example \\
+    pinstone serve --blobs s3://bucket/prefix      keep files in an S3-compatible store
 
 Every key of the file is a flag and a variable: `limits.files` is `--limits-files` and `PINSTONE_LIMITS__FILES`.
 `--help` lists all, `-h` the most used ones. A flag beats a variable beats the file.")]
@@ -73,8 +74,11 @@ pub(crate) async fn run(out: Output, args: Args) -> Result<(), CliError> {
     raise_file_limit();
     let stop = stop_by_signal()?;
     let is_first_start = !config.data.join("FORMAT").exists();
-    let options =
-        OpenOptions { limits: config.limits.clone(), clock: Clock::system(), ..OpenOptions::new(&config.data) };
+    let options = OpenOptions {
+        limits: config.limits.clone(),
+        storage: config.storage.clone(),
+        ..OpenOptions::new(&config.data)
+    };
     let engine = Engine::open(options).await.map_err(open_error)?;
     let served = serve(out, &config, &engine, is_first_start, stop).await;
     engine.close().await;
@@ -188,6 +192,25 @@ pub(crate) fn open_error(error: OpenError) -> CliError {
         OpenError::Meta { .. } | OpenError::Objects { .. } => {
             CliError::new(Exit::Failed, "data_damaged", text).hint("restore the data folder from a backup")
         }
+        OpenError::StoreSettings { .. } => CliError::new(Exit::Usage, "invalid_configuration", text)
+            .hint("the `AWS_*` variables say how an S3 store is reached; docs/operations.md lists them"),
+        OpenError::StoreUnreachable { .. } => CliError::new(Exit::Unavailable, "store_unreachable", text)
+            .hint("check `AWS_ENDPOINT_URL` and whether the store runs"),
+        OpenError::StoreRefused { .. } => CliError::new(Exit::Failed, "store_refused", text).hint(
+            "check that the bucket is there, its region, and what its credentials may do: get, put, list, delete",
+        ),
+        OpenError::StoreNotEmpty { .. } => {
+            CliError::new(Exit::Failed, "store_not_empty", text).hint("name an empty or absent folder by `--blobs`")
+        }
+        OpenError::StoreTaken { .. } => CliError::new(Exit::Failed, "store_taken", text).hint(
+            "name an empty bucket or another prefix in it by `--blobs`, or the data folder of this store by `--data`",
+        ),
+        OpenError::OtherStore { .. } => CliError::new(Exit::Failed, "other_store", text)
+            .hint("leave `--blobs` out; or copy all objects, `FORMAT` among them, to the new store first"),
+        OpenError::StoreGone { .. } => CliError::new(Exit::Failed, "store_gone", text)
+            .hint("check that the bucket, the prefix and the endpoint are the right ones, or that the disk is mounted"),
+        OpenError::StoreNewer { .. } => CliError::new(Exit::Failed, "data_newer", text)
+            .hint("start the version of Pinstone that wrote it, or a later one"),
     }
 }
 

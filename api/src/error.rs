@@ -13,7 +13,7 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use pinstone_engine::StoreError;
 use pinstone_engine::archive::{ArchiveError, ArchivePublishError, Fault};
-use pinstone_engine::blob::is_storage_full;
+use pinstone_engine::blob::{ReadError, is_storage_full};
 use pinstone_engine::diff::DiffError;
 use pinstone_engine::meta::MetaError;
 use pinstone_engine::plan::{PlanError, UploadError};
@@ -90,9 +90,12 @@ impl From<StoreError> for ApiError {
         }
         match &error {
             StoreError::Meta(MetaError::Closed) | StoreError::Contended => ErrorCode::Unavailable.into(),
-            StoreError::Meta(_) | StoreError::Index(_) | StoreError::Objects(_) | StoreError::Read(_) => {
-                Self::internal(&error)
+            // An object that a manifest names and the store does not have may be back at any time, like the store itself.
+            StoreError::Objects(_) | StoreError::Read(ReadError::Store(_) | ReadError::Missing) => {
+                tracing::error!(error = %Chain(&error), "the object store failed");
+                ErrorCode::StorageUnavailable.into()
             }
+            StoreError::Meta(_) | StoreError::Index(_) | StoreError::Read(_) => Self::internal(&error),
         }
     }
 }
@@ -309,14 +312,18 @@ struct Chain<'e>(&'e (dyn Error + 'static));
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut text = self.0.to_string();
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            f.write_str(": ")?;
-            write!(f, "{error}")?;
+            let cause_text = error.to_string();
+            // Some errors repeat what caused them.
+            if !text.contains(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
             cause = error.source();
         }
-        Ok(())
+        f.write_str(&text)
     }
 }
 

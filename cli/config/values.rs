@@ -17,6 +17,8 @@ use super::LogFormat;
 
 /// Beyond it, threads only cost: no machine has as many cores.
 const MOST_WORKERS: usize = 1024;
+/// Beyond it, a store answers no faster.
+const MOST_FETCHES: usize = 4096;
 /// Beyond it, reading a head would reserve more memory than heads are worth.
 const MOST_FIELDS: usize = 10_000;
 /// Beyond it, a batch that breaks off near its end costs more than it saved.
@@ -60,6 +62,17 @@ pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Result<T, &'static str> {
         0 => Err(ZERO),
         number => T::try_from(number).map_err(|_| wrong),
     }
+}
+
+pub(super) fn fetches(text: &str) -> Result<usize, &'static str> {
+    let number = count(text)?;
+    if number <= MOST_FETCHES { Ok(number) } else { Err("there are at most 4096 fetches at once") }
+}
+
+/// Reads how much memory uploads may take: less than one of them takes would let none through.
+pub(super) fn upload_memory(text: &str) -> Result<u64, &'static str> {
+    let bytes = size(text)?;
+    if bytes >= 16 << 20 { Ok(bytes) } else { Err("one upload takes up to 15 MiB, so it must be at least 16 MiB") }
 }
 
 pub(super) fn workers(text: &str) -> Result<NonZeroUsize, &'static str> {

@@ -123,8 +123,7 @@ impl Caches {
         let loaded = if size <= self.small_blob {
             let load = async {
                 let resolver = self.resolver.clone();
-                let read = async move { read_whole(open(&resolver, &hash, size).await?, hash).await };
-                self.load(read).await
+                self.load(async move { read_small(&resolver, hash, size).await }).await
             };
             self.small.try_get_with(hash, load).await.map(BlobSource::Memory)
         } else {
@@ -184,6 +183,18 @@ fn edge_error<E>(error: &LoadError<Arc<E>>, failed: impl FnOnce(Arc<E>) -> EdgeE
 async fn open(resolver: &Resolver, hash: &BlobHash, size: u64) -> Result<BlobSource, LoadError<Arc<ReadError>>> {
     let source = resolver.open_blob(hash).await.map_err(share)?;
     if source.len() == size { Ok(source) } else { Err(LoadError::Length { expected: size, actual: source.len() }) }
+}
+
+/// Reads a small blob, from where it is stored if what the local cache has of it is damaged.
+async fn read_small(resolver: &Resolver, hash: BlobHash, size: u64) -> Result<Bytes, LoadError<Arc<ReadError>>> {
+    match read_whole(open(resolver, &hash, size).await?, hash).await {
+        Err(LoadError::Failed(error))
+            if matches!(*error, ReadError::Damaged) && resolver.forget_cached(&hash).await =>
+        {
+            read_whole(open(resolver, &hash, size).await?, hash).await
+        }
+        read => read,
+    }
 }
 
 /// Reads a small blob and checks it against its hash: whatever is kept in memory is what it is named for.

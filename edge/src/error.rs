@@ -32,8 +32,9 @@ impl EdgeError {
     pub(crate) fn page(&self) -> Page {
         match self {
             Self::Manifest(error) | Self::Blob(error) => match **error {
-                ReadError::Missing | ReadError::Damaged | ReadError::Manifest(_) => Page::Internal,
-                ReadError::Store(_) | ReadError::Index(_) => Page::Unavailable,
+                ReadError::Damaged | ReadError::Manifest(_) => Page::Internal,
+                // What a store has lost may be back at any time, like the store itself: a client should ask again.
+                ReadError::Missing | ReadError::Store(_) | ReadError::Index(_) => Page::Unavailable,
             },
             Self::Length { .. } => Page::Internal,
             Self::Meta(_) | Self::GivenUp => Page::Unavailable,
@@ -42,14 +43,18 @@ impl EdgeError {
 
     /// Writes the error and all its reasons to the log.
     pub(crate) fn report(&self) {
-        let mut reasons = String::new();
+        let mut text = self.to_string();
         let mut next = std::error::Error::source(self);
         while let Some(reason) = next {
-            reasons.push_str(": ");
-            reasons.push_str(&reason.to_string());
+            let reason_text = reason.to_string();
+            // Some errors repeat what caused them.
+            if !text.contains(&reason_text) {
+                text.push_str(": ");
+                text.push_str(&reason_text);
+            }
             next = reason.source();
         }
-        tracing::error!("{self}{reasons}");
+        tracing::error!("{text}");
     }
 }
 
@@ -61,7 +66,7 @@ mod tests {
     fn what_is_broken_is_500_and_what_does_not_answer_503() {
         let blob = |error| EdgeError::Blob(Arc::new(error));
         for (error, want) in [
-            (blob(ReadError::Missing), 500),
+            (blob(ReadError::Missing), 503),
             (blob(ReadError::Damaged), 500),
             (EdgeError::Manifest(Arc::new(ReadError::Damaged)), 500),
             (EdgeError::Length { expected: 1, actual: 2 }, 500),

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,15 +21,21 @@ use crate::manifest::{Manifest, ManifestError};
 
 mod batch;
 mod bulk;
+mod disk_cache;
 pub mod index;
 mod multipart;
 mod object_writer;
 pub mod pack;
+mod remote;
 mod verify;
 
 pub(crate) use batch::{BatchWriter, Packed};
 pub(crate) use bulk::Unsynced;
-use object_writer::ObjectWriter;
+pub(crate) use disk_cache::DiskCache;
+pub use disk_cache::DiskCacheOptions;
+use object_writer::{GATHER, ObjectWriter, PART, PARTS_IN_FLIGHT};
+use remote::Heard;
+pub(crate) use remote::Writing;
 
 pub use index::{BlobIndex, BlobRecord, BlobState, IndexError, IndexWrite, Location};
 pub use verify::{Digests, Hasher};
@@ -117,6 +124,20 @@ impl BlobSource {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// All of its bytes, in memory.
+    async fn read(self) -> Result<Bytes, ReadError> {
+        let region = match self {
+            Self::Memory(bytes) => return Ok(bytes),
+            Self::File(region) => region,
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; usize::try_from(region.length).map_err(|_| ReadError::Damaged)?];
+            region.file.read_exact_at(&mut bytes, region.offset).map_err(|_| ReadError::Damaged)?;
+            Ok(Bytes::from(bytes))
+        });
+        read.await.map_err(|_| ReadError::Damaged)?
+    }
 }
 
 /// A region of an open file.
@@ -137,6 +158,11 @@ pub struct BlobStore {
     index: Arc<dyn BlobIndex>,
     /// For many objects at once; without it, `objects` does.
     unsynced: Option<Unsynced>,
+    /// How large objects are written.
+    writing: Writing,
+    /// In front of objects that are far away.
+    cache: Option<DiskCache>,
+    heard: Arc<Heard>,
 }
 
 impl fmt::Debug for BlobStore {
@@ -149,7 +175,8 @@ impl BlobStore {
     /// Puts the two together. `objects` must make what it acknowledges durable.
     #[must_use]
     pub fn new(objects: Arc<dyn ObjectStore>, index: Arc<dyn BlobIndex>) -> Self {
-        Self { objects, index, unsynced: None }
+        let (writing, heard) = (Writing::default(), Arc::default());
+        Self { objects, index, unsynced: None, writing, cache: None, heard }
     }
 
     /// The index of this store's blobs.
@@ -187,7 +214,7 @@ impl BlobStore {
         let stored = stored.is_some_and(|record| record.state == BlobState::Live);
         let mut bound = Bound { expected: size, limit, seen: 0 };
         let mut hasher = Hasher::default();
-        let mut object = (!stored).then(|| ObjectWriter::new(&self.objects, blob_path(&hash)));
+        let mut object = (!stored).then(|| ObjectWriter::new(&self.objects, blob_path(&hash), &self.writing));
         let received = async {
             while let Some(chunk) = body.next().await {
                 let chunk = chunk.map_err(|error| PutError::Body(error.into()))?;
@@ -237,6 +264,9 @@ impl BlobStore {
     ///
     /// As [`BlobStore::open`].
     pub async fn open_at(&self, hash: &BlobHash, record: &BlobRecord) -> Result<BlobSource, ReadError> {
+        if let Some(cache) = &self.cache {
+            return self.open_cached(cache, hash, record).await;
+        }
         let (object, offset) = object_of(hash, record);
         let result = self.objects.get(&object).await?;
         let end = offset.checked_add(record.size).ok_or(ReadError::Damaged)?;
@@ -298,7 +328,7 @@ impl BlobStore {
     /// [`ReadError::Missing`], [`ReadError::Damaged`] where the bytes have another digest, [`ReadError::Manifest`] where
     /// they are no manifest that this program knows, and where the store fails.
     pub async fn manifest(&self, id: &ManifestId) -> Result<Manifest, ReadError> {
-        let bytes = self.objects.get(&manifest_path(id)).await?.bytes().await?;
+        let bytes = self.manifest_bytes(id).await?;
         // 200,000 entries take milliseconds to check, which is too long for a thread that serves others.
         let manifest =
             tokio::task::spawn_blocking(move || Manifest::open(bytes)).await.map_err(|_| ReadError::Damaged)?;
@@ -354,6 +384,8 @@ impl Bound {
     }
 }
 
+/// The object that says that a store is Pinstone's, and which one.
+pub(crate) const MARKER: &str = "FORMAT";
 /// The folders of the object store, and the only places that know their names.
 pub(crate) const BLOBS: &str = "blobs";
 pub(crate) const MANIFESTS: &str = "manifests";

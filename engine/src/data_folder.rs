@@ -20,7 +20,8 @@ pub const FORMAT: u32 = 1;
 const FORMAT_WORD: &str = "pinstone";
 
 /// What a data folder holds. Anything else in a folder without `FORMAT` is somebody else's.
-const OURS: [&str; 8] = ["FORMAT", "LOCK", "meta", "objects", "spool", "tls", "owner.token", "server.json"];
+const OURS: [&str; 10] =
+    ["FORMAT", "LOCK", "meta", "objects", "cache", "spool", "tls", "owner.token", "server.json", "store.json"];
 
 /// Why a data folder could not be opened. Each message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +81,74 @@ pub enum OpenError {
         #[source]
         source: object_store::Error,
     },
+    /// What says how to reach the store is wrong.
+    #[error("the store `{url}` cannot be used: {reason}")]
+    StoreSettings {
+        /// The store.
+        url: String,
+        /// What is wrong, without anything secret.
+        reason: String,
+    },
+    /// The store does not answer.
+    #[error("the store `{url}` does not answer")]
+    StoreUnreachable {
+        /// The store.
+        url: String,
+        /// Why not.
+        #[source]
+        source: object_store::Error,
+    },
+    /// The store answers, and does not do what is asked.
+    #[error("the store `{url}` refuses")]
+    StoreRefused {
+        /// The store.
+        url: String,
+        /// In its own words.
+        #[source]
+        source: object_store::Error,
+    },
+    /// The folder is to hold objects, and holds other things.
+    #[error("the folder `{}` is not empty and is no store of objects", path.display())]
+    StoreNotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The store has an owner.
+    #[error("the store `{url}` belongs to another data folder")]
+    StoreTaken {
+        /// The store.
+        url: String,
+    },
+    /// The data folder has another store.
+    #[error("the data folder `{}` keeps its objects in `{kept}`, and `{url}` is another store", path.display())]
+    OtherStore {
+        /// The data folder.
+        path: PathBuf,
+        /// The store that it has.
+        kept: String,
+        /// The store that it was to have.
+        url: String,
+    },
+    /// The store is not there.
+    #[error("`{url}` is not, or no longer, the store of the data folder `{}`: its `FORMAT` is missing", path.display())]
+    StoreGone {
+        /// The data folder.
+        path: PathBuf,
+        /// The store.
+        url: String,
+    },
+    /// A later program wrote the store.
+    #[error("the store `{url}` has format {found}, which this version does not know")]
+    StoreNewer {
+        /// The store.
+        url: String,
+        /// Its format.
+        found: u32,
+    },
 }
 
 impl OpenError {
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
@@ -98,6 +163,8 @@ pub struct DataFolder {
     interrupted: bool,
     /// Whether it has no `FORMAT` yet.
     new: bool,
+    /// Where its objects are, if not in a store elsewhere.
+    objects: Option<PathBuf>,
 }
 
 impl DataFolder {
@@ -141,15 +208,14 @@ impl DataFolder {
         }
         let mut holder = String::new();
         lock.read_to_string(&mut holder).map_err(OpenError::io("read", &lock_path))?;
-        let folder = Self { path: path.to_owned(), lock, interrupted: !holder.is_empty(), new };
+        let objects = Some(path.join("objects"));
+        let folder = Self { path: path.to_owned(), lock, interrupted: !holder.is_empty(), new, objects };
         folder.hold(&std::process::id().to_string()).map_err(OpenError::io("write", &lock_path))?;
-        for part in ["meta", "objects"] {
-            let part = path.join(part);
-            fs::create_dir_all(&part).map_err(OpenError::io("create", &part))?;
-        }
+        let meta = folder.meta();
+        fs::create_dir_all(&meta).map_err(OpenError::io("create", &meta))?;
         let spool = folder.spool();
         empty_folder(&spool).map_err(OpenError::io("empty", &spool))?;
-        folder.make_object_folders()?;
+        sync_folder(path).map_err(OpenError::io("sync", path))?;
         Ok(folder)
     }
 
@@ -165,10 +231,16 @@ impl DataFolder {
         self.path.join("meta")
     }
 
-    /// Where the objects are.
+    /// The folder that the objects are in; none where they are in a store elsewhere.
     #[must_use]
-    pub fn objects(&self) -> PathBuf {
-        self.path.join("objects")
+    pub fn objects(&self) -> Option<&Path> {
+        self.objects.as_deref()
+    }
+
+    /// Says which folder the objects are in, if any.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn keep_objects_in(&mut self, folder: Option<PathBuf>) {
+        self.objects = folder;
     }
 
     /// Where what arrives waits to be read, without names. What has one after all is removed when the folder is opened.
@@ -247,11 +319,13 @@ impl DataFolder {
     /// Where a folder cannot be read or a file not removed.
     pub fn remove_leftovers(&self) -> io::Result<u64> {
         let mut removed = 0;
-        for kind in fs::read_dir(self.objects())? {
-            let kind = kind?.path();
+        let Some(objects) = &self.objects else { return Ok(0) };
+        let kinds = fs::read_dir(objects)?.collect::<Result<Vec<_>, _>>()?;
+        let kinds = kinds.iter().map(fs::DirEntry::path).filter(|path| path.is_dir()).chain([objects.clone()]);
+        for kind in kinds {
             let fans = fs::read_dir(&kind)?.collect::<Result<Vec<_>, _>>()?;
-            let folders = fans.iter().map(fs::DirEntry::path).filter(|path| path.is_dir()).chain([kind]);
-            for folder in folders {
+            let fans = fans.iter().map(fs::DirEntry::path).filter(|path| path.is_dir() && kind != *objects);
+            for folder in fans.chain([kind.clone()]) {
                 for file in fs::read_dir(folder)? {
                     let file = file?;
                     if is_leftover(&file.file_name().to_string_lossy()) {
@@ -272,11 +346,15 @@ impl DataFolder {
         lock.sync_all()
     }
 
-    /// Makes every folder that an object may go into, durably and before any object does: a folder that one upload has
-    /// made and not yet synced must not hold another upload that was acknowledged.
-    fn make_object_folders(&self) -> Result<(), OpenError> {
-        let objects = self.objects();
+    /// Makes every folder in `objects` that an object may go into, durably and before any object does: a folder that one
+    /// upload has made and not yet synced must not hold another upload that was acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// Where one cannot be made or synced.
+    pub fn make_object_folders(&self, objects: &Path) -> Result<(), OpenError> {
         let made = || -> io::Result<()> {
+            make_folder(objects)?;
             for kind in [blob::BLOBS, blob::MANIFESTS, blob::PACKS, blob::PLANS] {
                 let kind_path = objects.join(kind);
                 fs::create_dir_all(&kind_path)?;
@@ -289,10 +367,10 @@ impl DataFolder {
                 // In any case: whoever made them may have been killed before this.
                 sync_folder(&kind_path)?;
             }
-            sync_folder(&objects)?;
-            sync_folder(&self.path)
+            sync_folder(objects)?;
+            sync_folder(objects.parent().unwrap_or(&self.path))
         };
-        made().map_err(OpenError::io("create folders in", &objects))
+        made().map_err(OpenError::io("create folders in", objects))
     }
 }
 
@@ -359,7 +437,7 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Makes a folder and those above it, durably: each is named in one that is synced.
-fn make_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> =
         path.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
     fs::create_dir_all(path)?;
@@ -407,10 +485,14 @@ mod tests {
 
         let folder = DataFolder::open(&path, true).unwrap();
         assert!(folder.was_interrupted(), "it was dropped, not closed");
-        fs::write(folder.objects().join("blobs/ab/x#1"), "x").unwrap();
-        fs::write(folder.objects().join("blobs/ab/x"), "x").unwrap();
         fs::write(folder.spool().join("left"), "x").unwrap();
-        assert_eq!(folder.remove_leftovers().unwrap(), 1);
+        let objects = path.join("objects");
+        folder.make_object_folders(&objects).unwrap();
+        for name in ["blobs/ab/x#1", "plans/x#2", "FORMAT#1", "blobs/ab/x", "FORMAT"] {
+            fs::write(objects.join(name), "x").unwrap();
+        }
+        assert_eq!(folder.remove_leftovers().unwrap(), 3);
+        assert!(objects.join("FORMAT").exists() && objects.join("blobs/ab/x").exists());
         folder.close().unwrap();
         let folder = DataFolder::open(&path, false).unwrap();
         assert!(!folder.was_interrupted());

@@ -9,14 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use moka::future::Cache;
-use object_store::ObjectStoreExt;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::account::Principal;
 use crate::blob::BlobStore;
-#[cfg(feature = "rocksdb")]
-use crate::blob::Unsynced;
 use crate::blob::index::MemoryIndex;
 use crate::clock::{Clock, UnixMillis};
 use crate::data_folder::DataFolder;
@@ -26,6 +23,9 @@ use crate::error::StoreError;
 use crate::id::{PlanId, TeamId, TokenId, UserId};
 use crate::limits::Limits;
 use crate::meta::{Check, Commit, Key, MemoryMeta, MetaError, MetaStore, Outcome};
+use crate::objects::StorageOptions;
+#[cfg(feature = "rocksdb")]
+use crate::objects::{self, Purpose};
 use crate::plan::{ATTEMPTS, PlanBody};
 use crate::pointers::{PointerEvent, PointerTable};
 use crate::records::accounts::{OwnerRecord, TeamRecord, TokenRecord, UserRecord, secret_digest};
@@ -49,13 +49,16 @@ pub struct OpenOptions {
     pub limits: Limits,
     /// What tells the time.
     pub clock: Clock,
+    /// Where objects are kept.
+    pub storage: StorageOptions,
 }
 
 impl OpenOptions {
     /// The defaults, for the data folder `data`.
     #[must_use]
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Self { data: data.into(), limits: Limits::default(), clock: Clock::system() }
+        let (limits, storage) = (Limits::default(), StorageOptions::default());
+        Self { data: data.into(), limits, clock: Clock::system(), storage }
     }
 }
 
@@ -100,15 +103,13 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Where the folder is in use, of a newer format, somebody else's or not writable, or its metadata is damaged.
+    /// Where the folder is in use, of a newer format, somebody else's or not writable, or its metadata is damaged, and
+    /// where the store of its objects is not its own, or cannot be reached at the first start.
     #[cfg(feature = "rocksdb")]
     pub async fn open(options: OpenOptions) -> Result<Self, OpenError> {
-        let (path, clock) = (options.data.clone(), options.clock.clone());
-        let opened = tokio::task::spawn_blocking(move || open_stores(&path, true, clock)).await;
-        let (mut folder, meta, blobs) = match opened {
-            Ok(opened) => opened?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
+        let clock = options.clock.clone();
+        let opened = Box::pin(open_stores(&options.data, Purpose::Serve, clock, &options.storage)).await;
+        let (mut folder, meta, blobs) = opened?;
         let token = folder.owner_token()?;
         let damaged = |source| OpenError::Meta { path: options.data.clone(), source };
         let engine = Self::assemble(meta, blobs, options.clock, options.limits, &token).await.map_err(damaged)?;
@@ -226,9 +227,7 @@ impl Engine {
     /// Whether the stores answer.
     pub async fn health(&self) -> Health {
         let metadata = self.meta().takes_commits() && records::accounts::owner(self.meta()).await.is_ok();
-        // No object has this name; that it is not there is an answer.
-        let probe = self.0.blobs.objects().head(&object_store::path::Path::from("blobs/probe")).await;
-        let objects = matches!(probe, Ok(_) | Err(object_store::Error::NotFound { .. }));
+        let objects = self.0.blobs.answers().await;
         Health { metadata, objects }
     }
 
@@ -362,27 +361,42 @@ impl Drop for Inner {
     }
 }
 
-/// The data folder, locked, and the stores in it.
+/// The data folder, locked, and its stores.
 #[cfg(feature = "rocksdb")]
-pub(crate) fn open_stores(
+pub(crate) async fn open_stores(
     path: &std::path::Path,
-    create: bool,
+    purpose: Purpose,
     clock: Clock,
+    storage: &StorageOptions,
 ) -> Result<(DataFolder, Arc<crate::meta::RocksStore>, BlobStore), OpenError> {
-    let folder = DataFolder::open(path, create)?;
-    let store = crate::meta::RocksStore::open(&folder.meta(), clock)
-        .map_err(|source| OpenError::Meta { path: folder.meta(), source })?;
-    let store = Arc::new(store);
-    let objects = object_store::local::LocalFileSystem::new_with_prefix(folder.objects())
-        .map_err(|source| OpenError::Objects { path: folder.objects(), source })?;
-    let opened = File::open(folder.objects()).map_err(|source| OpenError::Io {
-        action: "open",
-        path: folder.objects(),
-        source,
-    })?;
-    let unsynced = Unsynced::new(Arc::new(objects.clone()), opened);
-    let blobs = BlobStore::new(Arc::new(objects.with_fsync(true)), store.clone()).with_unsynced(unsynced);
-    Ok((folder, store, blobs))
+    let path = path.to_owned();
+    let mut folder = off_thread(move || DataFolder::open(&path, purpose == Purpose::Serve)).await?;
+    // First of all, so that nothing is opened beside the wrong objects.
+    let objects = match objects::open(&mut folder, storage, purpose).await {
+        Ok(objects) => objects,
+        Err(error) => {
+            // Nothing was begun, so there is nothing that the next start would have to look for.
+            if !folder.was_interrupted() && folder.close().is_err() {
+                tracing::warn!("the data folder was not closed; the next start looks for leftovers");
+            }
+            return Err(error);
+        }
+    };
+    let meta = folder.meta();
+    let store = off_thread(move || {
+        crate::meta::RocksStore::open(&meta, clock).map_err(|source| OpenError::Meta { path: meta, source })
+    });
+    let store = Arc::new(store.await?);
+    Ok((folder, store.clone(), objects.into_blobs(store)))
+}
+
+/// Runs what waits for a disk.
+#[cfg(feature = "rocksdb")]
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 /// Removes what an interrupted process left, before anything new is written that could be taken for it.

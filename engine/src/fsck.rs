@@ -25,6 +25,8 @@ use crate::hash::{BlobHash, ManifestId};
 use crate::id::{PackId, PlanId, TeamId};
 use crate::manifest::Manifest;
 use crate::meta::{Item, Key, MetaError, MetaStore};
+#[cfg(feature = "rocksdb")]
+use crate::objects::{Purpose, StorageOptions};
 use crate::records::environments::EnvironmentRecord;
 use crate::records::images::ImageRecord;
 use crate::records::pins::PinRecord;
@@ -32,8 +34,8 @@ use crate::records::plans::{PlanRecord, PlanState};
 use crate::records::projects::{self, ProjectRecord};
 use crate::records::{self, decode};
 
-/// Blobs read at a time.
-const AT_ONCE: usize = 4;
+/// Blobs read at a time: enough that a store far away is not waited for most of the time.
+const AT_ONCE: usize = 16;
 /// Rows of the index read at a time.
 const PAGE: usize = 10_000;
 /// Findings of each kind that are named in the report; all are counted.
@@ -135,28 +137,40 @@ impl From<MetaError> for FsckError {
     }
 }
 
-/// Checks the data folder at `data`, which no server may have open.
+/// Checks the data folder at `data`, which no server may have open, and its objects, where it remembers them to be.
 ///
 /// # Errors
 ///
 /// Where the folder cannot be opened or a store fails. What it finds is in the report, not an error.
 #[cfg(feature = "rocksdb")]
 pub async fn run(data: &Path, progress: impl FnMut(Progress)) -> Result<Report, FsckError> {
-    with_stopped(data, async |meta, blobs| check(meta, blobs, progress).await).await
+    run_on(data, &StorageOptions::default(), progress).await
+}
+
+/// The same, with what `storage` says of where the objects are and how they are reached. Everything is read from the store
+/// itself, and nothing from the cache in front of it.
+///
+/// # Errors
+///
+/// As [`run`].
+#[cfg(feature = "rocksdb")]
+pub async fn run_on(
+    data: &Path,
+    storage: &StorageOptions,
+    progress: impl FnMut(Progress),
+) -> Result<Report, FsckError> {
+    with_stopped(data, storage, async |meta, blobs| check(meta, blobs, progress).await).await
 }
 
 /// Opens the stores of a data folder that no server has open, for `work`.
 #[cfg(feature = "rocksdb")]
 pub(crate) async fn with_stopped<T>(
     data: &Path,
+    storage: &StorageOptions,
     work: impl AsyncFnOnce(&dyn MetaStore, &BlobStore) -> Result<T, FsckError>,
 ) -> Result<T, FsckError> {
-    let path = data.to_owned();
-    let opened = tokio::task::spawn_blocking(move || open_stores(&path, false, Clock::system())).await;
-    let (folder, meta, blobs) = match opened {
-        Ok(opened) => opened?,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    };
+    let opened = Box::pin(open_stores(data, Purpose::Check, Clock::system(), storage)).await;
+    let (folder, meta, blobs) = opened?;
     let done = work(&*meta, &blobs).await;
     meta.close().await;
     // Neither a check nor a repair must hide from the next start that the last one was interrupted.

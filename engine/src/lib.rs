@@ -9,7 +9,7 @@
 //! | what is published, and how | [`plan`], [`publish`], [`archive`], [`import`], [`queries`], [`diff`] |
 //! | what of a folder is not | [`ignored`] |
 //! | what a visitor gets | [`resolve`], [`pointers`], [`manifest`], [`host`] |
-//! | where bytes are | [`blob`], [`data_folder`] |
+//! | where bytes are | [`blob`], [`objects`], [`data_folder`] |
 //! | where facts are | [`meta`], [`records`] |
 //! | whether all of it is whole | [`fsck`], [`rebuild`] |
 
@@ -33,6 +33,7 @@ pub mod limits;
 pub mod manifest;
 pub mod meta;
 pub mod name;
+pub mod objects;
 pub mod path;
 pub mod plan;
 pub mod pointers;
@@ -47,3 +48,4 @@ pub use account::Principal;
 pub use engine::{Engine, Health, OpenOptions};
 pub use error::StoreError;
 pub use limits::Limits;
+pub use objects::{StorageOptions, StoreUrl};

@@ -467,6 +467,10 @@ impl Engine {
         let loaded = self.plan_bodies().try_get_with(id, load).await;
         loaded.map_err(|error| match &*error {
             PlanError::NotFound => PlanError::NotFound,
+            // The object store did not answer, so it is asked again by whoever asks next.
+            PlanError::Store(StoreError::Objects(_)) => {
+                StoreError::Objects(object_store::Error::Generic { store: "objects", source: Box::new(error) }).into()
+            }
             other => {
                 tracing::error!(error = %other, "the list of files of a plan could not be read");
                 MetaError::Damaged { what: "plan's list of files" }.into()

@@ -20,6 +20,8 @@ use crate::fsck::{Finding, FsckError, Kind};
 use crate::hash::{BlobHash, Sha256Digest};
 use crate::id::PackId;
 use crate::meta::MetaStore;
+#[cfg(feature = "rocksdb")]
+use crate::objects::StorageOptions;
 use crate::records::images::ImageRecord;
 use crate::records::{self, projects};
 
@@ -53,14 +55,15 @@ pub struct Progress {
     pub bytes: u64,
 }
 
-/// Makes the index of the data folder at `data` again, which no server may have open.
+/// Makes the index of the data folder at `data` again, which no server may have open. `storage` says where its objects
+/// are and how they are reached.
 ///
 /// # Errors
 ///
 /// Where the folder cannot be opened or a store fails. Objects that count for nothing are in what it answers.
 #[cfg(feature = "rocksdb")]
-pub async fn run(data: &Path, progress: impl FnMut(Progress)) -> Result<Rebuilt, FsckError> {
-    crate::fsck::with_stopped(data, async |meta, blobs| rebuild(meta, blobs, progress).await).await
+pub async fn run(data: &Path, storage: &StorageOptions, progress: impl FnMut(Progress)) -> Result<Rebuilt, FsckError> {
+    crate::fsck::with_stopped(data, storage, async |meta, blobs| rebuild(meta, blobs, progress).await).await
 }
 
 /// Makes the index of a blob store again. `run` does so for a data folder; tests do for any.

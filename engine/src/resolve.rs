@@ -71,6 +71,11 @@ impl Resolver {
         self.blobs.open(hash).await
     }
 
+    /// Gives up what the local cache has of a blob, because it is not what it should be; answers whether it had anything.
+    pub async fn forget_cached(&self, hash: &BlobHash) -> bool {
+        self.blobs.forget_cached(hash).await
+    }
+
     /// Finds the image of a project whose id begins with these 16 hex digits. It asks the metadata store, so it is not
     /// for an edge thread, and its answers are worth keeping for a short while in a bounded cache.
     ///

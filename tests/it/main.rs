@@ -15,6 +15,9 @@ mod data_folder;
 mod deploy_input;
 mod diff;
 mod disk;
+#[allow(dead_code, reason = "other tests need other parts of it")]
+#[path = "../support/fault_proxy.rs"]
+mod fault_proxy;
 mod full_disk;
 mod http;
 mod import;
@@ -22,6 +25,9 @@ mod kill_points;
 mod power;
 mod previews;
 mod publish;
+mod s3;
+#[path = "../support/seaweedfs.rs"]
+mod seaweedfs;
 mod shutdown;
 mod site;
 mod strace;

@@ -31,6 +31,7 @@ pub(crate) struct World {
     arguments: Vec<String>,
     /// The program, with its arguments, that the server is started by.
     starter: Vec<String>,
+    variables: Vec<(&'static str, String)>,
 }
 
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl World {
     /// Starts a server with more arguments.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let mut world = Self::stopped();
-        world.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        world.serve_with(arguments);
         world.restart();
         world
     }
@@ -84,7 +85,7 @@ impl World {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
         let disk = folder.path().to_owned();
-        Self { folder, disk, server: None, arguments: Vec::new(), starter: Vec::new() }
+        Self { folder, disk, server: None, arguments: Vec::new(), starter: Vec::new(), variables: Vec::new() }
     }
 
     /// As [`World::stopped`], with the data folder and the server's log below `disk`.
@@ -97,6 +98,16 @@ impl World {
     /// Has servers started by another program from now on, which gets the server's command line as its last arguments.
     pub(crate) fn start_by(&mut self, starter: Vec<String>) {
         self.starter = starter;
+    }
+
+    /// Gives the servers that are started from now on these arguments.
+    pub(crate) fn serve_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    }
+
+    /// Sets variables for every command from now on.
+    pub(crate) fn set_variables(&mut self, variables: Vec<(&'static str, String)>) {
+        self.variables.extend(variables);
     }
 
     /// Starts a server on the data folder; there must be none.
@@ -152,10 +163,12 @@ impl World {
     }
 
     fn in_clean_environment(&self, mut command: Command) -> Command {
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PINSTONE_")) {
+        let is_setting = |name: &str| name.starts_with("PINSTONE_") || name.starts_with("AWS_");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
             command.env_remove(name);
         }
         command
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env("HOME", self.folder.path().join("home"))
             .env("XDG_CONFIG_HOME", self.folder.path().join("home"))
             .env("NO_COLOR", "1")

@@ -295,6 +295,9 @@ codes! {
     Unavailable "unavailable" SERVICE_UNAVAILABLE,
         "the server cannot answer now",
         "ask again in a few seconds";
+    StorageUnavailable "storage_unavailable" SERVICE_UNAVAILABLE,
+        "the store that keeps the files does not answer",
+        "ask again in a few seconds: nothing of this call counts as done; `GET /health` says when the store is back";
     Busy "busy" SERVICE_UNAVAILABLE,
         "the server reads as many plans as it can hold",
         "ask again in a few seconds";

@@ -224,7 +224,7 @@ async fn a_connection_sees_every_release() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_damaged_is_500_and_never_wrong_bytes() {
+async fn what_is_damaged_or_lost_is_an_error_and_never_wrong_bytes() {
     let large = vec![7; 300_000];
     let files: [(&str, &[u8]); 4] =
         [("lost.txt", b"lost"), ("rotten.txt", b"rotten"), ("fine.txt", b"fine"), ("large.bin", &large)];
@@ -232,10 +232,14 @@ async fn what_is_damaged_is_500_and_never_wrong_bytes() {
     std::fs::remove_file(world.blob_file(b"lost")).unwrap();
     std::fs::write(world.blob_file(b"rotten"), b"ROTTEN").unwrap();
     let mut connection = world.connect();
-    for target in ["/lost.txt", "/rotten.txt"] {
+    for (target, status, retry) in [("/lost.txt", 503, Some("5")), ("/rotten.txt", 500, None)] {
         let response = connection.get(SITE, target, "");
-        assert_eq!((response.status, response.field("cache-control")), (500, Some("no-store")), "{target}");
+        assert_eq!((response.status, response.field("cache-control")), (status, Some("no-store")), "{target}");
+        assert_eq!(response.field("retry-after"), retry, "{target}");
     }
+    // What was lost is served once it is back.
+    std::fs::write(world.blob_file(b"lost"), b"lost").unwrap();
+    assert_eq!(connection.get(SITE, "/lost.txt", "").text(), "lost");
     assert_eq!(connection.get(SITE, "/fine.txt", "").text(), "fine");
     // Cut while it is open: the connection ends instead of the body.
     assert_eq!(connection.get(SITE, "/large.bin", "Range: bytes=0-0\r\n").status, 206);

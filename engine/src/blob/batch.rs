@@ -58,7 +58,7 @@ impl BatchWriter {
             }
             let pack = match &mut self.pack {
                 Some(pack) => pack,
-                None => self.pack.insert(PackWriter::begin(&self.store.objects).await?),
+                None => self.pack.insert(PackWriter::begin(&self.store.objects, &self.store.writing).await?),
             };
             let record = pack.add(&digests, bytes).await?;
             self.writes.push(IndexWrite::Put { hash, record });

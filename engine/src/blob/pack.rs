@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::{BlobRecord, Digests, Location, ObjectWriter, pack_path};
+use super::{BlobRecord, Digests, Location, ObjectWriter, Writing, pack_path};
 use crate::hash::{BlobHash, Sha256Digest};
 use crate::id::PackId;
 
@@ -56,9 +56,9 @@ pub(super) struct PackWriter {
 }
 
 impl PackWriter {
-    pub(super) async fn begin(objects: &Arc<dyn ObjectStore>) -> Result<Self, object_store::Error> {
+    pub(super) async fn begin(objects: &Arc<dyn ObjectStore>, writing: &Writing) -> Result<Self, object_store::Error> {
         let id = PackId::random();
-        let mut object = ObjectWriter::new(objects, pack_path(&id));
+        let mut object = ObjectWriter::new(objects, pack_path(&id), writing);
         let mut header = BytesMut::with_capacity(8);
         header.put_slice(MAGIC);
         header.put_u16_le(VERSION);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     async fn pack_of(objects: &Arc<dyn ObjectStore>, blobs: &[Vec<u8>]) -> (PackId, Vec<(BlobHash, BlobRecord)>) {
-        let mut pack = PackWriter::begin(objects).await.unwrap();
+        let mut pack = PackWriter::begin(objects, &Writing::default()).await.unwrap();
         let (id, mut rows) = (pack.id, Vec::new());
         for bytes in blobs {
             let digests = digests(bytes);
