@@ -59,7 +59,7 @@ const MANIFESTS: u64 = 8;
 /// What a file of the cache is named for.
 type Key = [u8; 32];
 
-/// The bounds of a [`DiskCache`].
+/// The bounds of a cache on the local disk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DiskCacheOptions {
     /// Bytes on the disk; 0 keeps nothing. Without it 10 GiB, or half of what the disk has left where that is less.
