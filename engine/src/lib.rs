@@ -17,6 +17,7 @@ pub mod account;
 pub mod archive;
 pub mod blob;
 pub mod clock;
+pub mod coding;
 pub mod content_type;
 pub mod data_folder;
 pub mod diff;
