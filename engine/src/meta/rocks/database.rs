@@ -29,7 +29,7 @@ const CACHE: usize = 64 << 20;
 /// The file that shows whether there is room. It loses its name before anything is written to it.
 const PROBE: &str = "room.probe";
 /// Room that is wanted beside that for the log, in bytes: for a new log, a new manifest and the options.
-const SPARE: u64 = 4 << 20;
+pub(super) const SPARE: u64 = 4 << 20;
 /// How much is written at a time where room cannot be reserved, and at all where it can, in bytes.
 const PIECE: usize = 64 << 10;
 
@@ -304,10 +304,15 @@ fn cut_torn(torn: Vec<(PathBuf, u64)>) -> Result<(), MetaError> {
     Ok(())
 }
 
-/// Makes sure of as much room in the folder `path` as reading its logs again may take. What is reserved is given back
-/// at once, also where the process ends here: the file has no name.
+/// How many bytes reading the logs in `path` again may take: what is in them is written to table files.
+pub(super) fn wanted_room(path: &Path) -> io::Result<u64> {
+    Ok(logs(path)?.iter().filter_map(|log| Some(fs::metadata(log).ok()?.len())).sum::<u64>() + SPARE)
+}
+
+/// Makes sure of that much room in the folder `path`. What is reserved is given back at once, also where the process
+/// ends here: the file has no name.
 fn find_room(path: &Path) -> io::Result<()> {
-    let wanted = logs(path)?.iter().filter_map(|log| Some(fs::metadata(log).ok()?.len())).sum::<u64>() + SPARE;
+    let wanted = wanted_room(path)?;
     let name = path.join(PROBE);
     let mut probe = File::options().create(true).truncate(true).write(true).open(&name)?;
     fs::remove_file(&name)?;
@@ -331,7 +336,7 @@ pub(super) mod faults {
     //! What a test lets go wrong, at exactly one place.
 
     use std::io;
-    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
     use crate::meta::MetaError;
 
@@ -342,6 +347,8 @@ pub(super) mod faults {
         pub(crate) fail_before: AtomicI64,
         /// As `fail_before`, for a write that is done and reported as failed.
         pub(crate) fail_after: AtomicI64,
+        /// How many writes there were, failed ones included.
+        pub(crate) writes: AtomicU64,
         /// Whether there is no room.
         pub(crate) is_full: AtomicBool,
         /// Whether the database cannot be opened for writing.
@@ -359,6 +366,7 @@ pub(super) mod faults {
 
     impl Faults {
         pub(super) fn around_write(&self, write: impl FnOnce() -> Result<(), MetaError>) -> Result<(), MetaError> {
+            self.writes.fetch_add(1, Ordering::SeqCst);
             let (before, after) = (is_due(&self.fail_before), is_due(&self.fail_after));
             if before || self.is_full.load(Ordering::SeqCst) {
                 return Err(full());

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use super::database::{SPARE, wanted_room};
 use super::*;
 use crate::blob::{BlobState, Hasher, Location, is_storage_full};
 use crate::meta::{Check, Revision};
@@ -144,6 +145,35 @@ async fn without_room_reads_go_on_and_with_room_the_store_recovers_by_itself() {
     done(store.commit(put("b")).await);
     index(&store, "another").await.unwrap();
     assert_eq!(BlobIndex::scan(&store, None, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_handle_that_failed_is_not_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    done(store.commit(put("a")).await);
+    let faults = &store.database.faults;
+    faults.is_full.store(true, SeqCst);
+    store.commit(put("b")).await.unwrap_err();
+    let failed = faults.writes.load(SeqCst);
+    for round in 0..5 {
+        store.commit(put("b")).await.unwrap_err();
+        index(&store, &format!("{round}")).await.unwrap_err();
+    }
+    assert_eq!(faults.writes.load(SeqCst), failed, "what the log holds is not known any more");
+    faults.is_full.store(false, SeqCst);
+    commit_at_last(&store, || put("b")).await;
+    assert!(faults.writes.load(SeqCst) > failed);
+}
+
+#[test]
+fn as_much_room_is_looked_for_as_the_log_has() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(wanted_room(folder.path()).unwrap(), SPARE);
+    for (name, length) in [("000009.log", 3 << 20), ("000012.log", 5), ("000010.sst", 1 << 30), ("LOG", 1 << 30)] {
+        fs::File::create(folder.path().join(name)).unwrap().set_len(length).unwrap();
+    }
+    assert_eq!(wanted_room(folder.path()).unwrap(), SPARE + (3 << 20) + 5);
 }
 
 #[tokio::test]
