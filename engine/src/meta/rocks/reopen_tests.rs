@@ -160,6 +160,10 @@ async fn a_handle_that_failed_is_not_written_to() {
         store.commit(put("b")).await.unwrap_err();
         index(&store, &format!("{round}")).await.unwrap_err();
     }
+    // Nor by whoever got hold of it before.
+    let db = store.database.get().unwrap();
+    store.database.write(&db, WriteBatch::default()).unwrap_err();
+    drop(db);
     assert_eq!(faults.writes.load(SeqCst), failed, "what the log holds is not known any more");
     faults.is_full.store(false, SeqCst);
     commit_at_last(&store, || put("b")).await;
