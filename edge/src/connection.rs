@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
+use crate::gather::Gathered;
 use crate::service::{self, Shared};
 use crate::stream::WatchedStream;
 use crate::watch::Watch;
@@ -75,7 +76,7 @@ pub(crate) async fn serve(
         () = shutdown.cancelled() => return,
     };
     let Ok(Some((is_http2, read_before))) = first else { return };
-    let io = TokioIo::new(WatchedStream::new(stream, read_before, Arc::clone(&watch)));
+    let stream = WatchedStream::new(stream, read_before, Arc::clone(&watch));
     let service = service_fn({
         let watch = Arc::clone(&watch);
         move |request| {
@@ -85,9 +86,10 @@ pub(crate) async fn serve(
     });
     let ended = if is_http2 {
         watch.set_multiplexed();
+        let io = TokioIo::new(Gathered::new(stream));
         drive(protocols.http2.serve_connection(io, service), &watch, &shutdown).await
     } else {
-        drive(protocols.http1.serve_connection(io, service), &watch, &shutdown).await
+        drive(protocols.http1.serve_connection(TokioIo::new(stream), service), &watch, &shutdown).await
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection broke off");

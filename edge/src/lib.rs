@@ -23,6 +23,7 @@ mod config;
 mod connection;
 mod control;
 mod error;
+mod gather;
 pub mod head;
 mod listener;
 pub mod pages;
