@@ -5,14 +5,18 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pinstone_edge::conditional::{self, ETag, Preconditions, Validators};
-use pinstone_edge::head::{self, Entity};
+use pinstone_edge::encoding::Accepted;
+use pinstone_edge::entity::{self, Asked, Entity, Published};
+use pinstone_edge::head;
 use pinstone_edge::request::Method;
 use pinstone_edge::{path, range};
+use pinstone_engine::coding::{Coding, Variant, Variants};
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::manifest::{Manifest, ManifestBuilder, Settings};
 use pinstone_engine::path::SitePath;
 
 const CONTENT_TYPE: &str = "text/html; charset=utf-8";
+const ACCEPT_ENCODING: &[u8] = b"gzip, deflate, br, zstd";
 /// 2023-11-14 22:13:20.
 const RELEASED: u64 = 1_700_000_000;
 
@@ -72,14 +76,32 @@ fn decisions(c: &mut Criterion) {
     group.finish();
 
     let mut group = c.benchmark_group("head");
-    let entity = Entity { content_type: CONTENT_TYPE, length: 10 << 20, validators, now: RELEASED + 3600 };
-    let part = Some(b"bytes=65536-131071".as_slice());
-    for (name, asked, range) in [("200", &none, None), ("206", &none, part), ("304", &by_etag, None)] {
+    let variant = Variant { blob, size: 1 << 20 };
+    let variants = Coding::ALL.into_iter().fold(Variants::default(), |all, coding| all.with(coding, variant));
+    let published = Published { content_type: CONTENT_TYPE, blob, length: 10 << 20, variants };
+    let cache_control = entity::REVALIDATE;
+    let entity = Entity { published, last_modified: RELEASED, now: RELEASED + 3600, cache_control };
+    let accepted = Accepted::parse([ACCEPT_ENCODING]);
+    for (name, preconditions, range) in [
+        ("200", &none, None),
+        ("206", &none, Some("bytes=65536-131071")),
+        ("206 of several parts", &none, Some("bytes=0-99,65536-131071,-100")),
+        ("304", &by_etag, None),
+    ] {
+        let asked = Asked { preconditions: preconditions.clone(), range: range.map(str::as_bytes), accepted };
         group.bench_function(name, |b| {
-            b.iter(|| head::file(Method::Get, black_box(asked), black_box(range), black_box(&entity)));
+            b.iter(|| head::file(Method::Get, black_box(&asked), black_box(&entity)));
         });
     }
-    group.bench_function("404", |b| b.iter(|| head::not_found(Method::Get, black_box(CONTENT_TYPE), 1024)));
+    group.bench_function("404", |b| {
+        b.iter(|| head::not_found(Method::Get, black_box(&accepted), black_box(&published)));
+    });
+    group.finish();
+
+    let mut group = c.benchmark_group("encoding");
+    group.bench_function("what a browser sends", |b| {
+        b.iter(|| Accepted::parse([black_box(ACCEPT_ENCODING)]).choose(black_box(&variants)));
+    });
     group.finish();
 }
 

@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::control::{BoxError, ControlBody};
+use crate::parts::PartsBody;
 use crate::watch::InFlight;
 use crate::windows::{self, Budget, Room, Windows};
 
@@ -36,6 +37,7 @@ pub(crate) enum Content {
     Empty,
     Bytes(Bytes),
     Region(RegionBody),
+    Parts(Box<PartsBody>),
     Control(ControlBody),
 }
 
@@ -44,7 +46,7 @@ impl EdgeBody {
     pub(crate) fn new(content: Content, in_flight: InFlight) -> Self {
         let in_flight = match &content {
             Content::Empty | Content::Control(_) => in_flight,
-            Content::Bytes(_) | Content::Region(_) => in_flight.sending(),
+            Content::Bytes(_) | Content::Region(_) | Content::Parts(_) => in_flight.sending(),
         };
         Self { content, in_flight: Some(in_flight) }
     }
@@ -63,14 +65,8 @@ impl http_body::Body for EdgeBody {
                 this.content = Content::Empty;
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
-            Content::Region(region) => match ready!(region.poll_window(cx)) {
-                Some(Ok(window)) => Some(Ok(Frame::data(window))),
-                Some(Err(error)) => {
-                    tracing::error!(%error, "a file could not be read while it was sent");
-                    Some(Err(error.into()))
-                }
-                None => None,
-            },
+            Content::Region(region) => read_frame(ready!(region.poll_window(cx))),
+            Content::Parts(parts) => read_frame(ready!(parts.poll_piece(cx))),
             Content::Control(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
         if frame.is_none() {
@@ -84,6 +80,7 @@ impl http_body::Body for EdgeBody {
             Content::Empty => true,
             Content::Bytes(bytes) => bytes.is_empty(),
             Content::Region(region) => region.left.is_empty(),
+            Content::Parts(parts) => parts.left() == 0,
             Content::Control(body) => body.is_end_stream(),
         }
     }
@@ -93,7 +90,19 @@ impl http_body::Body for EdgeBody {
             Content::Empty => SizeHint::with_exact(0),
             Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Region(region) => SizeHint::with_exact(region.left.end - region.left.start),
+            Content::Parts(parts) => SizeHint::with_exact(parts.left()),
             Content::Control(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The frame for what was read of a file.
+fn read_frame(read: Option<io::Result<Bytes>>) -> Option<Result<Frame<Bytes>, BoxError>> {
+    match read? {
+        Ok(bytes) => Some(Ok(Frame::data(bytes))),
+        Err(error) => {
+            tracing::error!(%error, "a file could not be read while it was sent");
+            Some(Err(error.into()))
         }
     }
 }
@@ -126,7 +135,14 @@ impl RegionBody {
         Self { file, left, window, pool, windows, room: None, reading: None, nowait: true }
     }
 
-    fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    /// Sends these bytes next, counted from the start of the file. Nothing of the last part may be left.
+    pub(crate) fn go_on_with(&mut self, part: Range<u64>) {
+        debug_assert!(self.left.is_empty() && self.reading.is_none(), "{:?} is left", self.left);
+        self.left = part;
+    }
+
+    /// The next window; `None` where nothing is left.
+    pub(crate) fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.left.is_empty() {
             return Poll::Ready(None);
         }

@@ -1,4 +1,5 @@
-//! What is kept in memory below the pointer table: manifests, small blobs, open files, and images by their own hosts.
+//! What is kept in memory below the pointer table: manifests, small blobs, open files, digests, and images by their own
+//! hosts.
 //!
 //! Everything but the last is named by a hash, so it never expires and is never wrong. Whatever is missing is loaded on
 //! the loader's threads, once for all who ask for it at the same time; the edge's own threads only await.
@@ -12,9 +13,9 @@ use bytes::Bytes;
 use moka::Expiry;
 use moka::future::Cache;
 use pinstone_engine::blob::{BlobSource, FileRegion, ReadError};
-use pinstone_engine::hash::{BlobHash, ManifestId};
+use pinstone_engine::hash::{BlobHash, ManifestId, Sha256Digest};
 use pinstone_engine::id::ProjectId;
-use pinstone_engine::manifest::{Entry, Manifest};
+use pinstone_engine::manifest::Manifest;
 use pinstone_engine::meta::MetaError;
 use pinstone_engine::pointers::ProjectRef;
 use pinstone_engine::resolve::{HostedImage, Resolver};
@@ -39,6 +40,7 @@ pub(crate) struct Caches {
     manifests: Cache<ManifestId, Arc<Manifest>>,
     small: Cache<BlobHash, Bytes>,
     large: Cache<BlobHash, BlobSource>,
+    digests: Cache<BlobHash, Sha256Digest>,
     hosted: Cache<(ProjectId, Box<str>), Option<Arc<HostedImage>>, RandomState>,
 }
 
@@ -97,6 +99,7 @@ impl Caches {
                     }
                 })
                 .build(),
+            digests: Cache::new(config.digests),
             hosted: Cache::builder()
                 .max_capacity(config.hosted_images)
                 .expire_after(HostedExpiry { found: config.hosted_image_ttl, missing: config.missing_image_ttl })
@@ -116,9 +119,8 @@ impl Caches {
         self.manifests.try_get_with(*id, load).await.map_err(|error| edge_error(&error, EdgeError::Manifest))
     }
 
-    /// The bytes of a file of a site: all of them in memory where they are few, else where they are stored.
-    pub(crate) async fn blob(&self, entry: &Entry<'_>) -> Result<BlobSource, EdgeError> {
-        let (hash, size) = (entry.blob, entry.size);
+    /// The `size` bytes of a file of a site: all of them in memory where they are few, else where they are stored.
+    pub(crate) async fn blob(&self, hash: BlobHash, size: u64) -> Result<BlobSource, EdgeError> {
         // Nothing is cloned before it is known that something has to be loaded.
         let loaded = if size <= self.small_blob {
             let load = async {
@@ -134,6 +136,15 @@ impl Caches {
             self.large.try_get_with(hash, load).await
         };
         loaded.map_err(|error| edge_error(&error, EdgeError::Blob))
+    }
+
+    /// The SHA-256 digest of a file.
+    pub(crate) async fn sha256(&self, hash: BlobHash) -> Result<Sha256Digest, EdgeError> {
+        let load = async {
+            let resolver = self.resolver.clone();
+            self.load(async move { resolver.sha256(&hash).await.map_err(share) }).await
+        };
+        self.digests.try_get_with(hash, load).await.map_err(|error| edge_error(&error, EdgeError::Blob))
     }
 
     /// The image of a project whose id begins with these digits, as it was known a short while ago.

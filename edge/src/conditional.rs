@@ -32,6 +32,12 @@ impl ETag {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hex digits and quotes are ASCII")
     }
+
+    /// The digits between the quotes.
+    #[must_use]
+    pub fn opaque(&self) -> &str {
+        &self.as_str()[1..33]
+    }
 }
 
 impl fmt::Debug for ETag {

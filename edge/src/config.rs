@@ -124,6 +124,8 @@ pub struct CacheConfig {
     pub small_blob: u64,
     /// Files kept open.
     pub open_files: u64,
+    /// SHA-256 digests of files that were asked for with their digests, some 100 bytes each.
+    pub digests: u64,
     /// Answers about images that were asked for by their own host.
     pub hosted_images: u64,
     /// How long a host's image is served before it is asked again whether it is still kept.
@@ -139,6 +141,7 @@ impl Default for CacheConfig {
             blob_bytes: 256 << 20,
             small_blob: 64 << 10,
             open_files: 1024,
+            digests: 10_000,
             hosted_images: 10_000,
             hosted_image_ttl: Duration::from_secs(60),
             missing_image_ttl: Duration::from_secs(5),

@@ -7,9 +7,12 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::conditional::{self, Preconditions, Validators, Verdict};
+use crate::conditional::{self, Verdict};
+use crate::encoding::Accepted;
+use crate::entity::{Asked, Entity, Published, Representation};
+use crate::multipart::{self, Multipart};
 use crate::pages::Page;
-use crate::range::{self, RangeVerdict};
+use crate::range::RangeVerdict;
 use crate::request::Method;
 
 /// A status that the edge answers with.
@@ -69,6 +72,8 @@ pub enum Field {
     CacheControl,
     /// `Connection`; HTTP/1 only.
     Connection,
+    /// `Content-Encoding`.
+    ContentEncoding,
     /// `Content-Length`.
     ContentLength,
     /// `Content-Range`.
@@ -81,8 +86,14 @@ pub enum Field {
     LastModified,
     /// `Location`.
     Location,
+    /// `Repr-Digest`.
+    ReprDigest,
     /// `Retry-After`.
     RetryAfter,
+    /// `Unencoded-Digest`.
+    UnencodedDigest,
+    /// `Vary`.
+    Vary,
     /// `X-Content-Type-Options`.
     ContentTypeOptions,
     /// `X-Robots-Tag`.
@@ -101,9 +112,6 @@ pub struct Head {
     pub fields: Vec<(Field, Value)>,
 }
 
-/// What the edge caches answers for by default: nothing without asking again.
-const REVALIDATE: &str = "public, max-age=0, must-revalidate";
-
 /// What `Allow` says.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
@@ -111,7 +119,7 @@ impl Head {
     /// A head without fields.
     #[must_use]
     pub fn new(status: Status) -> Self {
-        Self { status, fields: Vec::with_capacity(10) }
+        Self { status, fields: Vec::with_capacity(12) }
     }
 
     /// The same with one field more.
@@ -144,19 +152,6 @@ impl Head {
     }
 }
 
-/// A file as it is answered with.
-#[derive(Clone, Copy, Debug)]
-pub struct Entity<'e> {
-    /// The value of `Content-Type`.
-    pub content_type: &'e str,
-    /// How many bytes it has.
-    pub length: u64,
-    /// What it is compared by.
-    pub validators: Validators,
-    /// The time, in seconds since the epoch.
-    pub now: u64,
-}
-
 /// What to send: a head, and then something.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
@@ -171,33 +166,53 @@ pub struct Answer {
 pub enum Body {
     /// Nothing.
     Empty,
-    /// These bytes of the file.
+    /// These bytes of the file, in the form that was selected.
     File(Range<u64>),
+    /// Several parts of the file, and what stands between them.
+    Parts(Multipart),
     /// A built-in page.
     Page(Page),
 }
 
-/// Answers a GET or HEAD for a file that exists: 200, 206, 304, 412 or 416.
-///
-/// `range` is the value of the one Range field, if there is one.
+/// Answers a GET or HEAD for a file that exists: 200, 206, 304, 412 or 416. Beside the answer comes the form of the file
+/// that it speaks of.
 #[must_use]
-pub fn file(method: Method, asked: &Preconditions<'_>, range: Option<&[u8]>, entity: &Entity<'_>) -> Answer {
-    match conditional::evaluate(asked, &entity.validators) {
+pub fn file(method: Method, asked: &Asked<'_>, entity: &Entity<'_>) -> (Answer, Representation) {
+    let (representation, ranges) = entity.select(method, asked);
+    (form(method, asked, entity, &representation, ranges), representation)
+}
+
+fn form(
+    method: Method,
+    asked: &Asked<'_>,
+    entity: &Entity<'_>,
+    representation: &Representation,
+    ranges: RangeVerdict,
+) -> Answer {
+    let validators = entity.validators(representation);
+    match conditional::evaluate(&asked.preconditions, &validators) {
         Verdict::Proceed => {}
         Verdict::NotModified => {
-            let head = with_validators(Head::new(Status::NotModified), entity);
+            let head = with_validators(Head::new(Status::NotModified), entity, representation);
             return Answer { head, body: Body::Empty };
         }
         Verdict::PreconditionFailed => return page(method, Page::PreconditionFailed),
     }
-    // Range is defined for GET only (RFC 9110 section 14.2).
-    let range = range.filter(|_| method == Method::Get && conditional::range_applies(asked, &entity.validators));
-    let length = entity.length;
-    let (status, part, content_range) = match range.map_or(RangeVerdict::Whole, |value| range::parse(value, length)) {
-        RangeVerdict::Whole => (Status::Ok, 0..length, None),
+    let (content_type, length) = (entity.published.content_type, representation.length);
+    let head = |status| with_validators(Head::new(status), entity, representation);
+    let (head, body) = match ranges {
+        RangeVerdict::Whole => (with_form(head(Status::Ok), content_type, representation), Body::File(0..length)),
         RangeVerdict::Part(part) => {
-            let content_range = format!("bytes {}-{}/{length}", part.start, part.end - 1);
-            (Status::PartialContent, part, Some(content_range))
+            let head = head(Status::PartialContent)
+                .with_content(content_type.to_owned(), part.end - part.start)
+                .with(Field::ContentRange, multipart::content_range(&part, length));
+            (head, Body::File(part))
+        }
+        RangeVerdict::Parts(parts) => {
+            let boundary = validators.etag.opaque();
+            let parts = Multipart::new(boundary, content_type, length, parts);
+            let head = head(Status::PartialContent).with_content(parts.content_type.clone(), parts.content_length());
+            (head, Body::Parts(parts))
         }
         RangeVerdict::Unsatisfiable => {
             let mut answer = page(method, Page::RangeNotSatisfiable);
@@ -205,34 +220,49 @@ pub fn file(method: Method, asked: &Preconditions<'_>, range: Option<&[u8]>, ent
             return answer;
         }
     };
-    let mut head = with_validators(Head::new(status), entity)
-        .with_content(entity.content_type.to_owned(), part.end - part.start)
-        .with(Field::AcceptRanges, "bytes");
-    if let Some(content_range) = content_range {
-        head = head.with(Field::ContentRange, content_range);
-    }
-    let body = if method == Method::Head || part.is_empty() { Body::Empty } else { Body::File(part) };
-    Answer { head, body }
+    let body = match body {
+        Body::File(part) if part.is_empty() => Body::Empty,
+        _ if method == Method::Head => Body::Empty,
+        body => body,
+    };
+    Answer { head: head.with(Field::AcceptRanges, "bytes"), body }
 }
 
 /// What a 200, 206 and 304 have in common.
-fn with_validators(head: Head, entity: &Entity<'_>) -> Head {
-    let Validators { etag, last_modified } = entity.validators;
+fn with_validators(head: Head, entity: &Entity<'_>, representation: &Representation) -> Head {
     // What lies in the future is sent as now (RFC 9110 section 8.8.2.1), and compared as it is: so a client that got a
     // date early is sent the file again, never told that it has it.
-    let date = UNIX_EPOCH + Duration::from_secs(last_modified.min(entity.now));
-    head.with(Field::CacheControl, REVALIDATE)
-        .with(Field::ETag, etag.as_str().to_owned())
-        .with(Field::LastModified, httpdate::fmt_http_date(date))
+    let date = UNIX_EPOCH + Duration::from_secs(entity.last_modified.min(entity.now));
+    let head = head
+        .with(Field::CacheControl, entity.cache_control)
+        .with(Field::ETag, entity.validators(representation).etag.as_str().to_owned())
+        .with(Field::LastModified, httpdate::fmt_http_date(date));
+    with_vary(head, &entity.published)
 }
 
-/// Answers a miss with a page of the site. It has no validators: the same bytes under another path are a page.
+fn with_vary(head: Head, published: &Published<'_>) -> Head {
+    if published.varies() { head.with(Field::Vary, "Accept-Encoding") } else { head }
+}
+
+/// All of a form.
+fn with_form(head: Head, content_type: &str, representation: &Representation) -> Head {
+    let head = match representation.coding {
+        Some(coding) => head.with(Field::ContentEncoding, coding.token()),
+        None => head,
+    };
+    head.with_content(content_type.to_owned(), representation.length)
+}
+
+/// Answers a miss with a page of the site, in the form that is accepted best; that comes beside the answer. It has no
+/// validators: the same bytes under another path are a page.
 #[must_use]
-pub fn not_found(method: Method, content_type: &str, length: u64) -> Answer {
-    let head =
-        Head::new(Status::NotFound).with(Field::CacheControl, "no-cache").with_content(content_type.to_owned(), length);
+pub fn not_found(method: Method, accepted: &Accepted, page: &Published<'_>) -> (Answer, Representation) {
+    let representation = page.negotiate(accepted);
+    let head = with_vary(Head::new(Status::NotFound).with(Field::CacheControl, "no-cache"), page);
+    let head = with_form(head, page.content_type, &representation);
+    let length = representation.length;
     let body = if method == Method::Head || length == 0 { Body::Empty } else { Body::File(0..length) };
-    Answer { head, body }
+    (Answer { head, body }, representation)
 }
 
 /// Sends the client to `location`, a path of the same host. It does not stick: five minutes, then it is asked again.
@@ -273,16 +303,23 @@ pub fn page(method: Method, page: Page) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conditional::ETag;
+    use crate::conditional::Preconditions;
+    use crate::entity::REVALIDATE;
+    use pinstone_engine::coding::Variants;
     use pinstone_engine::hash::BlobHash;
 
     const TAG: &str = "\"1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f\"";
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
     fn entity(length: u64) -> Entity<'static> {
-        let etag = ETag::of(&BlobHash::from_bytes([0x1f; 32]));
-        let validators = Validators { etag, last_modified: 784_111_777 };
-        Entity { content_type: "text/css; charset=utf-8", length, validators, now: 784_111_777 }
+        let (blob, variants) = (BlobHash::from_bytes([0x1f; 32]), Variants::default());
+        let published = Published { content_type: "text/css; charset=utf-8", blob, length, variants };
+        Entity { published, last_modified: 784_111_777, now: 784_111_777, cache_control: REVALIDATE }
+    }
+
+    fn file(method: Method, asked: &Preconditions<'_>, range: Option<&[u8]>, entity: &Entity<'_>) -> Answer {
+        let asked = Asked { preconditions: asked.clone(), range, accepted: Accepted::default() };
+        super::file(method, &asked, entity).0
     }
 
     fn fields(head: &Head) -> Vec<(Field, &str)> {
@@ -329,6 +366,9 @@ mod tests {
 
     #[test]
     fn ranges_and_if_range() {
+        let parts = |ranges: &[Range<u64>]| {
+            Body::Parts(Multipart::new(TAG.trim_matches('"'), "text/css; charset=utf-8", 10, ranges.to_vec()))
+        };
         for (range, if_range, status, body, content_range) in [
             ("bytes=2-5", None, Status::PartialContent, Body::File(2..6), Some("bytes 2-5/10")),
             ("bytes=-1", None, Status::PartialContent, Body::File(9..10), Some("bytes 9-9/10")),
@@ -337,7 +377,10 @@ mod tests {
             ("bytes=2-5", Some(DATE), Status::PartialContent, Body::File(2..6), Some("bytes 2-5/10")),
             ("bytes=2-5", Some("\"beef\""), Status::Ok, Body::File(0..10), None),
             ("bytes=99-", Some("\"beef\""), Status::Ok, Body::File(0..10), None),
-            ("bytes=0-1,3-4", None, Status::Ok, Body::File(0..10), None),
+            ("bytes=0-1,2-4", None, Status::PartialContent, Body::File(0..5), Some("bytes 0-4/10")),
+            ("bytes=0-1,12-14", None, Status::PartialContent, Body::File(0..2), Some("bytes 0-1/10")),
+            ("bytes=0-1,3-4", Some("\"beef\""), Status::Ok, Body::File(0..10), None),
+            ("bytes=0-1,3-", Some(TAG), Status::PartialContent, parts(&[0..2, 3..10]), None),
             ("nonsense", None, Status::Ok, Body::File(0..10), None),
             ("bytes=10-", None, Status::RangeNotSatisfiable, Body::Page(Page::RangeNotSatisfiable), Some("bytes */10")),
         ] {
@@ -347,16 +390,22 @@ mod tests {
             assert_eq!(answer.head.status, status, "{what}");
             assert_eq!(answer.body, body, "{what}");
             assert_eq!(answer.head.get(Field::ContentRange), content_range, "{what}");
-            if let Body::File(part) = answer.body {
-                let length = (part.end - part.start).to_string();
-                assert_eq!(answer.head.get(Field::ContentLength), Some(&*length), "{what}");
-            }
+            let length = match answer.body {
+                Body::File(part) => part.end - part.start,
+                Body::Parts(parts) => {
+                    assert_eq!(answer.head.get(Field::ContentType), Some(&*parts.content_type), "{what}");
+                    parts.content_length()
+                }
+                _ => continue,
+            };
+            assert_eq!(answer.head.get(Field::ContentLength), Some(&*length.to_string()), "{what}");
         }
     }
 
     #[test]
     fn answers_without_a_file() {
-        let missing = not_found(Method::Head, "text/html", 7);
+        let own_page = Published { content_type: "text/html", ..entity(7).published };
+        let (missing, _) = not_found(Method::Head, &Accepted::default(), &own_page);
         assert_eq!(missing.body, Body::Empty);
         assert_eq!(
             fields(&missing.head),

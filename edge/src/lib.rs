@@ -4,8 +4,8 @@
 //! hash; a request never waits for the metadata store. Each worker thread has its own runtime and its own accept queue,
 //! and nothing that blocks runs there: what has to be loaded is loaded on another runtime, and awaited.
 //!
-//! The decisions are pure functions on types of their own: [`request`], [`path`], [`conditional`], [`range`] and
-//! [`head`]. What lies below them can be exchanged.
+//! The decisions are pure functions on types of their own: [`request`], [`path`], [`encoding`], [`conditional`],
+//! [`range`], [`multipart`], [`digest`], [`entity`] and [`head`]. What lies below them can be exchanged.
 
 use std::io;
 use std::sync::Arc;
@@ -22,11 +22,16 @@ pub mod conditional;
 mod config;
 mod connection;
 mod control;
+pub mod digest;
+pub mod encoding;
+pub mod entity;
 mod error;
 mod gather;
 pub mod head;
 mod listener;
+pub mod multipart;
 pub mod pages;
+mod parts;
 pub mod path;
 pub mod range;
 pub mod request;

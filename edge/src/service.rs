@@ -15,7 +15,8 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use pinstone_engine::blob::BlobSource;
 use pinstone_engine::clock::UnixMillis;
-use pinstone_engine::hash::ManifestId;
+use pinstone_engine::coding::Variants;
+use pinstone_engine::hash::{BlobHash, ManifestId};
 use pinstone_engine::host::{HostTarget, Hosts};
 use pinstone_engine::manifest::Entry;
 use pinstone_engine::pointers::ImageHosts;
@@ -23,11 +24,14 @@ use tower::ServiceExt;
 
 use crate::body::EdgeBody;
 use crate::cache::Caches;
-use crate::conditional::{ETag, Preconditions, Validators};
+use crate::conditional::Preconditions;
 use crate::config::Limits;
 use crate::control::{ControlService, Peer};
+use crate::digest;
+use crate::encoding::Accepted;
+use crate::entity::{self, Asked, Entity, Published, Representation};
 use crate::error::EdgeError;
-use crate::head::{self, Answer, Body, Entity};
+use crate::head::{self, Answer, Body, Field, Head, Status};
 use crate::pages::Page;
 use crate::path::{self, Resolution};
 use crate::request::{self, Method, Protocol};
@@ -172,6 +176,8 @@ fn is_indexed(target: HostTarget<'_>) -> bool {
 struct Shown {
     manifest: ManifestId,
     last_modified: UnixMillis,
+    /// Whether the host is the image's own.
+    is_image_host: bool,
 }
 
 /// Finds what a host shows, or the page that says why it shows nothing.
@@ -183,7 +189,8 @@ async fn show(shared: &Shared, target: HostTarget<'_>) -> Result<Shown, Page> {
             if pointer.expires_at.is_some() && pointer.is_expired(resolver.clock().now()) {
                 return Err(Page::Expired);
             }
-            Ok(Shown { manifest: pointer.manifest, last_modified: pointer.last_modified })
+            let (manifest, last_modified) = (pointer.manifest, pointer.last_modified);
+            Ok(Shown { manifest, last_modified, is_image_host: false })
         }
         HostTarget::Image { project, digits } => {
             let (project, image_hosts) = resolver.pointers().image_hosts(project).ok_or(Page::UnknownHost)?;
@@ -195,7 +202,10 @@ async fn show(shared: &Shared, target: HostTarget<'_>) -> Result<Shown, Page> {
             }
             match shared.caches.hosted(project, digits).await {
                 Ok(Some(image)) if image.is_collected => Err(Page::ImageGone),
-                Ok(Some(image)) => Ok(Shown { manifest: image.manifest, last_modified: image.first_committed_at }),
+                Ok(Some(image)) => {
+                    let (manifest, last_modified) = (image.manifest, image.first_committed_at);
+                    Ok(Shown { manifest, last_modified, is_image_host: true })
+                }
                 Ok(None) => Err(Page::UnknownHost),
                 Err(error) => {
                     error.report();
@@ -227,31 +237,114 @@ async fn answer(
     match resolution {
         Resolution::Found(entry) => {
             let now = shared.caches.resolver().clock().now().as_secs();
-            let validators = Validators { etag: ETag::of(&entry.blob), last_modified: shown.last_modified.as_secs() };
-            let entity = Entity { content_type: entry.content_type, length: entry.size, validators, now };
+            let path = request.uri().path();
+            let cache_control = entity::cache_control(path, entry.path, entry.content_type, shown.is_image_host);
+            let preconditions = preconditions(request);
             let range = single(request, header::RANGE).and_then(Result::ok);
-            let answer = head::file(method, &preconditions(request), range, &entity);
-            fetch(shared, answer, &entry).await
+            let published = published(shown, &entry);
+            let asked = Asked { preconditions, range, accepted: accepted(request, &published) };
+            let (mut decided, sent) = send(shared, published, |published| {
+                let last_modified = shown.last_modified.as_secs();
+                head::file(method, &asked, &Entity { published: *published, last_modified, now, cache_control })
+            })
+            .await?;
+            add_digests(shared, request, &mut decided.answer.head, &sent, &entry).await;
+            Ok(decided)
         }
         Resolution::Redirect(location) => Ok(head::redirect(location).into()),
         Resolution::NotFound(None) => Ok(head::page(method, Page::NotFound).into()),
         Resolution::NotFound(Some(entry)) => {
-            fetch(shared, head::not_found(method, entry.content_type, entry.size), &entry).await
+            let published = published(shown, &entry);
+            let accepted = accepted(request, &published);
+            let (decided, _) = send(shared, published, |page| head::not_found(method, &accepted, page)).await?;
+            Ok(decided)
+        }
+    }
+}
+
+/// A file of a site, and what was made of it.
+fn published<'m>(shown: &Shown, entry: &Entry<'m>) -> Published<'m> {
+    let Entry { content_type, blob, size, .. } = *entry;
+    Published { content_type, blob, length: size, variants: variants_of(&shown.manifest, &blob) }
+}
+
+/// The variants of a file of an image.
+fn variants_of(_manifest: &ManifestId, _blob: &BlobHash) -> Variants {
+    Variants::default()
+}
+
+/// What the request accepts. It is not read where there is nothing to choose from.
+fn accepted(request: &Request<Incoming>, published: &Published<'_>) -> Accepted {
+    if published.variants.is_empty() {
+        return Accepted::default();
+    }
+    Accepted::parse(lines(request, header::ACCEPT_ENCODING))
+}
+
+/// Decides on an answer, and opens what it speaks of. Where a variant cannot be read, the file itself can still be: it is
+/// decided once more, as if there were none.
+async fn send<'m>(
+    shared: &Shared,
+    mut published: Published<'m>,
+    decide: impl Fn(&Published<'m>) -> (Answer, Representation),
+) -> Result<(Decided, Representation), EdgeError> {
+    loop {
+        let (answer, sent) = decide(&published);
+        match fetch(shared, answer, &sent).await {
+            Ok(decided) => return Ok((decided, sent)),
+            Err(error) if sent.coding.is_some() => {
+                error.report();
+                published.variants = Variants::default();
+            }
+            Err(error) => return Err(error),
         }
     }
 }
 
 /// Opens the file, where the answer has bytes of it.
-async fn fetch(shared: &Shared, answer: Answer, entry: &Entry<'_>) -> Result<Decided, EdgeError> {
+async fn fetch(shared: &Shared, answer: Answer, sent: &Representation) -> Result<Decided, EdgeError> {
     let source = match answer.body {
-        Body::File(_) => Some(shared.caches.blob(entry).await?),
+        Body::File(_) | Body::Parts(_) => Some(shared.caches.blob(sent.blob, sent.length).await?),
         Body::Empty | Body::Page(_) => None,
     };
     Ok(Decided { answer, source })
 }
 
+/// Adds the digests that the request asks for. One that cannot be had is left out: it was a wish.
+///
+/// A digest is of the whole form, also where a part of it is sent (RFC 9530 section 3): who puts parts together can check
+/// the outcome. A 304 sends nothing, so it has none.
+async fn add_digests(
+    shared: &Shared,
+    request: &Request<Incoming>,
+    head: &mut Head,
+    sent: &Representation,
+    entry: &Entry<'_>,
+) {
+    const WANT_REPR: HeaderName = HeaderName::from_static("want-repr-digest");
+    const WANT_UNENCODED: HeaderName = HeaderName::from_static("want-unencoded-digest");
+    if !matches!(head.status, Status::Ok | Status::PartialContent) {
+        return;
+    }
+    for (wish, field, blob) in
+        [(WANT_REPR, Field::ReprDigest, sent.blob), (WANT_UNENCODED, Field::UnencodedDigest, entry.blob)]
+    {
+        if !digest::wants_sha256(lines(request, wish)) {
+            continue;
+        }
+        match shared.caches.sha256(blob).await {
+            Ok(sha256) => head.fields.push((field, digest::value(&sha256).into())),
+            Err(error) => error.report(),
+        }
+    }
+}
+
+fn lines(request: &Request<Incoming>, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    request.headers().get_all(name).iter().map(http::HeaderValue::as_bytes)
+}
+
 fn preconditions(request: &Request<Incoming>) -> Preconditions<'_> {
-    let lines = |name| request.headers().get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+    let lines = |name| lines(request, name).collect();
     let date = |name| single(request, name).and_then(Result::ok);
     Preconditions {
         if_match: lines(header::IF_MATCH),
@@ -272,4 +365,73 @@ fn single(request: &Request<Incoming>, name: HeaderName) -> Option<Result<&[u8],
     let mut lines = request.headers().get_all(name).iter();
     let first = lines.next()?;
     Some(if lines.next().is_none() { Ok(first.as_bytes()) } else { Err(SeveralLines) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use object_store::memory::InMemory;
+    use pinstone_engine::Engine;
+    use pinstone_engine::blob::{BlobStore, index::MemoryIndex};
+    use pinstone_engine::clock::Clock;
+    use pinstone_engine::coding::{Coding, Variant};
+    use pinstone_engine::host::HostName;
+    use pinstone_engine::id::TeamId;
+    use pinstone_engine::meta::MemoryMeta;
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::{Edge, EdgeConfig};
+
+    /// What a store has that has these blobs.
+    async fn shared(stored: &[&'static [u8]]) -> Arc<Shared> {
+        let blobs = BlobStore::new(Arc::new(InMemory::new()), Arc::new(MemoryIndex::default()));
+        for bytes in stored {
+            let body = futures_util::stream::iter([Ok::<_, io::Error>(Bytes::from_static(bytes))]);
+            blobs.put(TeamId::from_bytes([7; 16]), BlobHash::of(bytes), None, 1 << 20, body).await.unwrap();
+        }
+        let clock = Clock::system();
+        let meta = Arc::new(MemoryMeta::new(clock.clone()));
+        let limits = pinstone_engine::Limits::default();
+        let engine = Engine::assemble(meta, blobs, clock, limits, "pin_test").await.unwrap();
+        let hosts = Hosts::new(&HostName::parse("pages.test").unwrap(), None);
+        Edge::new(EdgeConfig::new(hosts, Handle::current()), engine.resolver(), None).unwrap().shared
+    }
+
+    #[tokio::test]
+    async fn a_variant_is_sent_and_where_it_is_lost_the_file_itself() {
+        const FILE: &[u8] = &[b'x'; 300];
+        let (file, encoded) = (FILE, &b"encoded"[..]);
+        let variant = Variant { blob: BlobHash::of(encoded), size: encoded.len() as u64 };
+        let published = Published {
+            content_type: "text/plain",
+            blob: BlobHash::of(file),
+            length: file.len() as u64,
+            variants: Variants::default().with(Coding::Zstd, variant),
+        };
+        let asked = Asked { accepted: Accepted::parse([&b"zstd"[..]]), ..Asked::default() };
+        let decide = |published: &Published<'static>| {
+            let cache_control = entity::REVALIDATE;
+            let entity = Entity { published: *published, last_modified: 1, now: 1, cache_control };
+            head::file(Method::Get, &asked, &entity)
+        };
+        for (stored, body, coding) in [(&[file, encoded][..], encoded, Some("zstd")), (&[file][..], file, None)] {
+            let shared = shared(stored).await;
+            let (decided, sent) = send(&shared, published, decide).await.unwrap();
+            assert_eq!(sent.coding.map(Coding::token), coding);
+            let in_flight = Watch::new().begin(false);
+            let response = finish(&shared, Protocol::Http11, decided, false, in_flight);
+            let field = |name| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!(field(header::CONTENT_ENCODING).as_deref(), coding);
+            assert_eq!(field(header::VARY).as_deref(), Some("Accept-Encoding"));
+            assert_eq!(field(header::ETAG), Some(format!("\"{}\"", &BlobHash::of(body).to_string()[..32])));
+            assert_eq!(field(header::CONTENT_LENGTH), Some(body.len().to_string()));
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
+        }
+        let error = send(&*shared(&[]).await, published, decide).await.err().expect("nothing is stored");
+        assert_eq!(error.page(), Page::Unavailable);
+    }
 }

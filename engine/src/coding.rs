@@ -5,7 +5,72 @@
 
 use std::fmt;
 
+use crate::content_type;
 use crate::hash::BlobHash;
+
+/// The fewest bytes that are worth encoding: below, one packet carries the answer either way.
+pub const SMALLEST: u64 = 256;
+
+/// Whether files of this type and size are worth encoding.
+///
+/// It decides both what variants are made of and which answers say `Vary: Accept-Encoding`, so that the two cannot come
+/// apart. Left out is what is compressed already, and what nothing is known of: formats for downloads mostly are.
+#[must_use]
+pub fn is_eligible(content_type: &str, size: u64) -> bool {
+    size >= SMALLEST && is_compressible(content_type::essence(content_type))
+}
+
+fn is_compressible(essence: &str) -> bool {
+    let Some((kind, subtype)) = essence.split_once('/') else { return false };
+    let is = |names: &[&str]| names.iter().any(|name| subtype.eq_ignore_ascii_case(name));
+    let is_structured = || {
+        let suffix = subtype.rsplit_once('+').map_or("", |(_, suffix)| suffix);
+        ["json", "xml", "yaml"].iter().any(|text| suffix.eq_ignore_ascii_case(text))
+    };
+    if kind.eq_ignore_ascii_case("text") || is_structured() {
+        true
+    } else if kind.eq_ignore_ascii_case("application") {
+        is(APPLICATIONS)
+    } else if kind.eq_ignore_ascii_case("font") {
+        is(&["ttf", "otf", "sfnt", "collection"])
+    } else if kind.eq_ignore_ascii_case("image") {
+        is(&["bmp", "x-ms-bmp", "x-icon", "vnd.microsoft.icon", "svg"])
+    } else if kind.eq_ignore_ascii_case("model") {
+        is(&["gltf-binary", "obj", "mtl", "stl"])
+    } else {
+        false
+    }
+}
+
+/// The subtypes of `application` that are text, or code and fonts that nothing has compressed yet.
+const APPLICATIONS: &[&str] = &[
+    "ecmascript",
+    "font-sfnt",
+    "graphql",
+    "javascript",
+    "json",
+    "json5",
+    "jsonl",
+    "rtf",
+    "sql",
+    "toml",
+    "typescript",
+    "vnd.ms-fontobject",
+    "vnd.ms-opentype",
+    "wasm",
+    "x-font-opentype",
+    "x-font-otf",
+    "x-font-truetype",
+    "x-font-ttf",
+    "x-javascript",
+    "x-ndjson",
+    "x-sh",
+    "x-tex",
+    "x-yaml",
+    "xml",
+    "xml-dtd",
+    "yaml",
+];
 
 /// A content coding that variants are made in (RFC 9110 section 8.4.1; RFC 7932, RFC 8878, RFC 1952).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -77,6 +142,54 @@ impl Variants {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_worth_encoding() {
+        for (content_type, want) in [
+            ("text/html; charset=utf-8", true),
+            ("text/css", true),
+            ("TEXT/Plain ; charset=ISO-8859-1", true),
+            ("text/javascript; charset=utf-8", true),
+            ("text/event-stream", true),
+            ("application/javascript", true),
+            ("application/json", true),
+            ("Application/JSON", true),
+            ("application/ld+json; profile=\"x/y\"", true),
+            ("application/manifest+json; charset=utf-8", true),
+            ("application/xhtml+xml", true),
+            ("application/atom+xml", true),
+            ("application/vnd.oai.openapi+yaml", true),
+            ("application/xml", true),
+            ("application/wasm", true),
+            ("application/vnd.ms-fontobject", true),
+            ("image/svg+xml", true),
+            ("image/x-icon", true),
+            ("image/vnd.microsoft.icon", true),
+            ("image/bmp", true),
+            ("font/ttf", true),
+            ("font/otf", true),
+            ("model/gltf+json", true),
+            ("font/woff", false),
+            ("font/woff2", false),
+            ("image/png", false),
+            ("image/avif", false),
+            ("video/mp4", false),
+            ("audio/ogg", false),
+            ("application/pdf", false),
+            ("application/zip", false),
+            ("application/gzip", false),
+            ("application/epub+zip", false),
+            ("application/octet-stream", false),
+            ("application/x-thing", false),
+            ("jsonp/x", false),
+            ("text", false),
+            ("", false),
+        ] {
+            assert_eq!(is_eligible(content_type, SMALLEST), want, "{content_type:?}");
+            assert!(!is_eligible(content_type, SMALLEST - 1), "{content_type:?} of 255 bytes");
+            assert_eq!(is_eligible(content_type, u64::MAX), want, "{content_type:?} of any size");
+        }
+    }
 
     #[test]
     fn each_coding_has_its_own_place() {

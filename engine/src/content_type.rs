@@ -50,8 +50,8 @@ fn from_extension(path: &str) -> &'static str {
     }
 }
 
-/// The part before the parameters, without case.
-fn essence(content_type: &str) -> &str {
+/// The part before the parameters, as it is written.
+pub(crate) fn essence(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or(content_type).trim_end()
 }
 

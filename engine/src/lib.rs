@@ -9,6 +9,7 @@
 //! | what is published, and how | [`plan`], [`publish`], [`archive`], [`import`], [`queries`], [`diff`] |
 //! | what of a folder is not | [`ignored`] |
 //! | what a visitor gets | [`resolve`], [`pointers`], [`manifest`], [`host`] |
+//! | what a browser may keep for a year | [`fingerprint`] |
 //! | where bytes are | [`blob`], [`objects`], [`data_folder`] |
 //! | where facts are | [`meta`], [`records`] |
 //! | whether all of it is whole | [`fsck`], [`rebuild`] |
@@ -23,6 +24,7 @@ pub mod data_folder;
 pub mod diff;
 pub mod engine;
 pub mod error;
+pub mod fingerprint;
 pub mod fsck;
 pub mod hash;
 mod hex;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::blob::{BlobSource, BlobStore, ReadError};
 use crate::clock::{Clock, UnixMillis};
-use crate::hash::{BlobHash, ManifestId};
+use crate::hash::{BlobHash, ManifestId, Sha256Digest};
 use crate::id::ImageId;
 use crate::manifest::Manifest;
 use crate::meta::{MetaError, MetaStore};
@@ -69,6 +69,17 @@ impl Resolver {
     /// As [`BlobStore::open`].
     pub async fn open_blob(&self, hash: &BlobHash) -> Result<BlobSource, ReadError> {
         self.blobs.open(hash).await
+    }
+
+    /// The SHA-256 digest of a blob, as it was taken when the blob was stored. It asks the blob index, so it is not for an
+    /// edge thread; its answers never change.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Missing`] where no such blob is stored, and where the index fails.
+    pub async fn sha256(&self, hash: &BlobHash) -> Result<Sha256Digest, ReadError> {
+        let record = self.blobs.index().get(&[*hash]).await?.pop().flatten();
+        record.map(|record| record.sha256).ok_or(ReadError::Missing)
     }
 
     /// Gives up what the local cache has of a blob, because it is not what it should be; answers whether it had anything.

@@ -74,6 +74,24 @@ async fn the_same_rules_as_http_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_ranges_are_the_same_as_over_http_1() {
+    let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 253).to_le_bytes()[0]).collect();
+    let world = World::with(&[("large.bin", &large)]).await;
+    let range = "bytes=5-70000,-100000,400000-499999,0-0";
+    let over_http_1 = world.connect().get(SITE, "/large.bin", &format!("Range: {range}\r\n"));
+    let mut request = request(Method::GET, "/large.bin");
+    request.headers_mut().insert("range", range.parse().unwrap());
+    let response = connect(&world).await.send_request(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), over_http_1.status), (206, 206));
+    let field = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
+    for name in ["content-type", "content-length"] {
+        assert_eq!(field(name), over_http_1.field(name), "{name}");
+    }
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(body == over_http_1.body && body.len() > 270_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shutdown_finishes_open_streams() {
     let large = vec![3; 8_000_000];
     let world = World::with(&[("large.bin", &large)]).await;

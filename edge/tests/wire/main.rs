@@ -9,4 +9,5 @@ mod http1;
 mod http2;
 mod lifecycle;
 mod previews;
+mod ranges;
 mod world;
