@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pinstone_api::config::PublicUrl;
-use pinstone_edge::{CacheConfig, EdgeConfig, Limits as EdgeLimits};
+use pinstone_edge::{AccessLogConfig, AccessLogFormat, CacheConfig, EdgeConfig, Limits as EdgeLimits};
 use pinstone_engine::blob::DiskCacheOptions;
 use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::limits::Limits as EngineLimits;
@@ -24,8 +24,8 @@ use crate::error::{CliError, Exit, plain};
 mod values;
 
 use values::{
-    address, batch_files, batch_size, count, domain, duration, duration_or_zero, fetches, fields, filter, host,
-    log_format, message_length, size, size_or_zero, upload_memory, workers,
+    access_log, address, batch_files, batch_size, count, domain, duration, duration_or_zero, fetches, fields, filter,
+    host, log_format, message_length, size, size_or_zero, switch, upload_memory, workers,
 };
 
 /// The file that is read where no flag names one.
@@ -79,6 +79,12 @@ keys! {
     log_format: "log_format", "log-format", "FORMAT";
     /// What is logged, such as `info` or `warn,pinstone_api=debug` [default: warn,pinstone=info]
     log: "log", "log", "FILTER";
+    /// Where requests are logged: a file, or `-` for standard output [default: nowhere]
+    access_log: "access_log", "access-log", "FILE";
+    /// How the access log looks: `json` or `combined` [default: json]
+    access_log_format: "access_log_format", "access-log-format", "FORMAT";
+    /// Where `/metrics`, `/healthz` and `/readyz` are answered [default: nowhere]
+    metrics_listen: "metrics_listen", "metrics-listen", "ADDR";
     /// Files of one plan [default: 200000]
     limits_files: "limits.files", "limits-files", "COUNT";
     /// Size of one file [default: 100MiB]
@@ -141,6 +147,10 @@ keys! {
     edge_idle_timeout: "edge.idle_timeout", "edge-idle-timeout", "DURATION";
     /// How long answers may take once the server is told to end [default: 10s]
     edge_shutdown_grace: "edge.shutdown_grace", "edge-shutdown-grace", "DURATION";
+    /// How long new connections are taken once the server is told to end, while `/readyz` says no [default: 0s]
+    edge_shutdown_delay: "edge.shutdown_delay", "edge-shutdown-delay", "DURATION";
+    /// Whether `Pinstone-Debug: 1` asks how an answer came about: `true` or `false` [default: false]
+    edge_debug_headers: "edge.debug_headers", "edge-debug-headers", "BOOL";
     /// Memory for manifests [default: 256MiB]
     cache_manifest_bytes: "cache.manifest_bytes", "cache-manifest-bytes", "SIZE";
     /// Memory for small files [default: 256MiB]
@@ -226,11 +236,16 @@ pub(crate) struct ServerConfig {
     pub(crate) public_url: Option<PublicUrl>,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
+    pub(crate) access_log: Option<AccessLogConfig>,
+    pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) limits: EngineLimits,
     pub(crate) api: ApiBounds,
     pub(crate) workers: NonZeroUsize,
     pub(crate) edge: EdgeLimits,
     pub(crate) cache: CacheConfig,
+    pub(crate) debug_headers: bool,
+    /// From the wish to end to the end of accepting.
+    pub(crate) shutdown_delay: Duration,
 }
 
 impl ServerConfig {
@@ -245,6 +260,7 @@ impl ServerConfig {
             workers: self.workers,
             limits: self.edge.clone(),
             cache: self.cache.clone(),
+            debug_headers: self.debug_headers,
             ..EdgeConfig::new(self.hosts(), loader)
         }
     }
@@ -355,7 +371,7 @@ fn flatten(prefix: &str, table: &toml::Table, path: &Path, layer: &mut Layer, mi
             (None, _) => mistakes.push(format!("{origin} is no key")),
             (Some(known), value) => match texts(value) {
                 Some(values) => drop(layer.insert(known, Given { values, origin })),
-                None => mistakes.push(format!("{origin} is neither a text, a number, nor a list of texts")),
+                None => mistakes.push(format!("{origin} is neither a text, a number, a switch, nor a list of texts")),
             },
         }
     }
@@ -365,6 +381,7 @@ fn texts(value: &toml::Value) -> Option<Vec<String>> {
     match value {
         toml::Value::String(text) => Some(vec![text.clone()]),
         toml::Value::Integer(number) => Some(vec![number.to_string()]),
+        toml::Value::Boolean(switch) => Some(vec![switch.to_string()]),
         toml::Value::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
         _ => None,
     }
@@ -397,6 +414,8 @@ impl Reader<'_> {
             public_url: self.one("public_url", str::parse),
             log: self.one("log", filter).unwrap_or_else(|| "warn,pinstone=info".to_owned()),
             log_format: self.one("log_format", log_format).unwrap_or(LogFormat::Text),
+            access_log: self.access_log(),
+            metrics_listen: self.one("metrics_listen", address),
             limits: EngineLimits {
                 files: self.one("limits.files", count).unwrap_or(limits.files),
                 file_size: self.one("limits.file_size", size).unwrap_or(limits.file_size),
@@ -442,6 +461,8 @@ impl Reader<'_> {
                 open_files: self.one("cache.open_files", count).unwrap_or(cache.open_files),
                 ..cache
             },
+            debug_headers: self.one("edge.debug_headers", switch).unwrap_or(false),
+            shutdown_delay: self.one("edge.shutdown_delay", duration_or_zero).unwrap_or(Duration::ZERO),
             base_domain,
         };
         if let Err(error) = config.edge(loader).check() {
@@ -449,6 +470,13 @@ impl Reader<'_> {
             self.mistakes.extend(told);
         }
         config
+    }
+
+    /// Where requests are logged. The format alone opens no log.
+    fn access_log(&mut self) -> Option<AccessLogConfig> {
+        let format = self.one("access_log_format", str::parse::<AccessLogFormat>).unwrap_or_default();
+        let target = self.one("access_log", access_log)?;
+        Some(AccessLogConfig::new(target, format))
     }
 
     /// Where objects are kept, and what the usual variables say of an S3 store.
@@ -617,11 +645,12 @@ mod tests {
     fn zero_and_too_much_are_mistakes_that_name_the_key() {
         for key in KEYS.iter().filter(|key| key.contains('.')) {
             let name = format!("PINSTONE_{}", key.replace('.', "__").to_uppercase());
-            let is_duration = ["timeout", "lifetime", "grace"].iter().any(|end| key.ends_with(end));
+            let is_duration = ["timeout", "lifetime", "grace", "delay"].iter().any(|end| key.ends_with(end));
             let result = loaded(None, &[], &[(&name, if is_duration { "0s" } else { "0" })]);
             let means_something = [
                 "limits.plan_cache",
                 "edge.shutdown_grace",
+                "edge.shutdown_delay",
                 "cache.manifest_bytes",
                 "cache.blob_bytes",
                 "cache.small_blob",
@@ -672,10 +701,29 @@ mod tests {
     }
 
     #[test]
+    fn an_access_log_has_a_target_and_a_format() {
+        use pinstone_edge::AccessLogTarget;
+        let config = loaded(None, &["--access-log-format", "combined"], &[]).unwrap();
+        assert!(config.access_log.is_none() && config.metrics_listen.is_none(), "nothing is there by default");
+        let file = "access_log = '/var/log/a'\nmetrics_listen = '127.0.0.1:9100'\n[edge]\ndebug_headers = true";
+        let config = loaded(Some(file), &[], &[("PINSTONE_EDGE__SHUTDOWN_DELAY", "5s")]).unwrap();
+        let log = config.access_log.unwrap();
+        assert_eq!((log.target, log.format), (AccessLogTarget::File("/var/log/a".into()), AccessLogFormat::Json));
+        assert_eq!(config.metrics_listen, Some("127.0.0.1:9100".parse().unwrap()));
+        assert_eq!((config.debug_headers, config.shutdown_delay), (true, Duration::from_secs(5)));
+        let config = loaded(Some(file), &["--access-log", "-", "--access-log-format", "combined"], &[]).unwrap();
+        let log = config.access_log.unwrap();
+        assert_eq!((log.target, log.format), (AccessLogTarget::Stdout, AccessLogFormat::Combined));
+        let wrong = ["--access-log", "", "--access-log-format", "common", "--metrics-listen", "9100"];
+        let error = loaded(None, &wrong, &[]).map(drop).unwrap_err();
+        assert!(error.message.contains("has 3 mistakes"), "{error}");
+    }
+
+    #[test]
     fn every_key_is_read() {
         // A key that is declared but never read would be accepted and do nothing; one that is read but not declared
         // stops a debug build. So each is given a value that no type takes, and each has to be complained about.
-        for key in KEYS.iter().filter(|key| !matches!(**key, "data")) {
+        for key in KEYS.iter().filter(|key| !matches!(**key, "data" | "access_log")) {
             let name = format!("PINSTONE_{}", key.replace('.', "__").to_uppercase());
             let error = loaded(None, &[], &[(&name, "=no=")]).map(drop).unwrap_err();
             assert!(error.message.contains(&name), "{key}: {error}");

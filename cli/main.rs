@@ -23,6 +23,7 @@ mod git;
 mod hashing;
 mod images;
 mod import;
+mod monitor;
 mod open;
 mod output;
 mod pins;

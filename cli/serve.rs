@@ -4,6 +4,7 @@
 //! and nothing is taken that another process has. The end is the same way back: no new connections, no calls under way,
 //! no store open.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,11 +12,12 @@ use std::time::Duration;
 
 use pinstone_api::Api;
 use pinstone_api::config::{ApiConfig, PublicUrl};
-use pinstone_edge::{BindError, ControlService, Edge, Listeners};
+use pinstone_edge::{AccessLog, AccessLogTarget, BindError, ControlService, Edge, EdgeConfig, Listeners};
 use pinstone_engine::blob::is_storage_full;
 use pinstone_engine::data_folder::OpenError;
 use pinstone_engine::{Engine, OpenOptions};
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,10 +27,13 @@ use crate::config::{self, Flags, LogFormat, ServerConfig};
 use crate::context::variable;
 use crate::error::{CliError, Exit, chain, plain};
 use crate::forward::Forwarder;
+use crate::monitor::{Monitor, Probed, Probes};
 use crate::output::{Output, to_err};
 
 /// The port where nothing names one.
 const DEFAULT_PORT: u16 = 8080;
+/// How long the end of the server waits for the last lines of the access log.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// What a running server says of itself in its data folder.
 const SERVER_FILE: &str = "server.json";
 
@@ -72,6 +77,7 @@ pub(crate) async fn run(out: Output, args: Args) -> Result<(), CliError> {
     let config = args.load()?;
     start_log(&config)?;
     raise_file_limit();
+    let log = open_access_log(&config)?;
     let stop = stop_by_signal()?;
     let is_first_start = !config.data.join("FORMAT").exists();
     let options = OpenOptions {
@@ -80,8 +86,14 @@ pub(crate) async fn run(out: Output, args: Args) -> Result<(), CliError> {
         ..OpenOptions::new(&config.data)
     };
     let engine = Engine::open(options).await.map_err(open_error)?;
-    let served = serve(out, &config, &engine, is_first_start, stop).await;
+    let served = serve(out, &config, &engine, log.clone(), is_first_start, stop).await;
     engine.close().await;
+    if let Some(log) = log {
+        let written = tokio::task::spawn_blocking(move || log.close(LAST_LINES)).await;
+        if !written.unwrap_or(false) {
+            tracing::warn!("the last lines of the access log could not be written in time");
+        }
+    }
     served
 }
 
@@ -89,20 +101,35 @@ async fn serve(
     out: Output,
     config: &ServerConfig,
     engine: &Engine,
+    log: Option<AccessLog>,
     is_first_start: bool,
     stop: CancellationToken,
 ) -> Result<(), CliError> {
     let listeners = bind(config, out)?;
+    let monitor_listener = bind_monitor(config).await?;
     let addresses = listeners.addresses().to_vec();
     let port = addresses.first().map_or(DEFAULT_PORT, SocketAddr::port);
     let public_url = config.public_url.clone().unwrap_or_else(|| PublicUrl::new(false, &config.base_domain, port));
     let calls = TaskTracker::new();
     let api = Api::new(engine.clone(), api_config(config, public_url.clone()));
+    let probes = Probes::new(engine.clone(), stop.clone());
+    let api = Probed::new(api, probes.clone());
     let control = ControlService::new(Forwarder::new(api, Handle::current(), calls.clone()));
-    let edge = Edge::new(config.edge(Handle::current()), engine.resolver(), Some(control))
-        .map_err(|error| CliError::usage(error.to_string()))?;
+    let edge_config = EdgeConfig { access_log: log.clone(), ..config.edge(Handle::current()) };
+    let edge =
+        Edge::new(edge_config, engine.resolver(), Some(control)).map_err(|error| CliError::usage(error.to_string()))?;
+    let monitor = Monitor::new(probes, vec![Box::new(edge.metrics())]);
     let urls: Vec<String> = addresses.iter().map(|address| url_of(*address)).collect();
-    write_server_file(&config.data, &urls)?;
+    let monitor_url = monitor_listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(url_of);
+    let helpers = TaskTracker::new();
+    let ended = CancellationToken::new();
+    if let Some(listener) = monitor_listener {
+        helpers.spawn(monitor.serve(listener, ended.clone()));
+    }
+    if let Some(log) = log.filter(|_| is_a_file(config)) {
+        helpers.spawn(reopen_by_signal(log, ended.clone())?);
+    }
+    write_server_file(&config.data, &urls, monitor_url.as_deref())?;
     for url in &urls {
         // On one line of its own, whatever else is printed. A reader that left must not end the server.
         let _ = writeln!(io::stdout().lock(), "listening on {url}").and_then(|()| io::stdout().flush());
@@ -110,11 +137,28 @@ async fn serve(
     if is_first_start {
         welcome(out, config, &public_url);
     }
-    let served = edge.serve(listeners, stop).await;
+    if let Some(url) = &monitor_url {
+        let _ = writeln!(io::stdout().lock(), "metrics on {url}/metrics").and_then(|()| io::stdout().flush());
+    }
+    let closing = CancellationToken::new();
+    let close = async {
+        stop.cancelled().await;
+        // Until then new visitors are served, while load balancers learn that others should serve them.
+        tokio::time::sleep(config.shutdown_delay).await;
+        closing.cancel();
+        std::future::pending::<Infallible>().await
+    };
+    let served = tokio::select! {
+        served = edge.serve(listeners, closing.clone()) => served,
+        never = close => match never {},
+    };
     calls.close();
     if tokio::time::timeout(config.edge.shutdown_grace + Duration::from_secs(1), calls.wait()).await.is_err() {
         tracing::warn!(calls = calls.len(), "calls did not end in time and are cut");
     }
+    ended.cancel();
+    helpers.close();
+    helpers.wait().await;
     // This process still holds the folder, so the file is its own and not a successor's.
     let _ = std::fs::remove_file(config.data.join(SERVER_FILE));
     served.map_err(|error| CliError::failed(chain(&error)))
@@ -155,6 +199,48 @@ fn bind(config: &ServerConfig, out: Output) -> Result<Listeners, CliError> {
             Listeners::bind(&rest, config.workers).map_err(|error| bind_error(&error))
         }
     }
+}
+
+/// Listens where the metrics are asked for.
+async fn bind_monitor(config: &ServerConfig) -> Result<Option<TcpListener>, CliError> {
+    let Some(address) = config.metrics_listen else { return Ok(None) };
+    let failed = |source| bind_error(&BindError { address, source }).hint("name another by `--metrics-listen`");
+    TcpListener::bind(address).await.map(Some).map_err(failed)
+}
+
+fn is_a_file(config: &ServerConfig) -> bool {
+    config.access_log.as_ref().is_some_and(|log| matches!(log.target, AccessLogTarget::File(_)))
+}
+
+/// Opens the access log, so that one which cannot be written is told before anything is served.
+fn open_access_log(config: &ServerConfig) -> Result<Option<AccessLog>, CliError> {
+    let Some(wanted) = &config.access_log else { return Ok(None) };
+    let failed = |error: io::Error| {
+        let target = match &wanted.target {
+            AccessLogTarget::File(path) => format!("the access log `{}`", path.display()),
+            AccessLogTarget::Stdout => "the access log".to_owned(),
+        };
+        CliError::new(Exit::Failed, "access_log_not_usable", format!("cannot open {target}: {}", plain(&error)))
+            .hint("make its folder, and let the server's user write there; or name another by `--access-log`")
+    };
+    AccessLog::open(wanted.clone()).map(Some).map_err(failed)
+}
+
+/// Opens the access log anew at every SIGHUP, for programs that rotate logs.
+fn reopen_by_signal(log: AccessLog, end: CancellationToken) -> Result<impl Future<Output = ()>, CliError> {
+    let failed = |error: io::Error| CliError::failed(format!("cannot wait for signals: {}", plain(&error)));
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                received = hangup.recv() => match received {
+                    Some(()) => log.reopen(),
+                    None => return,
+                },
+            }
+        }
+    })
 }
 
 fn bind_error(error: &BindError) -> CliError {
@@ -225,8 +311,11 @@ fn url_of(address: SocketAddr) -> String {
 }
 
 /// Tells programs on this machine where the server is. It appears whole or not at all.
-fn write_server_file(data: &Path, urls: &[String]) -> Result<(), CliError> {
-    let content = json!({ "pid": std::process::id(), "urls": urls, "version": env!("CARGO_PKG_VERSION") });
+fn write_server_file(data: &Path, urls: &[String], monitor: Option<&str>) -> Result<(), CliError> {
+    let mut content = json!({ "pid": std::process::id(), "urls": urls, "version": env!("CARGO_PKG_VERSION") });
+    if let Some(url) = monitor {
+        content["metrics_url"] = format!("{url}/metrics").into();
+    }
     let (path, new) = (data.join(SERVER_FILE), data.join("server.json.new"));
     std::fs::write(&new, format!("{content}\n"))
         .and_then(|()| std::fs::rename(&new, &path))
@@ -327,7 +416,7 @@ mod tests {
     fn the_server_file_replaces_the_last_one() {
         let folder = tempfile::tempdir().unwrap();
         for url in ["http://a", "http://b"] {
-            write_server_file(folder.path(), &[url.to_owned()]).unwrap();
+            write_server_file(folder.path(), &[url.to_owned()], None).unwrap();
             let text = std::fs::read_to_string(folder.path().join(SERVER_FILE)).unwrap();
             let value: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!(

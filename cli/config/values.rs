@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use pinstone_edge::AccessLogTarget;
 use pinstone_engine::blob::pack::MOST_PACKED;
 use pinstone_engine::host::HostName;
 use pinstone_engine::limits::LONGEST_MESSAGE;
@@ -48,6 +49,23 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, &'static str> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err("a log is `text` or `json`"),
+    }
+}
+
+/// Reads where the access log goes. That it can be written is found out when it is opened.
+pub(super) fn access_log(text: &str) -> Result<AccessLogTarget, &'static str> {
+    match text {
+        "" => Err("an access log is a file, or `-` for standard output"),
+        "-" => Ok(AccessLogTarget::Stdout),
+        path => Ok(AccessLogTarget::File(path.into())),
+    }
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("it is `true` or `false`"),
     }
 }
 

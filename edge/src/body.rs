@@ -19,6 +19,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::account::Account;
 use crate::control::{BoxError, ControlBody};
 use crate::parts::PartsBody;
 use crate::watch::InFlight;
@@ -29,6 +30,16 @@ use crate::windows::{self, Budget, Room, Windows};
 pub(crate) struct EdgeBody {
     content: Content,
     in_flight: Option<InFlight>,
+    account: Option<Told>,
+}
+
+/// The account that ends with the body, and what the socket had taken when the body began.
+#[derive(Debug)]
+struct Told {
+    account: Account,
+    /// How long the body is, where that is known.
+    length: Option<u64>,
+    written_before: Option<u64>,
 }
 
 /// Where a body's bytes are.
@@ -48,7 +59,24 @@ impl EdgeBody {
             Content::Empty | Content::Control(_) => in_flight,
             Content::Bytes(_) | Content::Region(_) | Content::Parts(_) => in_flight.sending(),
         };
-        Self { content, in_flight: Some(in_flight) }
+        Self { content, in_flight: Some(in_flight), account: None }
+    }
+
+    /// Has the account told when the body is over.
+    pub(crate) fn tell(&mut self, account: Account) {
+        let written_before = self.in_flight.as_ref().and_then(InFlight::written);
+        let length = http_body::Body::size_hint(self).exact();
+        self.account = Some(Told { account, length, written_before });
+    }
+
+    fn end(&mut self, complete: bool) {
+        let Some(Told { account, length, written_before }) = self.account.take() else { return };
+        // Nobody asks for the end of a body whose length is reached.
+        let complete = complete || length == Some(account.sent());
+        // What the layer below was given and the socket never took did not reach the client.
+        let written = self.in_flight.as_ref().and_then(InFlight::written);
+        let at_most = written.zip(written_before).map(|(now, before)| now.saturating_sub(before));
+        account.over(complete, at_most);
     }
 }
 
@@ -69,8 +97,17 @@ impl http_body::Body for EdgeBody {
             Content::Parts(parts) => read_frame(ready!(parts.poll_piece(cx))),
             Content::Control(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
-        if frame.is_none() {
-            this.in_flight = None;
+        match &frame {
+            None => {
+                this.end(true);
+                this.in_flight = None;
+            }
+            Some(Ok(frame)) => {
+                if let (Some(told), Some(data)) = (&mut this.account, frame.data_ref()) {
+                    told.account.add_sent(data.len());
+                }
+            }
+            Some(Err(_)) => {}
         }
         Poll::Ready(frame)
     }
@@ -104,6 +141,13 @@ fn read_frame(read: Option<io::Result<Bytes>>) -> Option<Result<Frame<Bytes>, Bo
             tracing::error!(%error, "a file could not be read while it was sent");
             Some(Err(error.into()))
         }
+    }
+}
+
+impl Drop for EdgeBody {
+    fn drop(&mut self) {
+        let complete = http_body::Body::is_end_stream(self);
+        self.end(complete);
     }
 }
 

@@ -22,8 +22,10 @@ use pinstone_engine::resolve::{HostedImage, Resolver};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::account::Facts;
 use crate::config::CacheConfig;
 use crate::error::EdgeError;
+use crate::telemetry::{Counters, LOOKUPS, Lookup};
 
 /// What an entry of a cache costs beside its bytes, roughly.
 const OVERHEAD: usize = 256;
@@ -36,12 +38,22 @@ const BYTES_PER_FILE: u64 = 256 << 10;
 pub(crate) struct Caches {
     resolver: Resolver,
     loader: Handle,
+    counters: Arc<Counters>,
     small_blob: u64,
     manifests: Cache<ManifestId, Arc<Manifest>>,
     small: Cache<BlobHash, Bytes>,
     large: Cache<BlobHash, BlobSource>,
     digests: Cache<BlobHash, Sha256Digest>,
     hosted: Cache<(ProjectId, Box<str>), Option<Arc<HostedImage>>, RandomState>,
+}
+
+/// How much a cache keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) name: &'static str,
+    pub(crate) entries: u64,
+    pub(crate) weight: u64,
+    pub(crate) limit: u64,
 }
 
 /// Why a load failed, for all who waited for it.
@@ -77,10 +89,11 @@ fn weight(bytes: usize) -> u32 {
 }
 
 impl Caches {
-    pub(crate) fn new(config: &CacheConfig, resolver: Resolver, loader: Handle) -> Self {
+    pub(crate) fn new(config: &CacheConfig, resolver: Resolver, loader: Handle, counters: Arc<Counters>) -> Self {
         Self {
             resolver,
             loader,
+            counters,
             small_blob: config.small_blob,
             manifests: Cache::builder()
                 .max_capacity(config.manifest_bytes)
@@ -111,17 +124,31 @@ impl Caches {
         &self.resolver
     }
 
-    pub(crate) async fn manifest(&self, id: &ManifestId) -> Result<Arc<Manifest>, EdgeError> {
+    pub(crate) async fn manifest(&self, id: &ManifestId, facts: &mut Facts) -> Result<Arc<Manifest>, EdgeError> {
+        if let Some(manifest) = self.manifests.get(id).await {
+            self.looked_up(facts, Lookup::Manifest, true);
+            return Ok(manifest);
+        }
         let load = async {
             let (resolver, id) = (self.resolver.clone(), *id);
             self.load(async move { resolver.manifest(&id).await.map(Arc::new).map_err(share) }).await
         };
-        self.manifests.try_get_with(*id, load).await.map_err(|error| edge_error(&error, EdgeError::Manifest))
+        let loaded = self.manifests.try_get_with(*id, load).await;
+        self.looked_up(facts, Lookup::Manifest, false);
+        loaded.map_err(|error| edge_error(&error, EdgeError::Manifest))
     }
 
     /// The `size` bytes of a file of a site: all of them in memory where they are few, else where they are stored.
-    pub(crate) async fn blob(&self, hash: BlobHash, size: u64) -> Result<BlobSource, EdgeError> {
-        // Nothing is cloned before it is known that something has to be loaded.
+    pub(crate) async fn blob(&self, hash: BlobHash, size: u64, facts: &mut Facts) -> Result<BlobSource, EdgeError> {
+        let (what, kept) = if size <= self.small_blob {
+            (Lookup::SmallBlob, self.small.get(&hash).await.map(BlobSource::Memory))
+        } else {
+            (Lookup::OpenFile, self.large.get(&hash).await)
+        };
+        if let Some(source) = kept {
+            self.looked_up(facts, what, true);
+            return Ok(source);
+        }
         let loaded = if size <= self.small_blob {
             let load = async {
                 let resolver = self.resolver.clone();
@@ -135,6 +162,7 @@ impl Caches {
             };
             self.large.try_get_with(hash, load).await
         };
+        self.looked_up(facts, what, false);
         loaded.map_err(|error| edge_error(&error, EdgeError::Blob))
     }
 
@@ -152,8 +180,11 @@ impl Caches {
         &self,
         project: ProjectRef,
         digits: &str,
+        facts: &mut Facts,
     ) -> Result<Option<Arc<HostedImage>>, EdgeError> {
+        let mut found = true;
         let load = async {
+            found = false;
             let (resolver, digits) = (self.resolver.clone(), digits.to_owned());
             self.load(async move {
                 let image = resolver.hosted_image(project, &digits).await;
@@ -161,8 +192,28 @@ impl Caches {
             })
             .await
         };
-        let found = self.hosted.try_get_with((project.project, digits.into()), load).await;
-        found.map_err(|error| edge_error(&error, EdgeError::Meta))
+        let image = self.hosted.try_get_with((project.project, digits.into()), load).await;
+        self.looked_up(facts, Lookup::HostedImage, found);
+        image.map_err(|error| edge_error(&error, EdgeError::Meta))
+    }
+
+    /// What is kept, roughly: moka counts with some delay.
+    pub(crate) fn sizes(&self) -> [Size; LOOKUPS.len()] {
+        fn size<K, V, S>(what: Lookup, cache: &Cache<K, V, S>) -> Size {
+            let limit = cache.policy().max_capacity().unwrap_or(u64::MAX);
+            Size { name: LOOKUPS[what as usize], entries: cache.entry_count(), weight: cache.weighted_size(), limit }
+        }
+        [
+            size(Lookup::Manifest, &self.manifests),
+            size(Lookup::SmallBlob, &self.small),
+            size(Lookup::OpenFile, &self.large),
+            size(Lookup::HostedImage, &self.hosted),
+        ]
+    }
+
+    fn looked_up(&self, facts: &mut Facts, what: Lookup, found: bool) {
+        self.counters.looked_up(what, found);
+        facts.looked_up(what, found);
     }
 
     /// Runs `work` where it may wait. It is given up with the last of those who wait for it.

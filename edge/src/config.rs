@@ -6,6 +6,8 @@ use std::time::Duration;
 use pinstone_engine::host::Hosts;
 use tokio::runtime::Handle;
 
+use crate::access_log::AccessLog;
+
 /// The configuration of an [`Edge`](crate::Edge).
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
@@ -20,6 +22,10 @@ pub struct EdgeConfig {
     pub limits: Limits,
     /// How much is kept in memory.
     pub cache: CacheConfig,
+    /// Where requests are logged.
+    pub access_log: Option<AccessLog>,
+    /// Whether who asks by `Pinstone-Debug: 1` is told how an answer came about.
+    pub debug_headers: bool,
 }
 
 impl EdgeConfig {
@@ -32,6 +38,8 @@ impl EdgeConfig {
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             limits: Limits::default(),
             cache: CacheConfig::default(),
+            access_log: None,
+            debug_headers: false,
         }
     }
 

@@ -16,19 +16,24 @@ use pinstone_engine::resolve::Resolver;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
+mod access_log;
+mod account;
 mod body;
 mod cache;
 pub mod conditional;
 mod config;
 mod connection;
 mod control;
+mod debug;
 pub mod digest;
+mod edge_metrics;
 pub mod encoding;
 pub mod entity;
 mod error;
 mod gather;
 pub mod head;
 mod listener;
+pub mod metrics;
 pub mod multipart;
 pub mod pages;
 mod parts;
@@ -42,10 +47,12 @@ mod telemetry;
 mod watch;
 mod windows;
 
+pub use access_log::{AccessLog, AccessLogConfig, AccessLogFormat, AccessLogTarget, Lost, NotAFormat};
 pub use config::{CacheConfig, ConfigError, EdgeConfig, Limits};
 pub use control::{BoxError, ControlBody, ControlService, Peer};
+pub use edge_metrics::EdgeMetrics;
 pub use listener::{BindError, Listeners};
-pub use telemetry::Counters;
+pub use telemetry::{Counters, Refusal};
 
 use crate::cache::Caches;
 use crate::respond::Sending;
@@ -83,14 +90,30 @@ impl Edge {
     /// Where a bound of `config` cannot be served with.
     pub fn new(config: EdgeConfig, resolver: Resolver, control: Option<ControlService>) -> Result<Self, ConfigError> {
         config.check()?;
-        let EdgeConfig { hosts, loader, workers: _, limits, cache } = config;
+        let EdgeConfig { hosts, loader, workers, limits, cache, access_log, debug_headers } = config;
         let sending =
             Sending { window: limits.window_bytes, budget: Budget::new(limits.window_memory), pool: loader.clone() };
         let sending_streams = Sending { window: limits.window_bytes.min(STREAM_WINDOW), ..sending.clone() };
-        let caches = Caches::new(&cache, resolver, loader);
-        let counters = Arc::default();
-        let shared = Arc::new(Shared { hosts, limits, caches, control, counters, sending, sending_streams });
+        let counters = Arc::new(Counters::new(workers));
+        let caches = Caches::new(&cache, resolver, loader, Arc::clone(&counters));
+        let shared = Arc::new(Shared {
+            hosts,
+            limits,
+            caches,
+            control,
+            counters,
+            access_log,
+            debug_headers,
+            sending,
+            sending_streams,
+        });
         Ok(Self { shared })
+    }
+
+    /// What this edge tells Prometheus.
+    #[must_use]
+    pub fn metrics(&self) -> EdgeMetrics {
+        EdgeMetrics(Arc::clone(&self.shared))
     }
 
     /// What this edge counts.

@@ -15,18 +15,21 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use pinstone_engine::blob::BlobSource;
 use pinstone_engine::clock::UnixMillis;
-use pinstone_engine::coding::Variants;
+use pinstone_engine::coding::{Coding, Variants};
 use pinstone_engine::hash::{BlobHash, ManifestId};
 use pinstone_engine::host::{HostTarget, Hosts};
 use pinstone_engine::manifest::Entry;
 use pinstone_engine::pointers::ImageHosts;
 use tower::ServiceExt;
 
+use crate::access_log::AccessLog;
+use crate::account::{Account, Facts};
 use crate::body::EdgeBody;
 use crate::cache::Caches;
 use crate::conditional::Preconditions;
 use crate::config::Limits;
 use crate::control::{ControlService, Peer};
+use crate::debug;
 use crate::digest;
 use crate::encoding::Accepted;
 use crate::entity::{self, Asked, Entity, Published, Representation};
@@ -47,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) caches: Caches,
     pub(crate) control: Option<ControlService>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) debug_headers: bool,
     pub(crate) sending: Sending,
     /// For HTTP/2, where every stream of a connection may hold a window.
     pub(crate) sending_streams: Sending,
@@ -71,18 +76,22 @@ pub(crate) async fn serve(
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<EdgeBody> {
-    shared.counters.request();
     let in_flight = watch.begin(!request.body().is_end_stream());
     let protocol = protocol(request.version());
-    match AssertUnwindSafe(route(&shared, protocol, peer, request)).catch_unwind().await {
+    let mut account = Account::begin(shared, protocol, peer.ip(), &request);
+    let (shared, facts) = account.parts();
+    let mut response = match AssertUnwindSafe(route(shared, protocol, peer, request, facts)).catch_unwind().await {
         Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
-        Ok(Routed::Site(decided, close)) => finish(&shared, protocol, *decided, close, in_flight),
+        Ok(Routed::Site(decided, close)) => finish(shared, protocol, *decided, close, in_flight),
         Err(_) => {
             tracing::error!("a request was given up because its handler panicked");
             let decided = head::page(Method::Get, Page::Internal).into();
-            finish(&shared, protocol, decided, true, in_flight)
+            finish(shared, protocol, decided, true, in_flight)
         }
-    }
+    };
+    account.answered(&mut response);
+    response.body_mut().tell(account);
+    response
 }
 
 fn finish(
@@ -119,7 +128,13 @@ enum Routed {
     Site(Box<Decided>, bool),
 }
 
-async fn route(shared: &Shared, protocol: Protocol, peer: SocketAddr, mut request: Request<Incoming>) -> Routed {
+async fn route(
+    shared: &Shared,
+    protocol: Protocol,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+    facts: &mut Facts,
+) -> Routed {
     let method = Method::parse(request.method().as_str());
     let site = |answer: Answer, close| Routed::Site(Box::new(answer.into()), close);
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
@@ -131,6 +146,7 @@ async fn route(shared: &Shared, protocol: Protocol, peer: SocketAddr, mut reques
     let target = shared.hosts.target(&host);
     if let (HostTarget::Control, Some(control)) = (target, &shared.control) {
         let control = control.clone();
+        facts.goes_to_control();
         request.extensions_mut().insert(Peer(peer));
         return match control.oneshot(request).await {
             Ok(response) => Routed::Control(response),
@@ -139,6 +155,9 @@ async fn route(shared: &Shared, protocol: Protocol, peer: SocketAddr, mut reques
     }
 
     let headers = request.headers();
+    if shared.debug_headers && debug::is_asked(headers) {
+        facts.debug();
+    }
     if headers.contains_key(header::TRANSFER_ENCODING) {
         return site(head::page(method, Page::BadRequest), true);
     }
@@ -150,8 +169,8 @@ async fn route(shared: &Shared, protocol: Protocol, peer: SocketAddr, mut reques
     if length > shared.limits.target_bytes {
         return site(head::page(method, Page::TargetTooLong), close);
     }
-    let mut decided = match show(shared, target).await {
-        Ok(shown) => answer(shared, method, &request, &shown).await.unwrap_or_else(|error| {
+    let mut decided = match show(shared, target, facts).await {
+        Ok(shown) => answer(shared, method, &request, &shown, facts).await.unwrap_or_else(|error| {
             error.report();
             head::page(method, error.page()).into()
         }),
@@ -181,11 +200,12 @@ struct Shown {
 }
 
 /// Finds what a host shows, or the page that says why it shows nothing.
-async fn show(shared: &Shared, target: HostTarget<'_>) -> Result<Shown, Page> {
+async fn show(shared: &Shared, target: HostTarget<'_>, facts: &mut Facts) -> Result<Shown, Page> {
     let resolver = shared.caches.resolver();
     match target {
         HostTarget::Site { project, environment } => {
             let pointer = resolver.pointers().find(project, environment).ok_or(Page::UnknownHost)?;
+            facts.shows(project, Some(environment), &pointer.image);
             if pointer.expires_at.is_some() && pointer.is_expired(resolver.clock().now()) {
                 return Err(Page::Expired);
             }
@@ -193,16 +213,17 @@ async fn show(shared: &Shared, target: HostTarget<'_>) -> Result<Shown, Page> {
             Ok(Shown { manifest, last_modified, is_image_host: false })
         }
         HostTarget::Image { project, digits } => {
-            let (project, image_hosts) = resolver.pointers().image_hosts(project).ok_or(Page::UnknownHost)?;
+            let (of, image_hosts) = resolver.pointers().image_hosts(project).ok_or(Page::UnknownHost)?;
             // Decided before the image is looked for, so that who may not see it does not learn whether it is there.
             match image_hosts {
                 ImageHosts::Public => {}
                 ImageHosts::Protected => return Err(Page::Protected),
                 ImageHosts::Off => return Err(Page::UnknownHost),
             }
-            match shared.caches.hosted(project, digits).await {
+            match shared.caches.hosted(of, digits, facts).await {
                 Ok(Some(image)) if image.is_collected => Err(Page::ImageGone),
                 Ok(Some(image)) => {
+                    facts.shows(project, None, &image.image);
                     let (manifest, last_modified) = (image.manifest, image.first_committed_at);
                     Ok(Shown { manifest, last_modified, is_image_host: true })
                 }
@@ -223,13 +244,14 @@ async fn answer(
     method: Method,
     request: &Request<Incoming>,
     shown: &Shown,
+    facts: &mut Facts,
 ) -> Result<Decided, EdgeError> {
     match method {
         Method::Get | Method::Head => {}
         Method::Options => return Ok(head::options().into()),
         Method::Other => return Ok(head::page(method, Page::Method).into()),
     }
-    let manifest = shared.caches.manifest(&shown.manifest).await?;
+    let manifest = shared.caches.manifest(&shown.manifest, facts).await?;
     let resolution = match path::resolve(&manifest, request.uri().path(), request.uri().query()) {
         Ok(resolution) => resolution,
         Err(_) => return Ok(head::page(method, Page::BadRequest).into()),
@@ -243,7 +265,7 @@ async fn answer(
             let range = single(request, header::RANGE).and_then(Result::ok);
             let published = published(shown, &entry);
             let asked = Asked { preconditions, range, accepted: accepted(request, &published) };
-            let (mut decided, sent) = send(shared, published, |published| {
+            let (mut decided, sent) = send(shared, published, facts, |published| {
                 let last_modified = shown.last_modified.as_secs();
                 head::file(method, &asked, &Entity { published: *published, last_modified, now, cache_control })
             })
@@ -256,7 +278,7 @@ async fn answer(
         Resolution::NotFound(Some(entry)) => {
             let published = published(shown, &entry);
             let accepted = accepted(request, &published);
-            let (decided, _) = send(shared, published, |page| head::not_found(method, &accepted, page)).await?;
+            let (decided, _) = send(shared, published, facts, |page| head::not_found(method, &accepted, page)).await?;
             Ok(decided)
         }
     }
@@ -286,11 +308,12 @@ fn accepted(request: &Request<Incoming>, published: &Published<'_>) -> Accepted 
 async fn send<'m>(
     shared: &Shared,
     mut published: Published<'m>,
+    facts: &mut Facts,
     decide: impl Fn(&Published<'m>) -> (Answer, Representation),
 ) -> Result<(Decided, Representation), EdgeError> {
     loop {
         let (answer, sent) = decide(&published);
-        match fetch(shared, answer, &sent).await {
+        match fetch(shared, answer, &sent, facts).await {
             Ok(decided) => return Ok((decided, sent)),
             Err(error) if sent.coding.is_some() => {
                 error.report();
@@ -302,9 +325,17 @@ async fn send<'m>(
 }
 
 /// Opens the file, where the answer has bytes of it.
-async fn fetch(shared: &Shared, answer: Answer, sent: &Representation) -> Result<Decided, EdgeError> {
+async fn fetch(
+    shared: &Shared,
+    answer: Answer,
+    sent: &Representation,
+    facts: &mut Facts,
+) -> Result<Decided, EdgeError> {
     let source = match answer.body {
-        Body::File(_) | Body::Parts(_) => Some(shared.caches.blob(sent.blob, sent.length).await?),
+        Body::File(_) | Body::Parts(_) => {
+            facts.set_variant(sent.coding.map_or("identity", Coding::token));
+            Some(shared.caches.blob(sent.blob, sent.length, facts).await?)
+        }
         Body::Empty | Body::Page(_) => None,
     };
     Ok(Decided { answer, source })
@@ -418,9 +449,10 @@ mod tests {
             let entity = Entity { published: *published, last_modified: 1, now: 1, cache_control };
             head::file(Method::Get, &asked, &entity)
         };
+        let mut facts = Facts::new(Protocol::Http11, false, None);
         for (stored, body, coding) in [(&[file, encoded][..], encoded, Some("zstd")), (&[file][..], file, None)] {
             let shared = shared(stored).await;
-            let (decided, sent) = send(&shared, published, decide).await.unwrap();
+            let (decided, sent) = send(&shared, published, &mut facts, decide).await.unwrap();
             assert_eq!(sent.coding.map(Coding::token), coding);
             let in_flight = Watch::new().begin(false);
             let response = finish(&shared, Protocol::Http11, decided, false, in_flight);
@@ -431,7 +463,8 @@ mod tests {
             assert_eq!(field(header::CONTENT_LENGTH), Some(body.len().to_string()));
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
         }
-        let error = send(&*shared(&[]).await, published, decide).await.err().expect("nothing is stored");
+        let lost = send(&*shared(&[]).await, published, &mut facts, decide).await;
+        let error = lost.err().expect("nothing is stored");
         assert_eq!(error.page(), Page::Unavailable);
     }
 }

@@ -1,44 +1,375 @@
-//! Counters that a running edge keeps.
+//! What a running edge counts.
+//!
+//! Every worker has a shard of its own, and no two shards share a cache line: a request costs a few additions to lines
+//! that its core has already, and whoever reads adds the shards up. Each number is right by itself; together they are
+//! not of one moment.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
-/// What an edge has done and is doing. Each number is right by itself; together they are not of one moment.
-#[derive(Debug, Default)]
+use crate::request::Protocol;
+
+/// Upper bounds of the buckets of durations, in microseconds; beyond the last there is one more.
+pub(crate) const BUCKETS: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    10_000_000, 60_000_000,
+];
+
+/// How a request ended, as it is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Class {
+    Informational,
+    Success,
+    Redirect,
+    ClientError,
+    ServerError,
+    /// The client left before there was an answer.
+    NoAnswer,
+}
+
+impl Class {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Informational, Self::Success, Self::Redirect, Self::ClientError, Self::ServerError, Self::NoAnswer];
+
+    /// The class of a status; zero where there was none.
+    pub(crate) fn of(status: u16) -> Self {
+        match status / 100 {
+            1 => Self::Informational,
+            2 => Self::Success,
+            3 => Self::Redirect,
+            4 => Self::ClientError,
+            0 => Self::NoAnswer,
+            _ => Self::ServerError,
+        }
+    }
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirect => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+            Self::NoAnswer => "none",
+        }
+    }
+}
+
+/// The protocols as they are counted: by what a connection can do.
+pub(crate) const PROTOCOLS: [&str; 2] = ["h1", "h2"];
+
+/// Who answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    Site,
+    Control,
+}
+
+pub(crate) const SIDES: [&str; 2] = ["site", "control"];
+
+/// What is looked for in memory before it is loaded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lookup {
+    Manifest,
+    SmallBlob,
+    OpenFile,
+    HostedImage,
+}
+
+pub(crate) const LOOKUPS: [&str; 4] = ["manifest", "small_blob", "open_file", "hosted_image"];
+
+/// Why a connection was closed as soon as it was accepted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Its source address has as many as it may have.
+    PerSource,
+    /// There are as many as there may be in all.
+    OverLimit,
+}
+
+pub(crate) const REFUSALS: [&str; 2] = ["per_source", "over_limit"];
+
+/// What an edge has done and is doing.
+#[derive(Debug)]
 pub struct Counters {
-    requests: AtomicU64,
+    shards: Box<[Shard]>,
+}
+
+/// The numbers of one worker. 128 bytes, because processors fetch lines in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard {
+    begun: AtomicU64,
     accepted: AtomicU64,
-    open: AtomicU64,
+    closed: AtomicU64,
+    ended: [[[AtomicU64; Class::ALL.len()]; PROTOCOLS.len()]; SIDES.len()],
+    broken_off: [AtomicU64; SIDES.len()],
+    sent: [AtomicU64; SIDES.len()],
+    first_byte: Durations,
+    last_byte: Durations,
+    hits: [AtomicU64; LOOKUPS.len()],
+    misses: [AtomicU64; LOOKUPS.len()],
+    refused: [AtomicU64; REFUSALS.len()],
+}
+
+#[derive(Debug, Default)]
+struct Durations {
+    buckets: [AtomicU64; BUCKETS.len()],
+    beyond: AtomicU64,
+    micros: AtomicU64,
+}
+
+impl Durations {
+    fn add(&self, micros: u64) {
+        let bucket = BUCKETS.iter().position(|bound| micros <= *bound);
+        bucket.map_or(&self.beyond, |bucket| &self.buckets[bucket]).fetch_add(1, Relaxed);
+        self.micros.fetch_add(micros, Relaxed);
+    }
+}
+
+/// Durations by bucket, summed up.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Distribution {
+    /// How many fell into each bucket, by itself; the last one is what is beyond all bounds.
+    pub(crate) counts: [u64; BUCKETS.len() + 1],
+    /// Their sum, in microseconds.
+    pub(crate) micros: u64,
+}
+
+/// A request that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) side: Side,
+    pub(crate) protocol: Protocol,
+    pub(crate) class: Class,
+    /// Bytes of its body that were sent.
+    pub(crate) sent: u64,
+    /// Whether these were all.
+    pub(crate) complete: bool,
+    pub(crate) first_byte: Duration,
+    pub(crate) last_byte: Duration,
+}
+
+thread_local! {
+    /// Which shard this thread counts in: threads take numbers in the order in which they first count.
+    static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+fn number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NUMBER.with(|number| {
+        if number.get() == usize::MAX {
+            number.set(NEXT.fetch_add(1, Relaxed));
+        }
+        number.get()
+    })
 }
 
 impl Counters {
+    /// Counters for so many workers.
+    pub(crate) fn new(workers: NonZeroUsize) -> Self {
+        Self { shards: (0..workers.get()).map(|_| Shard::default()).collect() }
+    }
+
     /// Requests that were understood, since the start.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.sum(|shard| &shard.begun)
+    }
+
+    /// Requests that are being answered now.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> u64 {
+        let ended = self.shards.iter().flat_map(|shard| shard.ended.as_flattened().as_flattened());
+        let ended: u64 = ended.map(|count| count.load(Relaxed)).sum();
+        self.requests().saturating_sub(ended)
     }
 
     /// Connections accepted since the start.
     #[must_use]
     pub fn accepted_connections(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
+        self.sum(|shard| &shard.accepted)
     }
 
     /// Connections open now.
     #[must_use]
     pub fn open_connections(&self) -> u64 {
-        self.open.load(Ordering::Relaxed)
+        // Closed ones first: what is opened in between then counts as open, and never less than none are.
+        let closed = self.sum(|shard| &shard.closed);
+        self.accepted_connections().saturating_sub(closed)
     }
 
-    pub(crate) fn request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    /// Connections that were refused for this reason since the start.
+    #[must_use]
+    pub fn refused_connections(&self, reason: Refusal) -> u64 {
+        self.sum(|shard| &shard.refused[reason as usize])
+    }
+
+    /// A connection was closed as soon as it was accepted.
+    pub fn connection_refused(&self, reason: Refusal) {
+        self.shard().refused[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn request_begun(&self) {
+        self.shard().begun.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn request_ended(&self, ended: &Ended) {
+        let Ended { side, class, sent, complete, .. } = *ended;
+        let protocol = usize::from(ended.protocol == Protocol::Http2);
+        let shard = self.shard();
+        shard.ended[side as usize][protocol][class as usize].fetch_add(1, Relaxed);
+        if sent > 0 {
+            shard.sent[side as usize].fetch_add(sent, Relaxed);
+        }
+        if class == Class::NoAnswer {
+            return;
+        }
+        // What calls of the API take is mostly the client's own time.
+        if side == Side::Site {
+            shard.first_byte.add(micros(ended.first_byte));
+        }
+        if !complete {
+            shard.broken_off[side as usize].fetch_add(1, Relaxed);
+        } else if side == Side::Site {
+            shard.last_byte.add(micros(ended.last_byte));
+        }
+    }
+
+    pub(crate) fn looked_up(&self, what: Lookup, found: bool) {
+        let shard = self.shard();
+        let counts = if found { &shard.hits } else { &shard.misses };
+        counts[what as usize].fetch_add(1, Relaxed);
     }
 
     pub(crate) fn connection_opened(&self) {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.open.fetch_add(1, Ordering::Relaxed);
+        self.shard().accepted.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn connection_closed(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.shard().closed.fetch_add(1, Relaxed);
+    }
+
+    /// Requests that have ended, by side, protocol and class, in the order of the labels.
+    pub(crate) fn ended(&self, side: usize, protocol: usize, class: Class) -> u64 {
+        self.sum(|shard| &shard.ended[side][protocol][class as usize])
+    }
+
+    pub(crate) fn broken_off(&self, side: usize) -> u64 {
+        self.sum(|shard| &shard.broken_off[side])
+    }
+
+    pub(crate) fn sent(&self, side: usize) -> u64 {
+        self.sum(|shard| &shard.sent[side])
+    }
+
+    pub(crate) fn hits(&self, lookup: usize) -> u64 {
+        self.sum(|shard| &shard.hits[lookup])
+    }
+
+    pub(crate) fn misses(&self, lookup: usize) -> u64 {
+        self.sum(|shard| &shard.misses[lookup])
+    }
+
+    pub(crate) fn refused(&self, reason: usize) -> u64 {
+        self.sum(|shard| &shard.refused[reason])
+    }
+
+    pub(crate) fn first_byte(&self) -> Distribution {
+        self.distribution(|shard| &shard.first_byte)
+    }
+
+    pub(crate) fn last_byte(&self) -> Distribution {
+        self.distribution(|shard| &shard.last_byte)
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.shards.len()
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.shards[number() % self.shards.len()]
+    }
+
+    fn sum(&self, of: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.shards.iter().map(|shard| of(shard).load(Relaxed)).sum()
+    }
+
+    fn distribution(&self, of: impl Fn(&Shard) -> &Durations) -> Distribution {
+        let mut all = Distribution::default();
+        for durations in self.shards.iter().map(of) {
+            let counts = durations.buckets.iter().chain([&durations.beyond]);
+            all.counts.iter_mut().zip(counts).for_each(|(all, count)| *all += count.load(Relaxed));
+            all.micros += durations.micros.load(Relaxed);
+        }
+        all
+    }
+}
+
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(status: u16, sent: u64, complete: bool, last_byte: Duration) -> Ended {
+        let class = Class::of(status);
+        let (side, protocol) = (Side::Site, Protocol::Http11);
+        Ended { side, protocol, class, sent, complete, first_byte: Duration::from_micros(90), last_byte }
+    }
+
+    #[test]
+    fn statuses_have_classes() {
+        let got = [100, 200, 206, 304, 404, 499, 503, 999, 0].map(|status| Class::of(status).label());
+        assert_eq!(got, ["1xx", "2xx", "2xx", "3xx", "4xx", "4xx", "5xx", "5xx", "none"]);
+    }
+
+    #[test]
+    fn threads_count_in_shards_and_nothing_is_lost() {
+        let counters = Counters::new(NonZeroUsize::new(3).unwrap());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        counters.request_begun();
+                        counters.request_ended(&ended(200, 10, true, Duration::from_micros(100)));
+                    }
+                });
+            }
+        });
+        assert_eq!((counters.requests(), counters.requests_in_flight()), (8000, 0));
+        assert_eq!((counters.ended(0, 0, Class::Success), counters.sent(0)), (8000, 80_000));
+        let last_byte = counters.last_byte();
+        assert_eq!((last_byte.counts[0], last_byte.micros), (8000, 800_000), "a bound is within its bucket");
+    }
+
+    #[test]
+    fn buckets() {
+        let counters = Counters::new(NonZeroUsize::MIN);
+        for micros in [0, 100, 101, 60_000_000, 60_000_001] {
+            counters.request_ended(&ended(200, 0, true, Duration::from_micros(micros)));
+        }
+        let counts = counters.last_byte().counts;
+        assert_eq!((counts[0], counts[1], counts[15], counts[16]), (2, 1, 1, 1));
+    }
+
+    #[test]
+    fn what_broke_off_has_no_last_byte_and_what_was_never_answered_no_first() {
+        let counters = Counters::new(NonZeroUsize::MIN);
+        counters.request_ended(&ended(200, 5, false, Duration::from_secs(1)));
+        counters.request_ended(&ended(0, 0, false, Duration::from_secs(1)));
+        let total = |distribution: Distribution| distribution.counts.iter().sum::<u64>();
+        assert_eq!((total(counters.first_byte()), total(counters.last_byte())), (1, 0));
+        assert_eq!((counters.broken_off(0), counters.ended(0, 0, Class::NoAnswer)), (1, 1));
+    }
+
+    #[test]
+    fn shards_share_no_line() {
+        assert_eq!(size_of::<Shard>() % 128, 0);
+        assert_eq!(align_of::<Shard>(), 128);
     }
 }

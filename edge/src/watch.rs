@@ -39,6 +39,8 @@ pub(crate) struct Watch {
     progress_at: AtomicU64,
     blocked_since: AtomicU64,
     lingering_since: AtomicU64,
+    /// Bytes that the socket took.
+    written: AtomicU64,
     /// HTTP/2: bytes written less bytes read since the last progress.
     balance: AtomicI64,
     /// HTTP/2: what the windows of this connection's answers may take.
@@ -122,6 +124,7 @@ impl Watch {
             progress_at: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             lingering_since: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             balance: AtomicI64::new(0),
             windows: OnceLock::new(),
             multiplexed: AtomicBool::new(false),
@@ -181,6 +184,8 @@ impl Watch {
 
     /// The client took so many bytes.
     pub(crate) fn on_write(&self, bytes: usize) {
+        // Only the connection's own thread writes it.
+        self.written.store(self.written.load(Relaxed) + bytes as u64, Relaxed);
         if self.blocked_since.load(Relaxed) != 0 {
             self.blocked_since.store(0, Relaxed);
         }
@@ -252,6 +257,11 @@ impl InFlight {
     /// The bound of windows that the connection has of its own.
     pub(crate) fn connection_windows(&self) -> Option<Arc<Semaphore>> {
         self.watch.windows()
+    }
+
+    /// Bytes that the connection's socket took so far; nothing where the answers of several requests are among them.
+    pub(crate) fn written(&self) -> Option<u64> {
+        (!self.watch.multiplexed.load(Relaxed)).then(|| self.watch.written.load(Relaxed))
     }
 
     /// From now on a file is being sent, and the client has to take it.

@@ -31,6 +31,11 @@ impl Budget {
     pub(crate) fn within(&self, connection: Arc<Semaphore>) -> Self {
         Self { all: Arc::clone(&self.all), connection: Some(connection) }
     }
+
+    /// Bytes of windows that there is room for.
+    pub(crate) fn available(&self) -> u64 {
+        self.all.available_permits() as u64 * UNIT
+    }
 }
 
 /// The bound of one connection: `bytes` of windows.

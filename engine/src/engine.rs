@@ -65,10 +65,23 @@ impl OpenOptions {
 /// Whether the stores answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Health {
-    /// The metadata store.
+    /// The metadata store: it is read, and takes commits.
     pub metadata: bool,
+    /// The metadata store is read.
+    pub metadata_reads: bool,
     /// The object store.
     pub objects: bool,
+    /// A local cache stands in front of the object store.
+    pub objects_cached: bool,
+}
+
+/// Where the event feed is, and how far this process has followed it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FeedStatus {
+    /// The position of the last event of the feed.
+    pub position: u64,
+    /// The position up to which every event is in the pointer table.
+    pub applied: u64,
 }
 
 /// Stores, publishes and resolves sites. Cloning it is cheap; every clone is the same engine.
@@ -226,9 +239,18 @@ impl Engine {
 
     /// Whether the stores answer.
     pub async fn health(&self) -> Health {
-        let metadata = self.meta().takes_commits() && records::accounts::owner(self.meta()).await.is_ok();
+        let metadata_reads = records::accounts::owner(self.meta()).await.is_ok();
+        let metadata = metadata_reads && self.meta().takes_commits();
         let objects = self.0.blobs.answers().await;
-        Health { metadata, objects }
+        Health { metadata, metadata_reads, objects, objects_cached: self.0.blobs.is_cached() }
+    }
+
+    /// Where the event feed is. It costs no read of the metadata store.
+    #[must_use]
+    pub fn feed(&self) -> FeedStatus {
+        // The table first, so that it is never ahead of the feed.
+        let applied = self.0.pointers.applied();
+        FeedStatus { position: (*self.meta().wake().borrow()).max(applied), applied }
     }
 
     /// A new file for something that has to be read more than once, such as an archive. It has no name, so it is gone with

@@ -48,7 +48,7 @@ pub mod resolve;
 mod text;
 
 pub use account::Principal;
-pub use engine::{Engine, Health, OpenOptions};
+pub use engine::{Engine, FeedStatus, Health, OpenOptions};
 pub use error::StoreError;
 pub use limits::Limits;
 pub use objects::{StorageOptions, StoreUrl};

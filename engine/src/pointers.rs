@@ -6,7 +6,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -171,6 +171,8 @@ impl FromStr for ImageHosts {
 pub struct PointerTable {
     by_name: papaya::HashMap<Box<str>, Arc<Project>>,
     by_id: papaya::HashMap<ProjectId, Arc<Project>>,
+    /// How many slots show something.
+    shown: AtomicUsize,
     applied: watch::Sender<u64>,
 }
 
@@ -203,7 +205,12 @@ struct Slot {
 
 impl Default for PointerTable {
     fn default() -> Self {
-        Self { by_name: papaya::HashMap::new(), by_id: papaya::HashMap::new(), applied: watch::Sender::new(0) }
+        Self {
+            by_name: papaya::HashMap::new(),
+            by_id: papaya::HashMap::new(),
+            shown: AtomicUsize::new(0),
+            applied: watch::Sender::new(0),
+        }
     }
 }
 
@@ -239,6 +246,12 @@ impl PointerTable {
         self.by_id.len()
     }
 
+    /// How many environments and previews show an image, also those that have expired.
+    #[must_use]
+    pub fn shown(&self) -> usize {
+        self.shown.load(Ordering::Relaxed)
+    }
+
     /// Whether there is no project.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -256,7 +269,15 @@ impl PointerTable {
                 // A snapshot can hold a pointer of a project that is newer than the snapshot of projects. The feed then
                 // has both events, in order.
                 let Some(project) = projects.get(&project_id) else { return };
-                project.apply(environment, number, shows);
+                match project.apply(environment, number, shows) {
+                    (false, true) => {
+                        self.shown.fetch_add(1, Ordering::Relaxed);
+                    }
+                    (true, false) => {
+                        self.shown.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    _ => {}
+                }
             }
         }
     }
@@ -302,13 +323,15 @@ impl PointerTable {
 }
 
 impl Project {
-    fn apply(&self, environment: EnvironmentName, number: u64, shows: Option<Shown>) {
+    /// Answers whether the environment showed something before, and does so now.
+    fn apply(&self, environment: EnvironmentName, number: u64, shows: Option<Shown>) -> (bool, bool) {
         let slot = self.slot(&environment);
         if number < slot.number.load(Ordering::Relaxed) {
-            return;
+            return (false, false);
         }
         slot.number.store(number, Ordering::Relaxed);
-        slot.pointer.store(shows.map(|shown| {
+        let does_now = shows.is_some();
+        let before = slot.pointer.swap(shows.map(|shown| {
             Arc::new(Pointer {
                 project_id: self.id,
                 project: self.name.clone(),
@@ -321,6 +344,7 @@ impl Project {
                 expires_at: shown.expires_at,
             })
         }));
+        (before.is_some(), does_now)
     }
 
     fn slot(&self, environment: &EnvironmentName) -> Arc<Slot> {
@@ -374,9 +398,11 @@ mod tests {
         table.apply(pointer(1, Some(shown(1))));
         assert_eq!(table.find("demo", "prod").unwrap().number, 2);
         assert_eq!(table.find("demo", "beta"), None);
+        assert_eq!((table.len(), table.shown()), (1, 1));
         table.apply(pointer(3, None));
         table.apply(pointer(2, Some(shown(2))));
         assert_eq!(table.find("demo", "prod"), None, "a removed pointer stays removed");
+        assert_eq!((table.len(), table.shown()), (1, 0));
     }
 
     #[test]

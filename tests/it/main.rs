@@ -22,8 +22,11 @@ mod full_disk;
 mod http;
 mod import;
 mod kill_points;
+mod observed;
 mod power;
 mod previews;
+#[path = "../support/prometheus_text.rs"]
+mod prometheus_text;
 mod publish;
 mod s3;
 #[path = "../support/seaweedfs.rs"]

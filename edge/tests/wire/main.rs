@@ -8,6 +8,7 @@ mod control;
 mod http1;
 mod http2;
 mod lifecycle;
+mod observed;
 mod previews;
 mod ranges;
 mod world;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use object_store::local::LocalFileSystem;
-use pinstone_edge::{ControlService, Counters, Edge, EdgeConfig, Listeners, ServeError};
+use pinstone_edge::{ControlService, Counters, Edge, EdgeConfig, EdgeMetrics, Listeners, ServeError};
 use pinstone_engine::blob::{BlobStore, index::MemoryIndex};
 use pinstone_engine::clock::Clock;
 use pinstone_engine::hash::BlobHash;
@@ -33,6 +33,7 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) address: SocketAddr,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) metrics: EdgeMetrics,
     pub(crate) shutdown: CancellationToken,
     pub(crate) serving: JoinHandle<Result<(), ServeError>>,
     folder: tempfile::TempDir,
@@ -62,10 +63,10 @@ impl World {
         let listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()], config.workers).unwrap();
         let address = listeners.addresses()[0];
         let edge = Edge::new(config, engine.resolver(), control).unwrap();
-        let counters = edge.counters();
+        let (counters, metrics) = (edge.counters(), edge.metrics());
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(edge.serve(listeners, shutdown.clone()));
-        let world = Self { engine, address, counters, shutdown, serving, folder };
+        let world = Self { engine, address, counters, metrics, shutdown, serving, folder };
         if !files.is_empty() {
             world.publish("demo", "prod", files).await;
         }

@@ -91,6 +91,11 @@ impl BlobStore {
         self
     }
 
+    /// Whether there is a cache that can serve some of it while the store does not answer.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.cache.is_some()
+    }
+
     /// Whether the object store answers.
     pub(crate) async fn answers(&self) -> bool {
         let mut last = self.heard.last.lock().await;
