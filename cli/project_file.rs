@@ -35,9 +35,9 @@ pub(crate) struct ProjectTable {
     pub(crate) ignore: Vec<String>,
     /// How the rules of the site are meant.
     pub(crate) profile: Option<String>,
-    /// How paths find pages.
+    /// How paths find pages: `keep`, `auto`, `none`, `drop-slash` or `force-slash`.
     pub(crate) html: Option<String>,
-    /// What a miss is answered with.
+    /// What a miss is answered with: `404-page` or `spa`.
     pub(crate) not_found: Option<String>,
     /// Whether diagnostics refuse a publish.
     pub(crate) strict: Option<bool>,
@@ -108,11 +108,12 @@ mod tests {
             environment = "prod"
             ignore = ["*.map"]
             profile = "native"
-            html = "keep"
-            not_found = "404-page"
+            html = "drop-slash"
+            not_found = "spa"
             strict = true
         "#)
         .unwrap();
+        assert_eq!((table.html.as_deref(), table.not_found.as_deref()), (Some("drop-slash"), Some("spa")));
         assert_eq!(table.name.as_deref(), Some("docs"));
         assert_eq!(table.directory.as_deref(), Some(Path::new("public")));
         assert_eq!(table.ignore, ["*.map"]);

@@ -146,10 +146,10 @@ pub struct Git {
 /// The settings of a site.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SiteSettings {
-    /// `keep`.
+    /// `keep`, `auto`, `none`, `drop-slash` or `force-slash`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
-    /// `404-page`.
+    /// `404-page` or `spa`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_found: Option<String>,
     /// `native`.

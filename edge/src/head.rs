@@ -140,6 +140,14 @@ impl Head {
         self.fields.push((Field::RobotsTag, Cow::Borrowed("noindex")));
     }
 
+    /// Says that the answer depends on these fields of the request, beside those that it names already.
+    pub fn vary(&mut self, names: &'static str) {
+        match self.fields.iter_mut().find(|(field, _)| *field == Field::Vary) {
+            Some((_, named)) => *named = Cow::Owned(format!("{named}, {names}")),
+            None => self.fields.push((Field::Vary, Cow::Borrowed(names))),
+        }
+    }
+
     /// Says that the connection ends with this answer.
     pub fn close(&mut self) {
         self.fields.push((Field::Connection, Cow::Borrowed("close")));
@@ -324,6 +332,14 @@ mod tests {
 
     fn fields(head: &Head) -> Vec<(Field, &str)> {
         head.fields.iter().map(|(field, value)| (*field, &**value)).collect()
+    }
+
+    #[test]
+    fn what_an_answer_depends_on_is_one_field() {
+        let mut head = Head::new(Status::Ok);
+        head.vary("Accept-Encoding");
+        head.vary("Sec-Fetch-Mode, Accept");
+        assert_eq!(fields(&head), [(Field::Vary, "Accept-Encoding, Sec-Fetch-Mode, Accept")]);
     }
 
     #[test]

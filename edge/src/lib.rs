@@ -4,8 +4,8 @@
 //! hash; a request never waits for the metadata store. Each worker thread has its own runtime and its own accept queue,
 //! and nothing that blocks runs there: what has to be loaded is loaded on another runtime, and awaited.
 //!
-//! The decisions are pure functions on types of their own: [`request`], [`path`], [`encoding`], [`conditional`],
-//! [`range`], [`multipart`], [`digest`], [`entity`] and [`head`]. What lies below them can be exchanged.
+//! The decisions are pure functions on types of their own: [`request`], [`path`], [`navigation`], [`encoding`],
+//! [`conditional`], [`range`], [`multipart`], [`digest`], [`entity`] and [`head`]. What lies below them can be exchanged.
 
 use std::io;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ pub mod head;
 mod listener;
 pub mod metrics;
 pub mod multipart;
+pub mod navigation;
 pub mod pages;
 mod parts;
 pub mod path;

@@ -35,6 +35,7 @@ use crate::encoding::Accepted;
 use crate::entity::{self, Asked, Entity, Published, Representation};
 use crate::error::EdgeError;
 use crate::head::{self, Answer, Body, Field, Head, Status};
+use crate::navigation;
 use crate::pages::Page;
 use crate::path::{self, Resolution};
 use crate::request::{self, Method, Protocol};
@@ -257,31 +258,63 @@ async fn answer(
         Err(_) => return Ok(head::page(method, Page::BadRequest).into()),
     };
     match resolution {
-        Resolution::Found(entry) => {
-            let now = shared.caches.resolver().clock().now().as_secs();
-            let path = request.uri().path();
-            let cache_control = entity::cache_control(path, entry.path, entry.content_type, shown.is_image_host);
-            let preconditions = preconditions(request);
-            let range = single(request, header::RANGE).and_then(Result::ok);
-            let published = published(shown, &entry);
-            let asked = Asked { preconditions, range, accepted: accepted(request, &published) };
-            let (mut decided, sent) = send(shared, published, facts, |published| {
-                let last_modified = shown.last_modified.as_secs();
-                head::file(method, &asked, &Entity { published: *published, last_modified, now, cache_control })
-            })
-            .await?;
-            add_digests(shared, request, &mut decided.answer.head, &sent, &entry).await;
-            Ok(decided)
-        }
+        Resolution::Found(entry) => file(shared, method, request, shown, &entry, facts).await,
         Resolution::Redirect(location) => Ok(head::redirect(location).into()),
-        Resolution::NotFound(None) => Ok(head::page(method, Page::NotFound).into()),
-        Resolution::NotFound(Some(entry)) => {
-            let published = published(shown, &entry);
-            let accepted = accepted(request, &published);
-            let (decided, _) = send(shared, published, facts, |page| head::not_found(method, &accepted, page)).await?;
+        Resolution::NotFound(page) => not_found(shared, method, request, shown, page, facts).await,
+        Resolution::Shell { shell, page } => {
+            let mut decided =
+                if navigation::is_navigation(lines(request, SEC_FETCH_MODE), lines(request, header::ACCEPT)) {
+                    file(shared, method, request, shown, &shell, facts).await?
+                } else {
+                    not_found(shared, method, request, shown, page, facts).await?
+                };
+            decided.answer.head.vary(navigation::DEPENDS_ON);
             Ok(decided)
         }
     }
+}
+
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// Answers with a file: 200, or what the conditions and the range of the request make of it.
+async fn file(
+    shared: &Shared,
+    method: Method,
+    request: &Request<Incoming>,
+    shown: &Shown,
+    entry: &Entry<'_>,
+    facts: &mut Facts,
+) -> Result<Decided, EdgeError> {
+    let now = shared.caches.resolver().clock().now().as_secs();
+    let path = request.uri().path();
+    let cache_control = entity::cache_control(path, entry.path, entry.content_type, shown.is_image_host);
+    let preconditions = preconditions(request);
+    let range = single(request, header::RANGE).and_then(Result::ok);
+    let published = published(shown, entry);
+    let asked = Asked { preconditions, range, accepted: accepted(request, &published) };
+    let (mut decided, sent) = send(shared, published, facts, |published| {
+        let last_modified = shown.last_modified.as_secs();
+        head::file(method, &asked, &Entity { published: *published, last_modified, now, cache_control })
+    })
+    .await?;
+    add_digests(shared, request, &mut decided.answer.head, &sent, entry).await;
+    Ok(decided)
+}
+
+/// Answers a miss with the site's own page, where it has one.
+async fn not_found(
+    shared: &Shared,
+    method: Method,
+    request: &Request<Incoming>,
+    shown: &Shown,
+    page: Option<Entry<'_>>,
+    facts: &mut Facts,
+) -> Result<Decided, EdgeError> {
+    let Some(page) = page else { return Ok(head::page(method, Page::NotFound).into()) };
+    let published = published(shown, &page);
+    let accepted = accepted(request, &published);
+    let (decided, _) = send(shared, published, facts, |page| head::not_found(method, &accepted, page)).await?;
+    Ok(decided)
 }
 
 /// A file of a site, and what was made of it.

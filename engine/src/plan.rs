@@ -19,7 +19,7 @@ use crate::error::{StoreError, from_stores};
 use crate::hash::{BlobHash, ContentHash};
 use crate::id::{ImageId, PlanId, TeamId, random_bytes};
 use crate::limits::Limits;
-use crate::manifest::{HtmlMode, NotFoundMode, Profile, Settings};
+use crate::manifest::{Profile, Settings};
 use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::name::ProjectName;
 use crate::path::SitePath;
@@ -494,12 +494,6 @@ pub(crate) fn check_texts(
     message: Option<&str>,
     limits: &Limits,
 ) -> Result<(), PlanError> {
-    if settings.html != HtmlMode::Keep {
-        return Err(PlanError::UnsupportedSetting { setting: "html" });
-    }
-    if settings.not_found != NotFoundMode::Page {
-        return Err(PlanError::UnsupportedSetting { setting: "not_found" });
-    }
     if settings.profile != Profile::Native {
         return Err(PlanError::UnsupportedSetting { setting: "profile" });
     }

@@ -12,7 +12,7 @@ use pinstone_engine::diff::{
 };
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::id::{ImageId, TeamId, UserId};
-use pinstone_engine::manifest::{HtmlMode, Manifest, ManifestBuilder, Settings};
+use pinstone_engine::manifest::{HtmlMode, Manifest, ManifestBuilder, Profile, Settings};
 use pinstone_engine::path::SitePath;
 use pinstone_engine::plan::{NewPlan, PlanError, PlannedFile};
 use pinstone_engine::publish::{CommitRequest, ReleaseRequest};
@@ -489,9 +489,9 @@ async fn files_that_make_no_plan_make_no_comparison() {
     assert!(error(&[("a", "1"), ("a", "2")]).await.starts_with("Files(DuplicatePath"));
 
     let new = |settings, message| NewFiles { files: planned(&[("a", "1")]), settings, git: None, message };
-    let auto = Settings { html: HtmlMode::Auto, ..Settings::default() };
+    let netlify = Settings { profile: Profile::Netlify, ..Settings::default() };
     let project = "demo".parse().unwrap();
-    for new in [new(auto, None), new(Settings::default(), Some("m".repeat(5000)))] {
+    for new in [new(netlify, None), new(Settings::default(), Some("m".repeat(5000)))] {
         let refused = world.engine.compare_files(&world.owner, &project, new, Which::To, &with, None).await;
         assert!(matches!(refused, Err(DiffError::Files(_))), "{refused:?}");
     }

@@ -9,7 +9,7 @@ use futures_util::stream;
 use pinstone_engine::clock::{Clock, UnixMillis};
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::id::{ImageId, PlanId, TeamId, UserId};
-use pinstone_engine::manifest::{HtmlMode, Settings};
+use pinstone_engine::manifest::{Profile, Settings};
 use pinstone_engine::path::SitePath;
 use pinstone_engine::plan::{NewPlan, PlanError, PlanView, PlannedFile, UploadError, Uploaded};
 use pinstone_engine::publish::{CommitError, CommitRequest, Committed, ReleaseError, ReleaseRequest, Released};
@@ -237,7 +237,7 @@ async fn a_plan_is_checked_before_anything_is_recorded() {
         (plan(&[("a", "12345678901")]), "FileTooLarge"),
         (plan(&[("a", "1"), ("a", "2")]), "DuplicatePath"),
         (with(|new| new.message = Some("m".repeat(21))), "MessageTooLong"),
-        (with(|new| new.settings.html = HtmlMode::Auto), "UnsupportedSetting"),
+        (with(|new| new.settings.profile = Profile::Netlify), "UnsupportedSetting"),
         (
             with(|new| {
                 let mut twin = new.files[0].clone();

@@ -347,7 +347,7 @@ fn bodies_of_another_shape() {
         (json!({"project": "../demo", "files": {"a": hash(b"x")}}), 400, "invalid_project"),
         (json!({"project": "demo", "message": "m".repeat(5000), "files": {"a": hash(b"x")}}), 422, "message_too_long"),
         (
-            json!({"project": "demo", "settings": {"html": "auto"}, "files": {"a": hash(b"x")}}),
+            json!({"project": "demo", "settings": {"profile": "netlify"}, "files": {"a": hash(b"x")}}),
             422,
             "unsupported_setting",
         ),

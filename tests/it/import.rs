@@ -31,7 +31,8 @@ fn clean(world: &World) -> Value {
 fn folders_become_projects() {
     let mut world = World::stopped();
     let varied = site::varied();
-    let plain: Files = vec![("index.html".into(), b"plain".to_vec()), ("pinstone.toml".into(), Vec::new())];
+    let plain: Files =
+        vec![("index.html".into(), b"plain".to_vec()), ("pinstone.toml".into(), b"[project]\nhtml = 'auto'".to_vec())];
     let (first, second) = (world.folder("varied", &varied), world.folder("plain", &plain));
     let told = import(&world, &["-m", "moved here"], &[&first, &second]).expect(0).json();
     assert_eq!(told["projects"][0]["project"], "varied", "{told}");
@@ -43,6 +44,7 @@ fn folders_become_projects() {
         let response = world.get("varied.localhost", &site::target(path)).expect(200);
         assert_eq!(&response.body, bytes, "{path}");
     }
+    assert_eq!(world.get("plain.localhost", "/index.html").expect(308).header("location"), Some("/"));
     let releases = world.cli(&["releases", "--project", "plain", "--env", "prod", "--json"]).expect(0).json();
     assert_eq!(releases["items"][0]["message"], "moved here", "{releases}");
     // Nothing is new to a deploy of the same folder.

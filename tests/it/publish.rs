@@ -121,6 +121,39 @@ fn the_project_file_says_what_flags_do_not() {
 }
 
 #[test]
+fn the_settings_of_a_project_file_are_served() {
+    let world = World::start();
+    let files = vec![
+        ("index.html".to_owned(), b"start".to_vec()),
+        ("page.html".to_owned(), b"page".to_vec()),
+        ("pinstone.toml".to_owned(), b"[project]\nhtml = 'auto'\nnot_found = 'spa'\n".to_vec()),
+    ];
+    let folder = world.folder("site", &files);
+    let deploy = |more: &[&str]| {
+        let mut arguments = vec!["deploy", text(&folder), "--project", "modes", "--prod", "--json"];
+        arguments.extend(more);
+        world.cli(&arguments)
+    };
+    deploy(&[]).expect(0);
+    assert_eq!(world.get("modes.localhost", "/page").expect(200).text(), "page");
+    assert_eq!(world.get("modes.localhost", "/page.html").expect(308).header("location"), Some("/page"));
+    let navigation = world.request("GET", "modes.localhost", "/a/route", &[("Sec-Fetch-Mode", "navigate")]);
+    assert_eq!(navigation.expect(200).text(), "start");
+    world.get("modes.localhost", "/a/route").expect(404);
+
+    // The same files with other settings are another image.
+    std::fs::write(folder.join("pinstone.toml"), "[project]\nhtml = 'force-slash'\n").unwrap();
+    let told = deploy(&[]).expect(0).json();
+    assert_eq!((&told["changed"], &told["new"]), (&true.into(), &0.into()), "{told}");
+    assert_eq!(world.get("modes.localhost", "/page").expect(308).header("location"), Some("/page/"));
+    // What is not served is refused.
+    std::fs::write(folder.join("pinstone.toml"), "[project]\nprofile = 'netlify'\n").unwrap();
+    let refused = deploy(&[]);
+    assert_ne!(refused.code, 0);
+    assert!(format!("{refused:?}").contains("unsupported_setting"), "{refused:?}");
+}
+
+#[test]
 fn rollbacks_are_releases() {
     let world = World::start();
     let images: Vec<String> = ["one", "two", "three"].map(|content| world.publish("demo", &page(content))).into();

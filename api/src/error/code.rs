@@ -274,7 +274,8 @@ codes! {
         "`expires_in` counts seconds; `GET /config` names the most as `preview_lifetime`";
     UnsupportedSetting "unsupported_setting" UNPROCESSABLE_ENTITY,
         "a setting has a value that this server does not serve",
-        "`html` may be `keep`, `not_found` may be `404-page`, `profile` may be `native`";
+        "`html` may be `keep`, `auto`, `none`, `drop-slash` or `force-slash`, `not_found` `404-page` or `spa`, `profile` \
+         `native`";
     IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY,
         "the Idempotency-Key belongs to another request",
         "send a new key with a new request";

@@ -374,7 +374,7 @@ async fn names_that_are_none_are_refused() {
 
 #[tokio::test]
 async fn settings_and_messages_out_of_bounds_are_refused() {
-    for (key, value) in [("html", "auto"), ("html", "secret"), ("not_found", "spa"), ("profile", "netlify")] {
+    for (key, value) in [("html", "secret"), ("not_found", "secret"), ("profile", "secret"), ("profile", "netlify")] {
         let mut body = plan_of("my-site", &[("a", "a")]);
         body["settings"] = json!({ key: value });
         refused_plan(&body.to_string(), StatusCode::UNPROCESSABLE_ENTITY, "unsupported_setting", &["secret"]).await;

@@ -275,7 +275,7 @@ async fn a_comparison_has_the_limits_of_a_plan() {
         (one("a", &hash("a"), 101), 413, "file_too_large"),
         (with("files", json!([file("a", &hash("a"), 1), file("a", &hash("a"), 1)])), 400, "duplicate_path"),
         (with("files", json!([file("a", &hash("a"), 1), file("b", &hash("a"), 2)])), 422, "size_conflict"),
-        (with("settings", json!({ "html": "auto" })), 422, "unsupported_setting"),
+        (with("settings", json!({ "profile": "netlify" })), 422, "unsupported_setting"),
         (with("message", json!("m".repeat(500))), 200, ""),
         (with("project", json!("-secret-")), 400, "invalid_project"),
         (with("project", json!("")), 400, "project_required"),

@@ -192,3 +192,18 @@ async fn anybody_may_ask_how_the_server_is_and_what_it_takes() {
     assert_eq!(config["limits"]["files"], 200_000);
     assert_eq!((&config["is_demo"], &config["registration"]), (&json!(false), &json!("closed")));
 }
+
+#[tokio::test]
+async fn every_html_and_not_found_mode_is_taken() {
+    let world = World::new().await;
+    let mut seen = Vec::new();
+    for html in ["keep", "auto", "none", "drop-slash", "force-slash"] {
+        for not_found in ["404-page", "spa"] {
+            let mut request = plan_of("my-site", SITE);
+            request["settings"] = json!({ "html": html, "not_found": not_found });
+            let plan: wire::PlanAnswer = world.post("/plan", &request).await.ok();
+            assert!(!seen.contains(&plan.content_hash), "{html} {not_found}: settings are part of the content");
+            seen.push(plan.content_hash);
+        }
+    }
+}

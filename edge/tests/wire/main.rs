@@ -9,6 +9,7 @@ mod http1;
 mod http2;
 mod lifecycle;
 mod observed;
+mod paths;
 mod previews;
 mod ranges;
 mod world;

@@ -75,6 +75,17 @@ impl World {
 
     /// Publishes files and releases them; answers the image.
     pub(crate) async fn publish(&self, project: &str, environment: &str, files: &[(&str, &[u8])]) -> ImageId {
+        self.publish_as(project, environment, Settings::default(), files).await
+    }
+
+    /// Publishes files of a site with settings, and releases them.
+    pub(crate) async fn publish_as(
+        &self,
+        project: &str,
+        environment: &str,
+        settings: Settings,
+        files: &[(&str, &[u8])],
+    ) -> ImageId {
         let owner = self.engine.owner_principal();
         let bytes: BTreeMap<BlobHash, &[u8]> = files.iter().map(|(_, bytes)| (BlobHash::of(bytes), *bytes)).collect();
         let planned = |(path, bytes): &(&str, &[u8])| PlannedFile {
@@ -88,7 +99,7 @@ impl World {
             files: files.iter().map(planned).collect(),
             git: None,
             message: None,
-            settings: Settings::default(),
+            settings,
         };
         let plan = self.engine.plan(&owner, plan, None).await.unwrap();
         for missing in &plan.missing {
