@@ -89,11 +89,12 @@ pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), 
     let report = fsck::run_on(&config.data, &config.storage, progress).await.map_err(fsck_error)?;
     tell_findings(out, &report.findings)?;
     out.note(format!(
-        "{}, {}, {} ({}) read: {} missing, {} damaged, {} unreferenced",
+        "{}, {}, {} ({}) read, {} decoded: {} missing, {} damaged, {} unreferenced",
         count(report.pointers, "environment"),
         count(report.images, "image"),
         count(report.blobs, "blob"),
         bytes(report.bytes),
+        count(report.variants, "variant"),
         report.missing,
         report.damaged,
         report.unreferenced
@@ -130,6 +131,10 @@ async fn rebuild_index(data: &Path, storage: &StorageOptions, out: Output) -> Re
         count(rebuilt.packs, "pack"),
         count(rebuilt.removed, "stale row"),
     ));
+    if rebuilt.variants_wanted > 0 {
+        let manifests = count(rebuilt.variants_wanted, "image");
+        out.note(format!("compressed forms of {manifests} were lost; the server makes them again"));
+    }
     Ok(rebuilt)
 }
 

@@ -16,6 +16,7 @@ use pinstone_engine::blob::DiskCacheOptions;
 use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::limits::Limits as EngineLimits;
 use pinstone_engine::objects::S3Options;
+use pinstone_engine::variants::VariantOptions;
 use pinstone_engine::{StorageOptions, StoreUrl};
 use tokio::runtime::Handle;
 
@@ -25,7 +26,7 @@ mod values;
 
 use values::{
     access_log, address, batch_files, batch_size, count, domain, duration, duration_or_zero, fetches, fields, filter,
-    host, log_format, message_length, size, size_or_zero, switch, upload_memory, workers,
+    host, log_format, message_length, size, size_or_zero, switch, upload_memory, variant_workers, workers,
 };
 
 /// The file that is read where no flag names one.
@@ -125,6 +126,10 @@ keys! {
     api_archive_timeout: "api.archive_timeout", "api-archive-timeout", "DURATION";
     /// Memory for large uploads that are passed on to an S3 store [default: 256MiB]
     api_upload_memory: "api.upload_memory", "api-upload-memory", "SIZE";
+    /// Threads that compress files in the background; 0 compresses none [default: 1]
+    variants_workers: "variants.workers", "variants-workers", "COUNT";
+    /// The largest file that is compressed [default: 32MiB]
+    variants_largest: "variants.largest", "variants-largest", "SIZE";
     /// Threads that serve [default: one a core]
     edge_workers: "edge.workers", "edge-workers", "COUNT";
     /// Connections open at once [default: 10000]
@@ -240,6 +245,7 @@ pub(crate) struct ServerConfig {
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) limits: EngineLimits,
     pub(crate) api: ApiBounds,
+    pub(crate) variants: VariantOptions,
     pub(crate) workers: NonZeroUsize,
     pub(crate) edge: EdgeLimits,
     pub(crate) cache: CacheConfig,
@@ -398,6 +404,7 @@ impl Reader<'_> {
     fn read(&mut self, loader: Handle, s3: S3Options) -> ServerConfig {
         let storage = self.storage(s3);
         let (limits, edge, cache) = (EngineLimits::default(), EdgeLimits::default(), CacheConfig::default());
+        let variants = VariantOptions::default();
         let localhost = HostName::parse("localhost").expect("`localhost` is a host");
         let base_domain = self.one("base_domain", domain).unwrap_or(localhost);
         // Only defaults that do not depend on the configuration are taken from here.
@@ -438,6 +445,10 @@ impl Reader<'_> {
                 archives: self.one("api.archives", count).unwrap_or(api.archives),
                 archive_spool: self.one("api.archive_spool", size).unwrap_or(api.archive_spool),
                 archive_timeout: self.one("api.archive_timeout", duration).unwrap_or(api.archive_timeout),
+            },
+            variants: VariantOptions {
+                workers: self.one("variants.workers", variant_workers).unwrap_or(variants.workers),
+                largest: self.one("variants.largest", size).unwrap_or(variants.largest),
             },
             workers: self
                 .one("edge.workers", workers)

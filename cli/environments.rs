@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::client::{Client, Failure, all_pages};
 use crate::context::{self, Context, ProjectArgs};
 use crate::error::CliError;
+use crate::images;
 use crate::output::{self, table};
 
 /// List or delete the environments of a project
@@ -95,6 +96,7 @@ pub(crate) fn lines(items: &[EnvironmentItem]) -> Vec<String> {
             format!("release {}", item.number),
             item.deployed_at.clone(),
             item.expires_at.as_ref().map(|at| format!("until {at}")).unwrap_or_default(),
+            images::saved(&item.variants),
         ]
     };
     table(&items.iter().map(row).collect::<Vec<_>>())

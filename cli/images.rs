@@ -1,6 +1,6 @@
 //! `images`: what was published to a project.
 
-use pinstone_api::wire::{ImageItem, ImagesAnswer};
+use pinstone_api::wire::{ImageItem, ImagesAnswer, Variants};
 use serde_json::json;
 
 use crate::context::{self, Context, ProjectArgs};
@@ -59,6 +59,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
             output::bytes(image.total_size),
             image.deployed_to.join(","),
             if image.pinned { "pinned" } else { "" }.to_owned(),
+            saved(&image.variants),
             why.lines().next().unwrap_or_default().to_owned(),
         ]
     };
@@ -69,4 +70,13 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         context.out.note(format!("{} of {total} images", images.len()));
     }
     context.out.object(&json!({ "images": images, "total": total }))
+}
+
+/// What compressed forms of an image's files save, in words; nothing where there are none.
+pub(crate) fn saved(variants: &Variants) -> String {
+    match (&*variants.state, variants.saved) {
+        ("made", Some(saved)) if saved > 0 => format!("saves {}", output::bytes(saved)),
+        ("pending", _) => "being compressed".to_owned(),
+        _ => String::new(),
+    }
 }

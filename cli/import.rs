@@ -19,6 +19,7 @@ use pinstone_engine::name::{EnvironmentName, ProjectName};
 use pinstone_engine::path::SitePath;
 use pinstone_engine::plan::{NewPlan, PlanError, PlannedFile, UploadError};
 use pinstone_engine::publish::{CommitRequest, ProjectSelector, ReleaseRequest};
+use pinstone_engine::variants::VariantOptions;
 use pinstone_engine::{Engine, OpenOptions};
 use serde::Serialize;
 use serde_json::json;
@@ -129,7 +130,10 @@ pub(crate) async fn run(out: Output, args: Args) -> Result<(), CliError> {
     check_names(&jobs)?;
 
     let config = args.store.load()?;
-    let options = OpenOptions { limits: config.limits, storage: config.storage, ..OpenOptions::new(&config.data) };
+    // The server makes them; an import is to end when everything is in.
+    let variants = VariantOptions { workers: 0, ..config.variants };
+    let options =
+        OpenOptions { limits: config.limits, storage: config.storage, variants, ..OpenOptions::new(&config.data) };
     let engine = Engine::open(options).await.map_err(serve::open_error)?;
     let import = Import { engine: &engine, environment, message: args.message, out };
     let imported = if names.is_empty() { import.folders(&jobs).await } else { import.sites(&jobs, &names).await };

@@ -83,6 +83,7 @@ pub(crate) async fn run(out: Output, args: Args) -> Result<(), CliError> {
     let options = OpenOptions {
         limits: config.limits.clone(),
         storage: config.storage.clone(),
+        variants: config.variants,
         ..OpenOptions::new(&config.data)
     };
     let engine = Engine::open(options).await.map_err(open_error)?;

@@ -533,6 +533,35 @@ pub struct ImageItem {
     /// Who keeps it, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<Pin>,
+    /// Its files under content codings.
+    #[serde(default)]
+    pub variants: Variants,
+}
+
+/// An image's files under content codings: whether they are there, and what they save.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Variants {
+    /// `made`, `pending`, or `off` where the server makes none.
+    pub state: String,
+    /// How many bytes the files have that are worth encoding, where their variants are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<VariantBytes>,
+    /// How many of them a visitor is spared who takes every coding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<u64>,
+}
+
+/// Bytes of an image's files by what they are sent in. A file without a variant counts as it is.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct VariantBytes {
+    /// As they are.
+    pub identity: u64,
+    /// By brotli.
+    pub br: u64,
+    /// By Zstandard.
+    pub zstd: u64,
+    /// By gzip.
+    pub gzip: u64,
 }
 
 /// `PUT /images/{id}/pin`.
@@ -653,6 +682,9 @@ pub struct EnvironmentItem {
     pub number: u64,
     /// When that was made.
     pub deployed_at: String,
+    /// The image's files under content codings.
+    #[serde(default)]
+    pub variants: Variants,
 }
 
 /// `POST /diff`, for clients to send: a plan, and what it is compared with. Exactly one of `from` and `to` is given; the

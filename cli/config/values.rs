@@ -98,6 +98,15 @@ pub(super) fn workers(text: &str) -> Result<NonZeroUsize, &'static str> {
     if number.get() <= MOST_WORKERS { Ok(number) } else { Err("there are at most 1024 threads that serve") }
 }
 
+/// Reads how many threads encode, which may be none.
+pub(super) fn variant_workers(text: &str) -> Result<usize, &'static str> {
+    if text == "0" {
+        return Ok(0);
+    }
+    let number = count(text)?;
+    if number <= MOST_WORKERS { Ok(number) } else { Err("there are at most 1024 threads that compress") }
+}
+
 pub(super) fn fields(text: &str) -> Result<usize, &'static str> {
     match count(text)? {
         number if number <= MOST_FIELDS => Ok(number),

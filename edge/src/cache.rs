@@ -15,7 +15,6 @@ use moka::future::Cache;
 use pinstone_engine::blob::{BlobSource, FileRegion, ReadError};
 use pinstone_engine::hash::{BlobHash, ManifestId, Sha256Digest};
 use pinstone_engine::id::ProjectId;
-use pinstone_engine::manifest::Manifest;
 use pinstone_engine::meta::MetaError;
 use pinstone_engine::pointers::ProjectRef;
 use pinstone_engine::resolve::{HostedImage, Resolver};
@@ -25,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::account::Facts;
 use crate::config::CacheConfig;
 use crate::error::EdgeError;
+use crate::site::{ListLoader, Site};
 use crate::telemetry::{Counters, LOOKUPS, Lookup};
 
 /// What an entry of a cache costs beside its bytes, roughly.
@@ -40,7 +40,8 @@ pub(crate) struct Caches {
     loader: Handle,
     counters: Arc<Counters>,
     small_blob: u64,
-    manifests: Cache<ManifestId, Arc<Manifest>>,
+    manifests: Cache<ManifestId, Arc<Site>>,
+    lists: ListLoader,
     small: Cache<BlobHash, Bytes>,
     large: Cache<BlobHash, BlobSource>,
     digests: Cache<BlobHash, Sha256Digest>,
@@ -91,13 +92,14 @@ fn weight(bytes: usize) -> u32 {
 impl Caches {
     pub(crate) fn new(config: &CacheConfig, resolver: Resolver, loader: Handle, counters: Arc<Counters>) -> Self {
         Self {
+            lists: ListLoader::new(resolver.clone(), loader.clone(), config.manifest_bytes),
             resolver,
             loader,
             counters,
             small_blob: config.small_blob,
             manifests: Cache::builder()
                 .max_capacity(config.manifest_bytes)
-                .weigher(|_, manifest: &Arc<Manifest>| weight(manifest.as_bytes().len()))
+                .weigher(|_, site: &Arc<Site>| weight(site.most_bytes()))
                 .build(),
             small: Cache::builder()
                 .max_capacity(config.blob_bytes)
@@ -124,18 +126,26 @@ impl Caches {
         &self.resolver
     }
 
-    pub(crate) async fn manifest(&self, id: &ManifestId, facts: &mut Facts) -> Result<Arc<Manifest>, EdgeError> {
-        if let Some(manifest) = self.manifests.get(id).await {
+    /// A manifest, and the variants of its files as far as they are known now.
+    pub(crate) async fn manifest(&self, id: &ManifestId, facts: &mut Facts) -> Result<Arc<Site>, EdgeError> {
+        if let Some(site) = self.manifests.get(id).await {
             self.looked_up(facts, Lookup::Manifest, true);
-            return Ok(manifest);
+            self.lists.keep_up(&site);
+            return Ok(site);
         }
         let load = async {
-            let (resolver, id) = (self.resolver.clone(), *id);
-            self.load(async move { resolver.manifest(&id).await.map(Arc::new).map_err(share) }).await
+            let (resolver, lists, id) = (self.resolver.clone(), self.lists.clone(), *id);
+            self.load(async move {
+                let (manifest, list) = tokio::join!(resolver.manifest(&id), lists.soon(&id));
+                Ok(Arc::new(Site::new(manifest.map_err(share)?, list)))
+            })
+            .await
         };
-        let loaded = self.manifests.try_get_with(*id, load).await;
+        let site = self.manifests.try_get_with(*id, load).await;
         self.looked_up(facts, Lookup::Manifest, false);
-        loaded.map_err(|error| edge_error(&error, EdgeError::Manifest))
+        let site = site.map_err(|error| edge_error(&error, EdgeError::Manifest))?;
+        self.lists.keep_up(&site);
+        Ok(site)
     }
 
     /// The `size` bytes of a file of a site: all of them in memory where they are few, else where they are stored.

@@ -43,6 +43,7 @@ pub mod range;
 pub mod request;
 mod respond;
 mod service;
+mod site;
 mod stream;
 mod telemetry;
 mod watch;

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use pinstone_engine::blob::BlobSource;
 use pinstone_engine::clock::UnixMillis;
 use pinstone_engine::coding::{Coding, Variants};
-use pinstone_engine::hash::{BlobHash, ManifestId};
+use pinstone_engine::hash::ManifestId;
 use pinstone_engine::host::{HostTarget, Hosts};
 use pinstone_engine::manifest::Entry;
 use pinstone_engine::pointers::ImageHosts;
@@ -40,6 +40,7 @@ use crate::pages::Page;
 use crate::path::{self, Resolution};
 use crate::request::{self, Method, Protocol};
 use crate::respond::{self, Sending};
+use crate::site::Site;
 use crate::telemetry::Counters;
 use crate::watch::{InFlight, Watch};
 
@@ -252,21 +253,21 @@ async fn answer(
         Method::Options => return Ok(head::options().into()),
         Method::Other => return Ok(head::page(method, Page::Method).into()),
     }
-    let manifest = shared.caches.manifest(&shown.manifest, facts).await?;
-    let resolution = match path::resolve(&manifest, request.uri().path(), request.uri().query()) {
+    let site = shared.caches.manifest(&shown.manifest, facts).await?;
+    let resolution = match path::resolve(&site, request.uri().path(), request.uri().query()) {
         Ok(resolution) => resolution,
         Err(_) => return Ok(head::page(method, Page::BadRequest).into()),
     };
     match resolution {
-        Resolution::Found(entry) => file(shared, method, request, shown, &entry, facts).await,
+        Resolution::Found(entry) => file(shared, method, request, shown, &site, &entry, facts).await,
         Resolution::Redirect(location) => Ok(head::redirect(location).into()),
-        Resolution::NotFound(page) => not_found(shared, method, request, shown, page, facts).await,
+        Resolution::NotFound(page) => not_found(shared, method, request, &site, page, facts).await,
         Resolution::Shell { shell, page } => {
             let mut decided =
                 if navigation::is_navigation(lines(request, SEC_FETCH_MODE), lines(request, header::ACCEPT)) {
-                    file(shared, method, request, shown, &shell, facts).await?
+                    file(shared, method, request, shown, &site, &shell, facts).await?
                 } else {
-                    not_found(shared, method, request, shown, page, facts).await?
+                    not_found(shared, method, request, &site, page, facts).await?
                 };
             decided.answer.head.vary(navigation::DEPENDS_ON);
             Ok(decided)
@@ -282,6 +283,7 @@ async fn file(
     method: Method,
     request: &Request<Incoming>,
     shown: &Shown,
+    site: &Site,
     entry: &Entry<'_>,
     facts: &mut Facts,
 ) -> Result<Decided, EdgeError> {
@@ -290,7 +292,7 @@ async fn file(
     let cache_control = entity::cache_control(path, entry.path, entry.content_type, shown.is_image_host);
     let preconditions = preconditions(request);
     let range = single(request, header::RANGE).and_then(Result::ok);
-    let published = published(shown, entry);
+    let published = published(site, entry);
     let asked = Asked { preconditions, range, accepted: accepted(request, &published) };
     let (mut decided, sent) = send(shared, published, facts, |published| {
         let last_modified = shown.last_modified.as_secs();
@@ -306,26 +308,21 @@ async fn not_found(
     shared: &Shared,
     method: Method,
     request: &Request<Incoming>,
-    shown: &Shown,
+    site: &Site,
     page: Option<Entry<'_>>,
     facts: &mut Facts,
 ) -> Result<Decided, EdgeError> {
     let Some(page) = page else { return Ok(head::page(method, Page::NotFound).into()) };
-    let published = published(shown, &page);
+    let published = published(site, &page);
     let accepted = accepted(request, &published);
     let (decided, _) = send(shared, published, facts, |page| head::not_found(method, &accepted, page)).await?;
     Ok(decided)
 }
 
 /// A file of a site, and what was made of it.
-fn published<'m>(shown: &Shown, entry: &Entry<'m>) -> Published<'m> {
+fn published<'m>(site: &Site, entry: &Entry<'m>) -> Published<'m> {
     let Entry { content_type, blob, size, .. } = *entry;
-    Published { content_type, blob, length: size, variants: variants_of(&shown.manifest, &blob) }
-}
-
-/// The variants of a file of an image.
-fn variants_of(_manifest: &ManifestId, _blob: &BlobHash) -> Variants {
-    Variants::default()
+    Published { content_type, blob, length: size, variants: site.variants(&blob) }
 }
 
 /// What the request accepts. It is not read where there is nothing to choose from.
@@ -442,6 +439,7 @@ mod tests {
     use pinstone_engine::blob::{BlobStore, index::MemoryIndex};
     use pinstone_engine::clock::Clock;
     use pinstone_engine::coding::{Coding, Variant};
+    use pinstone_engine::hash::BlobHash;
     use pinstone_engine::host::HostName;
     use pinstone_engine::id::TeamId;
     use pinstone_engine::meta::MemoryMeta;

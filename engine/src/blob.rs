@@ -15,7 +15,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload};
 
-use crate::hash::{BlobHash, ManifestId};
+use crate::hash::{BlobHash, ManifestId, VariantListId};
 use crate::id::{PackId, PlanId, TeamId};
 use crate::manifest::{Manifest, ManifestError};
 
@@ -27,6 +27,7 @@ mod multipart;
 mod object_writer;
 pub mod pack;
 mod remote;
+mod variants;
 mod verify;
 
 pub(crate) use batch::{BatchWriter, Packed};
@@ -36,8 +37,9 @@ pub use disk_cache::DiskCacheOptions;
 use object_writer::{GATHER, ObjectWriter, PART, PARTS_IN_FLIGHT};
 use remote::Heard;
 pub(crate) use remote::Writing;
+pub(crate) use variants::NewVariant;
 
-pub use index::{BlobIndex, BlobRecord, BlobState, IndexError, IndexWrite, Location};
+pub use index::{BlobIndex, BlobRecord, BlobState, IndexError, IndexWrite, Location, Made, MadeOf, VariantKey};
 pub use verify::{Digests, Hasher};
 
 /// Why a blob was not stored. Whichever it is, nothing became visible.
@@ -286,6 +288,11 @@ impl BlobStore {
         }
     }
 
+    /// Reads all of a blob into memory. Its bytes are not checked.
+    pub(crate) async fn read(&self, hash: &BlobHash) -> Result<Bytes, ReadError> {
+        self.open(hash).await?.read().await
+    }
+
     /// Reads a blob to its end and hashes what is stored: what `fsck` asks.
     ///
     /// # Errors
@@ -391,6 +398,7 @@ pub(crate) const BLOBS: &str = "blobs";
 pub(crate) const MANIFESTS: &str = "manifests";
 pub(crate) const PACKS: &str = "packs";
 pub(crate) const PLANS: &str = "plans";
+pub(crate) const VARIANTS: &str = "variants";
 
 pub(crate) fn blob_path(hash: &BlobHash) -> ObjectPath {
     fanned(BLOBS, &hash.to_string())
@@ -398,6 +406,10 @@ pub(crate) fn blob_path(hash: &BlobHash) -> ObjectPath {
 
 pub(crate) fn manifest_path(id: &ManifestId) -> ObjectPath {
     fanned(MANIFESTS, &id.to_string())
+}
+
+pub(crate) fn variant_list_path(id: &VariantListId) -> ObjectPath {
+    fanned(VARIANTS, &id.to_string())
 }
 
 pub(crate) fn pack_path(pack: &PackId) -> ObjectPath {

@@ -88,6 +88,12 @@ impl Coding {
     /// Every coding, the one first that is preferred where a client likes several equally.
     pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 
+    /// The coding whose number this is, as it is stored.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
     /// The name in `Content-Encoding` and `Accept-Encoding`.
     #[must_use]
     pub fn token(self) -> &'static str {

@@ -355,7 +355,7 @@ impl DataFolder {
     pub fn make_object_folders(&self, objects: &Path) -> Result<(), OpenError> {
         let made = || -> io::Result<()> {
             make_folder(objects)?;
-            for kind in [blob::BLOBS, blob::MANIFESTS, blob::PACKS, blob::PLANS] {
+            for kind in [blob::BLOBS, blob::MANIFESTS, blob::PACKS, blob::PLANS, blob::VARIANTS] {
                 let kind_path = objects.join(kind);
                 fs::create_dir_all(&kind_path)?;
                 // The last one is made last: where it is there, all are.

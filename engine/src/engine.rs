@@ -32,8 +32,10 @@ use crate::records::accounts::{OwnerRecord, TeamRecord, TokenRecord, UserRecord,
 use crate::records::audit::{AuditLog, AuditRecord};
 use crate::records::environments::EnvironmentRecord;
 use crate::records::projects::ProjectRecord;
+use crate::records::variants::MadeRecord;
 use crate::records::{self, Stored, Unknown, decode, encode};
 use crate::resolve::Resolver;
+use crate::variants::{Desk, MakerHandle, VariantCounters, VariantOptions};
 
 /// Events read from the feed at a time.
 const FEED_PAGE: usize = 1000;
@@ -51,14 +53,16 @@ pub struct OpenOptions {
     pub clock: Clock,
     /// Where objects are kept.
     pub storage: StorageOptions,
+    /// How variants are made.
+    pub variants: VariantOptions,
 }
 
 impl OpenOptions {
     /// The defaults, for the data folder `data`.
     #[must_use]
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        let (limits, storage) = (Limits::default(), StorageOptions::default());
-        Self { data: data.into(), limits, clock: Clock::system(), storage }
+        let (limits, storage, variants) = (Limits::default(), StorageOptions::default(), VariantOptions::default());
+        Self { data: data.into(), limits, clock: Clock::system(), storage, variants }
     }
 }
 
@@ -100,6 +104,8 @@ struct Inner {
     /// Held while events are applied, so that they are applied in order.
     applying: tokio::sync::Mutex<()>,
     follower: Mutex<Option<JoinHandle<()>>>,
+    desk: Arc<Desk>,
+    maker: Mutex<Option<MakerHandle>>,
     folder: Mutex<Option<DataFolder>>,
     /// Where archives wait to be read; the system's folder for temporary files where there is no data folder.
     spool: OnceLock<PathBuf>,
@@ -132,6 +138,7 @@ impl Engine {
         }
         engine.0.spool.get_or_init(|| folder.spool());
         *engine.0.folder.lock() = Some(folder);
+        engine.make_variants(options.variants).map_err(OpenError::io("start threads for", &options.data))?;
         Ok(engine)
     }
 
@@ -185,6 +192,8 @@ impl Engine {
             owner,
             applying: tokio::sync::Mutex::default(),
             follower: Mutex::default(),
+            desk: Arc::default(),
+            maker: Mutex::default(),
             folder: Mutex::default(),
             spool: OnceLock::new(),
         }));
@@ -253,6 +262,28 @@ impl Engine {
         FeedStatus { position: (*self.meta().wake().borrow()).max(applied), applied }
     }
 
+    /// Makes variants in the background from now on, until the engine is closed. To be called once, within a runtime;
+    /// [`Engine::open`] does it.
+    ///
+    /// # Errors
+    ///
+    /// Where a thread cannot be started.
+    pub fn make_variants(&self, options: VariantOptions) -> io::Result<()> {
+        if options.workers == 0 {
+            return Ok(());
+        }
+        let (meta, blobs, clock) = (Arc::clone(&self.0.meta), self.0.blobs.clone(), self.0.clock.clone());
+        let maker = MakerHandle::start(meta, blobs, clock, Arc::clone(&self.0.desk), options)?;
+        *self.0.maker.lock() = Some(maker);
+        Ok(())
+    }
+
+    /// What was done to make variants.
+    #[must_use]
+    pub fn variant_counters(&self) -> Arc<VariantCounters> {
+        Arc::clone(self.0.desk.counters())
+    }
+
     /// A new file for something that has to be read more than once, such as an archive. It has no name, so it is gone with
     /// the last handle to it, however the process ends.
     ///
@@ -266,9 +297,13 @@ impl Engine {
         }
     }
 
-    /// Stops following the feed, makes what was taken durable and gives the data folder back. Other clones can still
+    /// Stops making variants and following the feed, makes what was taken durable and gives the data folder back. Other clones can still
     /// read what is published.
     pub async fn close(&self) {
+        let maker = self.0.maker.lock().take();
+        if let Some(maker) = maker {
+            maker.stop().await;
+        }
         let follower = self.0.follower.lock().take();
         if let Some(follower) = follower {
             follower.abort();
@@ -287,6 +322,10 @@ impl Engine {
 
     pub(crate) fn blobs(&self) -> &BlobStore {
         &self.0.blobs
+    }
+
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.0.desk
     }
 
     pub(crate) fn plan_bodies(&self) -> &Cache<PlanId, Arc<PlanBody>> {
@@ -499,8 +538,8 @@ async fn owner_principal(meta: &dyn MetaStore, owner: &OwnerRecord) -> Result<Pr
     Ok(Principal { user: owner.user, team: owner.team, token: None, name: user.record.name })
 }
 
-/// Fills the pointer table from snapshots. The events since the older of the two are applied again, which changes
-/// nothing that the younger one held.
+/// Fills the pointer table from snapshots. The events since the oldest of them are applied again, after which it is as the
+/// youngest one held.
 async fn load_pointers(meta: &dyn MetaStore, pointers: &PointerTable) -> Result<(), MetaError> {
     let projects = meta.snapshot(records::projects::prefix()).await?;
     for (_, item) in &projects.items {
@@ -517,6 +556,10 @@ async fn load_pointers(meta: &dyn MetaStore, pointers: &PointerTable) -> Result<
             number: environment.number,
             shows: environment.shows,
         });
+    }
+    for (key, item) in &meta.snapshot(records::variants::made_prefix()).await?.items {
+        let made: MadeRecord = decode(item, "variants")?.record;
+        pointers.apply(PointerEvent::Variants { manifest: records::variants::manifest_in(key)?, list: made.list });
     }
     pointers.set_applied(projects.position);
     Ok(())

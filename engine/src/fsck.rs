@@ -14,14 +14,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::blob::pack::{PackError, read_directory};
-use crate::blob::{self, BlobRecord, BlobStore, Location, ReadError};
+use crate::blob::{self, BlobRecord, BlobStore, Location, ReadError, VariantKey};
 #[cfg(feature = "rocksdb")]
 use crate::clock::Clock;
 use crate::data_folder::OpenError;
 #[cfg(feature = "rocksdb")]
 use crate::engine::open_stores;
 use crate::error::StoreError;
-use crate::hash::{BlobHash, ManifestId};
+use crate::hash::{BlobHash, ManifestId, VariantListId};
 use crate::id::{PackId, PlanId, TeamId};
 use crate::manifest::Manifest;
 use crate::meta::{Item, Key, MetaError, MetaStore};
@@ -33,6 +33,10 @@ use crate::records::pins::PinRecord;
 use crate::records::plans::{PlanRecord, PlanState};
 use crate::records::projects::{self, ProjectRecord};
 use crate::records::{self, decode};
+
+mod variants;
+
+pub(crate) use variants::decodes_to;
 
 /// Blobs read at a time: enough that a store far away is not waited for most of the time.
 const AT_ONCE: usize = 16;
@@ -58,7 +62,7 @@ pub enum Kind {
 pub struct Finding {
     /// What kind.
     pub kind: Kind,
-    /// What it is about: `blob`, `pack`, `manifest`, `image`, `environment`, `plan`, `file`, `record`.
+    /// What it is about: `blob`, `pack`, `manifest`, `image`, `environment`, `plan`, `file`, `record`, `variant`, `list`.
     pub what: &'static str,
     /// Which one.
     pub name: String,
@@ -81,6 +85,8 @@ pub struct Report {
     pub blobs: u64,
     /// Bytes read and hashed.
     pub bytes: u64,
+    /// Variants decoded and compared with the files that they were made of.
+    pub variants: u64,
     /// How many things are missing.
     pub missing: u64,
     /// How many are damaged.
@@ -190,11 +196,20 @@ pub async fn check(
     blobs: &BlobStore,
     progress: impl FnMut(Progress),
 ) -> Result<Report, FsckError> {
-    let mut check = Check { meta, blobs, report: Report::default(), images: HashMap::new(), named: BTreeMap::new() };
+    let mut check = Check {
+        meta,
+        blobs,
+        report: Report::default(),
+        images: HashMap::new(),
+        named: BTreeMap::new(),
+        variants: HashSet::new(),
+        lists: HashSet::new(),
+    };
     check.check_images().await?;
     check.check_pointers().await?;
     check.check_pins().await?;
     let plans = check.check_plans().await?;
+    check.check_lists().await?;
     check.check_blobs(progress).await?;
     check.check_objects(&plans).await?;
     check.report.findings.sort_by(|a, b| (a.kind, a.what, &a.name).cmp(&(b.kind, b.what, &b.name)));
@@ -214,6 +229,10 @@ struct Check<'s> {
     images: HashMap<ManifestId, HashSet<TeamId>>,
     /// Every blob that a manifest names, with its size and the teams that must have it.
     named: BTreeMap<BlobHash, Named>,
+    /// Every variant that a list or the index names.
+    variants: HashSet<(VariantKey, BlobHash)>,
+    /// Every list that a manifest has.
+    lists: HashSet<VariantListId>,
 }
 
 #[derive(Default)]
@@ -398,6 +417,7 @@ impl Check<'_> {
                 }
             }
         }
+        let variants = self.check_made(&rows).await?;
         let of = rows.len() as u64;
         let blobs = self.blobs;
         let mut read = stream::iter(&rows)
@@ -421,13 +441,14 @@ impl Check<'_> {
                 Err(ReadError::Damaged) => self.report.add(Kind::Damaged, "blob", hash, "its object is too short"),
                 Err(error) => return Err(StoreError::from(error).into()),
             }
-            if !named.contains_key(hash) {
+            if !named.contains_key(hash) && !variants.contains(hash) {
                 self.report.add(Kind::Unreferenced, "blob", hash, "no image and no open plan names it");
             }
             self.report.blobs += 1;
             progress(Progress { blobs: self.report.blobs, of });
         }
         drop(read);
+        self.check_variants(&rows).await?;
         self.find_unindexed(&rows).await?;
         self.check_packs(&rows).await
     }
@@ -491,6 +512,13 @@ impl Check<'_> {
             let name = object.location.filename().unwrap_or_default();
             if !name.parse().is_ok_and(|id| self.images.contains_key(&id)) {
                 self.report.add(Kind::Unreferenced, "manifest", &object.location, "no image names it");
+            }
+        }
+        let mut list = objects.list(Some(&blob::VARIANTS.into()));
+        while let Some(object) = list.try_next().await.map_err(StoreError::from)? {
+            let name = object.location.filename().unwrap_or_default();
+            if !name.parse().is_ok_and(|id| self.lists.contains(&id)) {
+                self.report.add(Kind::Unreferenced, "list", &object.location, "no manifest has it");
             }
         }
         let mut list = objects.list(Some(&blob::PLANS.into()));

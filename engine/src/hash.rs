@@ -81,6 +81,11 @@ digest! {
 }
 
 digest! {
+    /// The BLAKE3 digest of a variant list's canonical bytes, and the name it is stored under.
+    VariantListId
+}
+
+digest! {
     /// What a plan's content is, known before any byte arrives.
     ///
     /// BLAKE3 over the sorted, length-prefixed (path, blob hash) pairs and the settings sent with the plan;

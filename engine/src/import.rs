@@ -5,6 +5,7 @@
 //! made durable by one sync, then one checked commit for each project, many at a time, which the store merges. So a
 //! project is there with all that it shows or not at all, and an import that broke off goes on when it is made again.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -152,8 +153,14 @@ impl Engine {
             Some(path) => self.build_copies(caller, source, path, &free).await?,
         };
         let first = self.take_project_numbers(free.len() as u64).await?;
+        let manifests: BTreeSet<ManifestId> = built.iter().map(|built| built.manifest).collect();
+        let manifests: Vec<_> = manifests.into_iter().collect();
+        let wanted: HashSet<_> = self.knows_no_variants(&manifests).await?.into_iter().collect();
         let made = stream::iter(free.into_iter().zip(built).zip(first..))
-            .map(|((name, built), number)| self.copy_one(caller, copies, source, name, number, built))
+            .map(|((name, built), number)| {
+                let wants_variants = wanted.contains(&built.manifest);
+                self.copy_one(caller, copies, source, OneCopy { name, number, built, wants_variants })
+            })
             .buffer_unordered(AT_ONCE)
             .try_fold(0, |made, new| std::future::ready(Ok(made + u64::from(new))))
             .await?;
@@ -202,10 +209,9 @@ impl Engine {
         caller: &Principal,
         copies: &Copies,
         source: &Source,
-        name: ProjectName,
-        number: u64,
-        built: Built,
+        copy: OneCopy,
     ) -> Result<bool, CopyError> {
+        let OneCopy { name, number, built, wants_variants } = copy;
         let name_key = records::projects::name_key(&name);
         let source_key = records::images::key(source.project, source.image.image);
         for attempt in 0..ATTEMPTS {
@@ -237,9 +243,18 @@ impl Engine {
                 unknown: Unknown::new(),
             };
             let rows = MoveRows { before: None, image: Some(&image), release: &release, last: 0 };
-            let commit = self.record_move(commit, caller, project.reference(), rows);
+            let mut commit = self.record_move(commit, caller, project.reference(), rows);
+            if wants_variants {
+                let (key, value) = records::variants::want(&built.manifest, now);
+                commit = commit.put(key, value);
+            }
             match self.meta().commit(commit).await? {
-                Outcome::Done { .. } => return Ok(true),
+                Outcome::Done { .. } => {
+                    if wants_variants {
+                        self.desk().hand_in(built.manifest);
+                    }
+                    return Ok(true);
+                }
                 Outcome::Refused { key } if key == name_key => return Ok(false),
                 Outcome::Refused { key } if key == source_key => return Err(CopyError::ImageNotFound),
                 // Another project's id begins like this one's: another id, then.
@@ -255,6 +270,15 @@ struct Source {
     project: ProjectRef,
     image: ImageRecord,
     manifest: Arc<Manifest>,
+}
+
+/// A copy that is to be made.
+struct OneCopy {
+    name: ProjectName,
+    number: u64,
+    built: Built,
+    /// Whether nobody has said of its manifest that variants are wanted.
+    wants_variants: bool,
 }
 
 /// A copy that has a file of its own.

@@ -10,6 +10,7 @@
 //! | what of a folder is not | [`ignored`] |
 //! | what a visitor gets | [`resolve`], [`pointers`], [`manifest`], [`host`] |
 //! | what a browser may keep for a year | [`fingerprint`] |
+//! | how files are compressed, once | [`coding`], [`variants`] |
 //! | where bytes are | [`blob`], [`objects`], [`data_folder`] |
 //! | where facts are | [`meta`], [`records`] |
 //! | whether all of it is whole | [`fsck`], [`rebuild`] |
@@ -46,6 +47,7 @@ pub mod rebuild;
 pub mod records;
 pub mod resolve;
 mod text;
+pub mod variants;
 
 pub use account::Principal;
 pub use engine::{Engine, FeedStatus, Health, OpenOptions};

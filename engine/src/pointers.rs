@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::clock::UnixMillis;
-use crate::hash::ManifestId;
+use crate::hash::{ManifestId, VariantListId};
 use crate::id::{ImageId, ProjectId, TeamId};
 use crate::name::{EnvironmentName, ProjectName};
+use crate::variants::VariantDirectory;
 
 /// How long a preview that is over is still kept, and its name with it: until then it can be renewed as it was.
 pub const PREVIEW_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -78,6 +79,13 @@ pub enum PointerEvent {
         number: u64,
         /// What is shown from now on.
         shows: Option<Shown>,
+    },
+    /// The variants of a manifest's files were made.
+    Variants {
+        /// The manifest.
+        manifest: ManifestId,
+        /// What lists them; nothing where no file has any.
+        list: Option<VariantListId>,
     },
 }
 
@@ -173,6 +181,7 @@ pub struct PointerTable {
     by_id: papaya::HashMap<ProjectId, Arc<Project>>,
     /// How many slots show something.
     shown: AtomicUsize,
+    variants: VariantDirectory,
     applied: watch::Sender<u64>,
 }
 
@@ -209,6 +218,7 @@ impl Default for PointerTable {
             by_name: papaya::HashMap::new(),
             by_id: papaya::HashMap::new(),
             shown: AtomicUsize::new(0),
+            variants: VariantDirectory::default(),
             applied: watch::Sender::new(0),
         }
     }
@@ -238,6 +248,12 @@ impl PointerTable {
         let project = projects.get(name)?;
         let reference = ProjectRef { team: project.team, project: project.id };
         Some((reference, project.settings.load().image_hosts))
+    }
+
+    /// Which manifest has which variants.
+    #[must_use]
+    pub fn variants(&self) -> &VariantDirectory {
+        &self.variants
     }
 
     /// How many projects there are.
@@ -279,6 +295,7 @@ impl PointerTable {
                     _ => {}
                 }
             }
+            PointerEvent::Variants { manifest, list } => self.variants.set(&manifest, list),
         }
     }
 
@@ -434,6 +451,21 @@ mod tests {
             table.apply(change(number, value));
             assert_eq!(hosts(), Some(want), "after {value:?} with number {number}");
             assert_eq!(table.find("demo", "prod").unwrap().number, 1);
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_variants_is_read_and_found() {
+        let (manifest, list) = (ManifestId::of(b"manifest"), VariantListId::of(b"list"));
+        let table = PointerTable::default();
+        for (event, want) in [
+            (format!(r#"{{"type":"variants","manifest":"{manifest}","list":"{list}"}}"#), Some(list)),
+            (format!(r#"{{"type":"variants","manifest":"{manifest}","list":null}}"#), None),
+        ] {
+            let read: PointerEvent = serde_json::from_str(&event).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), event);
+            table.apply(read);
+            assert_eq!(table.variants().list(&manifest), want);
         }
     }
 

@@ -1,11 +1,13 @@
 //! What publishers ask about what they published. Reads only.
 
+use std::collections::HashMap;
+
 use crate::account::Principal;
 use crate::blob::ReadError;
 use crate::clock::UnixMillis;
 use crate::engine::Engine;
 use crate::error::{StoreError, from_stores};
-use crate::hash::{BlobHash, ContentHash};
+use crate::hash::{BlobHash, ContentHash, ManifestId};
 use crate::id::{ImageId, ProjectId};
 use crate::manifest::Manifest;
 use crate::meta::MetaError;
@@ -17,6 +19,7 @@ use crate::records::images::{CommitRecord, GitFacts, ImageRecord};
 use crate::records::pins::PinRecord;
 use crate::records::releases::ReleaseRecord;
 use crate::records::{self, Stored, read_all};
+use crate::variants::VariantState;
 
 /// Rows passed over at a time on the way to a later page.
 const SKIP_AT_ONCE: usize = 10_000;
@@ -105,6 +108,8 @@ pub struct ImageSummary {
     pub image_hosts: ImageHosts,
     /// That it is kept, whatever is released later.
     pub pin: Option<PinSummary>,
+    /// How far its variants are.
+    pub variants: VariantState,
 }
 
 /// Who keeps an image, and why.
@@ -146,6 +151,8 @@ pub struct EnvironmentSummary {
     pub number: u64,
     /// When that was made.
     pub released_at: UnixMillis,
+    /// How far the image's variants are.
+    pub variants: VariantState,
 }
 
 impl Engine {
@@ -328,8 +335,11 @@ impl Engine {
     ) -> Result<Vec<EnvironmentSummary>, LookupError> {
         let (project, name) = self.project_to_read(caller, project).await?;
         let shown = records::environments::shown(self.meta(), project, self.clock().now()).await?;
+        let manifests = shown.iter().filter_map(|environment| environment.shows.as_ref()).map(|shows| shows.manifest);
+        let made = self.variants_of(manifests.collect()).await?;
         let summary = |environment: EnvironmentRecord| {
             let shows = environment.shows?;
+            let variants = made.get(&shows.manifest).copied().unwrap_or(VariantState::Off);
             Some(EnvironmentSummary {
                 project: name.clone(),
                 name: environment.name,
@@ -337,6 +347,7 @@ impl Engine {
                 expires_at: shows.expires_at,
                 number: environment.number,
                 released_at: shows.released_at,
+                variants,
             })
         };
         Ok(shown.into_iter().filter_map(summary).collect())
@@ -388,6 +399,8 @@ impl Engine {
         let images = read_all::<ImageRecord>(self.meta(), &image_keys, "image").await?;
         let commits = read_all::<CommitRecord>(self.meta(), &commit_keys, "commit").await?;
         let pins = read_all::<PinRecord>(self.meta(), &pin_keys, "pin").await?;
+        let manifests = images.iter().flatten().map(|image| image.record.manifest).collect();
+        let variants = self.variants_of(manifests).await?;
         let all = images.into_iter().zip(commits).zip(pins);
         let all = all.filter_map(|((image, commit), pin)| Some((image?, commit?, pin)));
         let shows = |environment: &&EnvironmentRecord, image| {
@@ -417,8 +430,16 @@ impl Engine {
                     at: record.at,
                     message: record.message,
                 }),
+                variants: variants.get(&image.record.manifest).copied().unwrap_or(VariantState::Off),
             })
             .collect())
+    }
+
+    /// How far the variants of `manifests` are.
+    async fn variants_of(&self, manifests: Vec<ManifestId>) -> Result<HashMap<ManifestId, VariantState>, MetaError> {
+        let made = records::variants::made(self.meta(), &manifests).await?;
+        let state = made.iter().map(|made| VariantState::of(made.as_ref(), self.desk()));
+        Ok(manifests.into_iter().zip(state).collect())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Nothing of the old index is believed. A blob is in the new one if bytes that have its hash are stored, alone or in a
 //! pack; a team has a blob if an image of its projects names it. What a team uploaded for a plan that is still open is
-//! forgotten, and uploaded again. The server must be stopped. Rows are written before stale ones are removed, so that
+//! forgotten, and uploaded again. What was made of a blob is in the new index if a variant list says so and the variant
+//! is right; where some of a list is not, the variants of its manifests are wanted again. The server must be stopped. Rows are written before stale ones are removed, so that
 //! breaking off does no harm: it is run again.
 
 use std::collections::HashSet;
@@ -25,6 +26,8 @@ use crate::objects::StorageOptions;
 use crate::records::images::ImageRecord;
 use crate::records::{self, projects};
 
+mod variants;
+
 /// Objects read at a time.
 const AT_ONCE: usize = 4;
 /// Rows written at a time.
@@ -43,9 +46,14 @@ pub struct Rebuilt {
     pub removed: u64,
     /// Pairs of team and blob that images name.
     pub owned: u64,
+    /// Variants that lists name, and that the index knows again.
+    pub variants: u64,
+    /// Manifests whose variants are made again, because some of them were lost.
+    pub variants_wanted: u64,
     /// Objects that count for nothing, and why.
     pub findings: Vec<Finding>,
 }
+
 /// How far it is: objects read.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
@@ -83,6 +91,7 @@ pub async fn rebuild(
     rebuild.own().await?;
     rebuild.write().await?;
     rebuild.remove_others().await?;
+    rebuild.restore_variants().await?;
     rebuild.made.blobs = rebuild.found.len() as u64;
     Ok(rebuild.made)
 }

@@ -20,6 +20,7 @@ pub mod pins;
 pub mod plans;
 pub mod projects;
 pub mod releases;
+pub mod variants;
 
 /// The version byte that values begin with.
 const VERSION: u8 = 1;
@@ -49,6 +50,8 @@ pub(crate) enum Table {
     Plan = 0x30,
     Audit = 0x40,
     Idempotency = 0x50,
+    VariantsWanted = 0x60,
+    VariantsMade = 0x61,
 }
 
 /// Writes a key, part by part.

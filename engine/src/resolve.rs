@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use crate::blob::{BlobSource, BlobStore, ReadError};
 use crate::clock::{Clock, UnixMillis};
-use crate::hash::{BlobHash, ManifestId, Sha256Digest};
+use crate::hash::{BlobHash, ManifestId, Sha256Digest, VariantListId};
 use crate::id::ImageId;
 use crate::manifest::Manifest;
 use crate::meta::{MetaError, MetaStore};
 use crate::pointers::{PointerTable, ProjectRef};
 use crate::records;
+use crate::variants::VariantList;
 
 /// An image that is asked for by its own host.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,6 +61,16 @@ impl Resolver {
     /// As [`BlobStore::manifest`].
     pub async fn manifest(&self, id: &ManifestId) -> Result<Manifest, ReadError> {
         self.blobs.manifest(id).await
+    }
+
+    /// Reads and checks a variant list; [`PointerTable::variants`] says which one a manifest has. Not for an edge thread:
+    /// run it on a runtime that may wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlobStore::variant_list`].
+    pub async fn variant_list(&self, id: &VariantListId) -> Result<VariantList, ReadError> {
+        self.blobs.variant_list(id).await
     }
 
     /// Opens a blob. Not for an edge thread: run it on a runtime that may wait.

@@ -10,8 +10,8 @@ fn below(world: &World, folder: &str) -> usize {
 
 #[test]
 fn a_deploy_makes_packs_and_visitors_get_regions_of_them() {
-    // Nothing small is kept in memory, so that every answer is read from its pack.
-    let mut world = World::start_with(&["--cache-small-blob", "0"]);
+    // Nothing small is kept in memory, so that every answer is read from its pack; and no pack is made beside the batch's.
+    let mut world = World::start_with(&["--cache-small-blob", "0", "--variants-workers", "0"]);
     let mut files = site::varied();
     files.push(("largest.bin".into(), site::noise("largest", 64 << 10)));
     files.push(("larger.bin".into(), site::noise("larger", (64 << 10) + 1)));
@@ -47,7 +47,7 @@ fn a_deploy_makes_packs_and_visitors_get_regions_of_them() {
 
 #[test]
 fn many_small_files_go_up_in_few_requests() {
-    let world = World::start();
+    let world = World::start_with(&["--variants-workers", "0"]);
     let files: Files = (0..3000)
         .map(|n| (format!("{:02}/{n:04}.txt", n % 50), format!("number {n}").repeat(n % 90).into_bytes()))
         .collect();

@@ -42,6 +42,13 @@ fn sites() -> [Files; 2] {
     })
 }
 
+/// A place for a server that writes nothing but what it is asked to, so that two runs make the same calls.
+fn stopped() -> World {
+    let mut world = World::stopped();
+    world.serve_with(&["--variants-workers", "0"]);
+    world
+}
+
 /// Publishes to `prod`, and writes down what is acknowledged.
 fn publish(api: &Api, files: &Files, told: &mut Told) -> std::io::Result<()> {
     let good = |response: crate::wire::Response| match response.status {
@@ -97,7 +104,8 @@ fn check(world: &World, told: &Told) {
 
 /// A data folder that shows the first site.
 fn prepared() -> World {
-    let mut world = World::start();
+    let mut world = stopped();
+    world.restart();
     world.publish("demo", &sites()[0]);
     assert_eq!(world.stop().code(), Some(0));
     world
@@ -124,7 +132,7 @@ fn finished(log: &Path) -> &Path {
 
 /// The calls of a run in which nothing goes wrong.
 fn listed(calls: &[&str], from: Option<&Path>) -> Vec<Point> {
-    let mut world = World::stopped();
+    let mut world = stopped();
     if let Some(from) = from {
         copy(from, &world.data());
     }
@@ -178,7 +186,7 @@ fn was_killed(status: ExitStatus) -> bool {
 
 /// Publishes while one call goes wrong, and checks what is left.
 fn publish_round(from: &Path, point: &Point, fault: Fault, count: &mut Count) {
-    let mut world = World::stopped();
+    let mut world = stopped();
     copy(from, &world.data());
     let log = log_of(&world);
     world.start_by(strace::injecting(point, fault, &world.data(), &log));
@@ -268,7 +276,7 @@ fn nothing_is_acknowledged_before_it_is_synced() {
     if !can_inject() {
         return;
     }
-    let mut world = World::stopped();
+    let mut world = stopped();
     let log = log_of(&world);
     world.start_by(strace::following(&log));
     world.restart();
@@ -308,7 +316,7 @@ fn the_server_is_killed_in_its_first_start() {
     let mut count = Count::default();
     let calls = [SYNCS, WRITES, RENAMES].concat();
     for point in drawn(listed(&calls, None), "first start") {
-        let mut world = World::stopped();
+        let mut world = stopped();
         world.start_by(strace::injecting(&point, Fault::Kill, &world.data(), &log_of(&world)));
         let status = match world.try_restart() {
             Ok(()) => world.stop(),

@@ -34,6 +34,7 @@ mod seaweedfs;
 mod shutdown;
 mod site;
 mod strace;
+mod variants;
 mod visitors;
 mod wire;
 mod world;

@@ -25,6 +25,7 @@ pub(crate) async fn list(
         protected: false,
         number: environment.number,
         deployed_at: timefmt::rfc3339(environment.released_at),
+        variants: super::images::variants(environment.variants),
     });
     Ok(respond::ok(&wire::Page { items: items.collect(), next_cursor: None }))
 }

@@ -5,6 +5,7 @@ use axum::response::Response;
 use pinstone_engine::id::ImageId;
 use pinstone_engine::pointers::ImageHosts;
 use pinstone_engine::queries::ImageSummary;
+use pinstone_engine::variants::VariantState;
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ErrorCode};
@@ -86,5 +87,24 @@ pub(super) fn item(state: &ApiState, image: ImageSummary) -> wire::ImageItem {
             message: pin.message.unwrap_or_default(),
             created_at: timefmt::rfc3339(pin.at),
         }),
+        variants: variants(image.variants),
+    }
+}
+
+pub(super) fn variants(state: VariantState) -> wire::Variants {
+    let text = |text: &str| wire::Variants { state: text.to_owned(), ..wire::Variants::default() };
+    match state {
+        VariantState::Pending => text("pending"),
+        VariantState::Off => text("off"),
+        VariantState::Made(bytes) => wire::Variants {
+            bytes: Some(wire::VariantBytes {
+                identity: bytes.identity,
+                br: bytes.br,
+                zstd: bytes.zstd,
+                gzip: bytes.gzip,
+            }),
+            saved: Some(bytes.saved()),
+            ..text("made")
+        },
     }
 }

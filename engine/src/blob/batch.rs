@@ -1,4 +1,4 @@
-//! A batch: many small blobs of one team, durable together.
+//! A batch: many small blobs, of one team or of nobody, durable together.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ pub(crate) enum Packed {
 /// Blobs on their way into one pack. Nothing of them is visible before [`finish`](Self::finish).
 pub(crate) struct BatchWriter {
     store: BlobStore,
-    team: TeamId,
+    team: Option<TeamId>,
     pack: Option<PackWriter>,
     seen: HashSet<BlobHash>,
     writes: Vec<IndexWrite>,
@@ -30,6 +30,15 @@ pub(crate) struct BatchWriter {
 impl BlobStore {
     /// Begins a batch of `team`.
     pub(crate) fn batch(&self, team: TeamId) -> BatchWriter {
+        self.batch_of(Some(team))
+    }
+
+    /// Begins a batch that no team shall be said to have.
+    pub(super) fn unowned_batch(&self) -> BatchWriter {
+        self.batch_of(None)
+    }
+
+    fn batch_of(&self, team: Option<TeamId>) -> BatchWriter {
         BatchWriter { store: self.clone(), team, pack: None, seen: HashSet::new(), writes: Vec::new() }
     }
 }
@@ -51,7 +60,7 @@ impl BatchWriter {
                 packed.push(Packed::Already);
                 continue;
             }
-            self.writes.push(IndexWrite::Own { team: self.team, hash });
+            self.writes.extend(self.team.map(|team| IndexWrite::Own { team, hash }));
             if known.is_some_and(|record| record.state == BlobState::Live) {
                 packed.push(Packed::Already);
                 continue;
@@ -80,6 +89,12 @@ impl BatchWriter {
             self.store.index.write(self.writes).await?;
         }
         Ok(())
+    }
+
+    /// The same with more rows, which are written together with the batch's.
+    pub(super) async fn finish_with(mut self, rows: Vec<IndexWrite>) -> Result<(), PutError> {
+        self.writes.extend(rows);
+        self.finish().await
     }
 
     /// Gives the batch up: nothing of it was stored.

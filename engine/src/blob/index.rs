@@ -2,6 +2,8 @@
 //!
 //! Bulk, synced and monotone, with no checks: a row says only what is true for good, so writers need no order among
 //! themselves. All of it can be rebuilt from the objects and the manifests.
+//!
+//! Beside it, what was made of each blob: its variants. Of these the first row stays, whoever writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,6 +13,7 @@ use parking_lot::RwLock;
 
 use super::Digests;
 use crate::clock::UnixMillis;
+use crate::coding::{Coding, Variant};
 use crate::hash::{BlobHash, Sha256Digest};
 use crate::id::{PackId, TeamId};
 
@@ -73,6 +76,32 @@ impl BlobRecord {
     }
 }
 
+/// What became of encoding a blob.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Made {
+    /// A variant, which is stored.
+    Kept(Variant),
+    /// Bytes that save too little.
+    NotKept,
+}
+
+impl Made {
+    /// The variant, where there is one.
+    #[must_use]
+    pub fn kept(self) -> Option<Variant> {
+        match self {
+            Self::Kept(variant) => Some(variant),
+            Self::NotKept => None,
+        }
+    }
+}
+
+/// What was made of one blob, by coding.
+pub type MadeOf = [Option<Made>; Coding::ALL.len()];
+
+/// What a row of variants is about: the identity blob and the coding.
+pub type VariantKey = (BlobHash, Coding);
+
 /// One change of the index.
 #[derive(Clone, Copy, Debug)]
 pub enum IndexWrite {
@@ -95,14 +124,31 @@ pub enum IndexWrite {
         /// The blob's name.
         hash: BlobHash,
     },
+    /// The blob was encoded. A row that is there stays.
+    Vary {
+        /// The blob that was encoded.
+        identity: BlobHash,
+        /// In what.
+        coding: Coding,
+        /// What came of it.
+        made: Made,
+    },
+    /// The blob is to be encoded anew.
+    Unvary {
+        /// The blob.
+        identity: BlobHash,
+        /// In what.
+        coding: Coding,
+    },
 }
 
-/// What is known of each blob, and which team has it.
+/// What is known of each blob, which team has it, and what was made of it.
 ///
 /// Every engine keeps this contract:
 /// * `write` is durable when it returns, and taken whole or not at all.
 /// * Writing a row again changes nothing but what it says; removing one that is not there changes nothing.
 /// * The writes of one call are taken in their order.
+/// * Of rows that say what was made of a blob in one coding, the first stays, also where two are written at once.
 #[async_trait]
 pub trait BlobIndex: fmt::Debug + Send + Sync + 'static {
     /// The rows of `hashes`, in their order.
@@ -119,6 +165,16 @@ pub trait BlobIndex: fmt::Debug + Send + Sync + 'static {
 
     /// Up to `limit` hashes that have a row, readable or not, and come after `after`, in their order.
     async fn hashes(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<BlobHash>, IndexError>;
+
+    /// What was made of each of `identities`, in their order.
+    async fn made(&self, identities: &[BlobHash]) -> Result<Vec<MadeOf>, IndexError>;
+
+    /// Up to `limit` rows of what was made that come after `after`, in their order; nothing for one that is unreadable.
+    async fn scan_made(
+        &self,
+        after: Option<VariantKey>,
+        limit: usize,
+    ) -> Result<Vec<(VariantKey, Option<Made>)>, IndexError>;
 }
 
 #[cfg(any(test, feature = "rocksdb"))]
@@ -184,6 +240,38 @@ impl BlobRecord {
     }
 }
 
+#[cfg(any(test, feature = "rocksdb"))]
+const MADE_LENGTH: usize = 42;
+
+#[cfg(any(test, feature = "rocksdb"))]
+impl Made {
+    /// The row as it is stored; `docs/formats.md` describes it.
+    pub(crate) fn to_bytes(self) -> [u8; MADE_LENGTH] {
+        let mut row = [0; MADE_LENGTH];
+        row[0] = ROW_VERSION;
+        if let Self::Kept(variant) = self {
+            row[1] = 1;
+            row[2..10].copy_from_slice(&variant.size.to_be_bytes());
+            row[10..].copy_from_slice(variant.blob.as_bytes());
+        }
+        row
+    }
+
+    pub(crate) fn from_bytes(row: &[u8]) -> Result<Self, IndexError> {
+        let row: &[u8; MADE_LENGTH] = row.try_into().map_err(|_| IndexError::Damaged)?;
+        let (mut size, mut blob) = ([0; 8], [0; 32]);
+        size.copy_from_slice(&row[2..10]);
+        blob.copy_from_slice(&row[10..]);
+        match (row[0], row[1]) {
+            (ROW_VERSION, 0) if size == [0; 8] && blob == [0; 32] => Ok(Self::NotKept),
+            (ROW_VERSION, 1) => {
+                Ok(Self::Kept(Variant { blob: BlobHash::from_bytes(blob), size: u64::from_be_bytes(size) }))
+            }
+            _ => Err(IndexError::Damaged),
+        }
+    }
+}
+
 /// The index for tests and examples: in memory, gone with the process.
 #[derive(Debug, Default)]
 pub struct MemoryIndex {
@@ -194,6 +282,7 @@ pub struct MemoryIndex {
 struct Tables {
     records: BTreeMap<BlobHash, BlobRecord>,
     owned: BTreeSet<(TeamId, BlobHash)>,
+    made: BTreeMap<VariantKey, Made>,
 }
 
 #[async_trait]
@@ -215,6 +304,12 @@ impl BlobIndex for MemoryIndex {
                 IndexWrite::Put { hash, record } => drop(tables.records.insert(hash, record)),
                 IndexWrite::Remove { hash } => drop(tables.records.remove(&hash)),
                 IndexWrite::Own { team, hash } => drop(tables.owned.insert((team, hash))),
+                IndexWrite::Vary { identity, coding, made } => {
+                    tables.made.entry((identity, coding)).or_insert(made);
+                }
+                IndexWrite::Unvary { identity, coding } => {
+                    tables.made.remove(&(identity, coding));
+                }
             }
         }
         Ok(())
@@ -229,6 +324,23 @@ impl BlobIndex for MemoryIndex {
 
     async fn hashes(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<BlobHash>, IndexError> {
         Ok(self.scan(after, limit).await?.into_iter().map(|(hash, _)| hash).collect())
+    }
+
+    async fn made(&self, identities: &[BlobHash]) -> Result<Vec<MadeOf>, IndexError> {
+        let tables = self.tables.read();
+        let of = |identity: &BlobHash| Coding::ALL.map(|coding| tables.made.get(&(*identity, coding)).copied());
+        Ok(identities.iter().map(of).collect())
+    }
+
+    async fn scan_made(
+        &self,
+        after: Option<VariantKey>,
+        limit: usize,
+    ) -> Result<Vec<(VariantKey, Option<Made>)>, IndexError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let tables = self.tables.read();
+        let from = after.map_or(Unbounded, Excluded);
+        Ok(tables.made.range((from, Unbounded)).take(limit).map(|(key, made)| (*key, Some(*made))).collect())
     }
 }
 
@@ -252,5 +364,20 @@ mod tests {
         newer[0] = 2;
         assert!(BlobRecord::from_bytes(&newer).is_err());
         assert!(BlobRecord::from_bytes(&newer[1..]).is_err());
+    }
+
+    #[test]
+    fn rows_of_what_was_made_survive_their_bytes() {
+        let kept = Made::Kept(Variant { blob: BlobHash::of(b"x"), size: 1 << 40 });
+        for made in [kept, Made::NotKept] {
+            assert_eq!(Made::from_bytes(&made.to_bytes()).unwrap(), made);
+        }
+        let row = kept.to_bytes();
+        for (at, byte) in [(0, 2), (0, 0), (1, 2), (1, 0)] {
+            let mut wrong = row;
+            wrong[at] = byte;
+            assert!(Made::from_bytes(&wrong).is_err(), "{byte} at {at}");
+        }
+        assert!(Made::from_bytes(&row[1..]).is_err());
     }
 }

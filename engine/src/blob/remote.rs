@@ -141,9 +141,13 @@ impl BlobStore {
 
     /// The bytes of a manifest, as they are stored.
     pub(super) async fn manifest_bytes(&self, id: &ManifestId) -> Result<Bytes, ReadError> {
-        let object = manifest_path(id);
+        self.whole(*id.as_bytes(), manifest_path(id)).await
+    }
+
+    /// The bytes of an object whose digest is its name: a manifest, or what belongs to one.
+    pub(super) async fn whole(&self, key: [u8; 32], object: ObjectPath) -> Result<Bytes, ReadError> {
         let Some(cache) = &self.cache else { return Ok(self.objects.get(&object).await?.bytes().await?) };
-        let wanted = Wanted { kind: Kind::Manifest, key: *id.as_bytes(), object, part: None };
+        let wanted = Wanted { kind: Kind::Manifest, key, object, part: None };
         cache.get(wanted, &self.objects).await?.read().await
     }
 }

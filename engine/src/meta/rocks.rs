@@ -12,6 +12,7 @@
 //! Where a write fails, for lack of room or else, nothing of it is acknowledged, and the database is closed and opened
 //! again in this process as soon as that can be: [`database`] says how.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,8 +25,9 @@ use rocksdb::{DB, IteratorMode, ReadOptions, WriteBatch};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Commit, Feed, Item, Key, MetaError, MetaStore, Order, Outcome, Snapshot, after_prefix};
-use crate::blob::{BlobIndex, BlobRecord, IndexError, IndexWrite};
+use crate::blob::{BlobIndex, BlobRecord, IndexError, IndexWrite, Made, MadeOf, VariantKey};
 use crate::clock::Clock;
+use crate::coding::Coding;
 use crate::hash::BlobHash;
 use crate::id::TeamId;
 
@@ -38,8 +40,8 @@ mod writer;
 
 use database::Database;
 use rows::{
-    BLOBS, COUNTERS, FEED, ITEMS, OWNED, as_index_error, counters, engine, family, index_engine, owned_key, read_item,
-    read_pair, read_u64,
+    BLOBS, COUNTERS, FEED, ITEMS, OWNED, VARIANTS, as_index_error, counters, engine, family, index_engine, owned_key,
+    read_item, read_pair, read_u64, read_variant_key, variant_key,
 };
 use writer::{Job, Waiting, Writer};
 
@@ -53,6 +55,8 @@ pub struct RocksStore {
     queue: mpsc::Sender<Job>,
     writer: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
     wake: watch::Sender<u64>,
+    /// Held while it is looked whether a row of what was made is the first, and written.
+    first: Arc<Mutex<()>>,
 }
 
 impl fmt::Debug for RocksStore {
@@ -77,7 +81,7 @@ impl RocksStore {
             .name("meta-writer".into())
             .spawn(move || writer.run(jobs))
             .map_err(MetaError::engine)?;
-        Ok(Self { database, queue, writer: Arc::new(Mutex::new(Some(thread))), wake })
+        Ok(Self { database, queue, writer: Arc::new(Mutex::new(Some(thread))), wake, first: Arc::default() })
     }
 
     async fn blocking<T, F>(&self, work: F) -> Result<T, MetaError>
@@ -234,9 +238,13 @@ impl BlobIndex for RocksStore {
         if self.database.has_failed() {
             self.recover().await.map_err(as_index_error)?;
         }
-        let database = Arc::clone(&self.database);
+        let (database, first) = (Arc::clone(&self.database), Arc::clone(&self.first));
         let written = self.blocking_index(move |db| {
             let mut batch = WriteBatch::default();
+            let is_made = |write: &IndexWrite| matches!(write, IndexWrite::Vary { .. } | IndexWrite::Unvary { .. });
+            let _first = writes.iter().any(is_made).then(|| first.lock());
+            // The rows of what was made that this batch changes: whether there is one after it.
+            let mut changed: HashMap<_, bool> = HashMap::new();
             for write in writes {
                 match write {
                     IndexWrite::Put { hash, record } => {
@@ -244,6 +252,22 @@ impl BlobIndex for RocksStore {
                     }
                     IndexWrite::Remove { hash } => batch.delete_cf(family(db, BLOBS), hash.as_bytes()),
                     IndexWrite::Own { team, hash } => batch.put_cf(family(db, OWNED), owned_key(team, &hash), []),
+                    IndexWrite::Vary { identity, coding, made } => {
+                        let (family, key) = (family(db, VARIANTS), variant_key((identity, coding)));
+                        let is_there = match changed.get(&key) {
+                            Some(is_there) => *is_there,
+                            None => db.get_pinned_cf(family, key).map_err(index_engine)?.is_some(),
+                        };
+                        if !is_there {
+                            batch.put_cf(family, key, made.to_bytes());
+                            changed.insert(key, true);
+                        }
+                    }
+                    IndexWrite::Unvary { identity, coding } => {
+                        let key = variant_key((identity, coding));
+                        batch.delete_cf(family(db, VARIANTS), key);
+                        changed.insert(key, false);
+                    }
                 }
             }
             database.write(db, batch).map_err(as_index_error)
@@ -269,6 +293,40 @@ impl BlobIndex for RocksStore {
     async fn hashes(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<BlobHash>, IndexError> {
         self.blocking_index(move |db| index_rows(db, after).map(|row| row.map(|(hash, _)| hash)).take(limit).collect())
             .await
+    }
+
+    async fn made(&self, identities: &[BlobHash]) -> Result<Vec<MadeOf>, IndexError> {
+        let keys: Vec<_> =
+            identities.iter().flat_map(|identity| Coding::ALL.map(|coding| variant_key((*identity, coding)))).collect();
+        self.blocking_index(move |db| {
+            let rows = db.batched_multi_get_cf(family(db, VARIANTS), &keys, false);
+            let rows =
+                rows.into_iter().map(|row| row.map_err(index_engine)?.map(|row| Made::from_bytes(&row)).transpose());
+            let rows = rows.collect::<Result<Vec<Option<Made>>, IndexError>>()?;
+            let of_one = |rows: &[Option<Made>]| rows.try_into().map_err(|_| IndexError::Damaged);
+            rows.chunks(Coding::ALL.len()).map(of_one).collect()
+        })
+        .await
+    }
+
+    async fn scan_made(
+        &self,
+        after: Option<VariantKey>,
+        limit: usize,
+    ) -> Result<Vec<(VariantKey, Option<Made>)>, IndexError> {
+        self.blocking_index(move |db| {
+            let from = after.map(variant_key);
+            let mode = match &from {
+                Some(from) => IteratorMode::From(from, rocksdb::Direction::Forward),
+                None => IteratorMode::Start,
+            };
+            let rows = db.iterator_cf(family(db, VARIANTS), mode).map(|row| {
+                let (key, value) = row.map_err(index_engine)?;
+                Ok((read_variant_key(&key)?, Made::from_bytes(&value).ok()))
+            });
+            rows.filter(|row| !matches!(row, Ok((key, _)) if Some(*key) == after)).take(limit).collect()
+        })
+        .await
     }
 }
 
@@ -315,6 +373,31 @@ mod tests {
             let file = file.unwrap();
             fs::copy(file.path(), copy.join(file.file_name())).unwrap();
         }
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_database_from_before_there_were_variants_gets_their_family() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let (team, hash) = (TeamId::random(), BlobHash::of(b"x"));
+        {
+            let mut options = rocksdb::Options::default();
+            options.create_if_missing(true);
+            options.create_missing_column_families(true);
+            let before = rows::FAMILIES.into_iter().filter(|family| *family != VARIANTS);
+            let db = DB::open_cf(&options, &path, before).unwrap();
+            db.put_cf(family(&db, OWNED), owned_key(team, &hash), []).unwrap();
+        }
+        let row = IndexWrite::Vary { identity: hash, coding: Coding::Gzip, made: Made::NotKept };
+        let store = RocksStore::open(&path, Clock::system()).unwrap();
+        assert_eq!(store.owned(team, &[hash]).await.unwrap(), [true]);
+        assert_eq!(store.made(&[hash]).await.unwrap(), [[None; 3]]);
+        store.write(vec![row]).await.unwrap();
+        store.close().await;
+        drop(store);
+        let store = RocksStore::open(&path, Clock::system()).unwrap();
+        assert_eq!(store.made(&[hash]).await.unwrap(), [[None, None, Some(Made::NotKept)]]);
         store.close().await;
     }
 

@@ -15,7 +15,9 @@ use super::belonging::{self, Found, Marker, Note, StoreId, Verdict, decide};
 #[cfg(feature = "s3")]
 use super::unproven::Unproven;
 use super::{StorageOptions, StoreUrl};
-use crate::blob::{BLOBS, BlobIndex, BlobStore, DiskCache, MANIFESTS, MARKER, PACKS, PLANS, Unsynced, Writing};
+use crate::blob::{
+    BLOBS, BlobIndex, BlobStore, DiskCache, MANIFESTS, MARKER, PACKS, PLANS, Unsynced, VARIANTS, Writing,
+};
 use crate::data_folder::{DataFolder, OpenError, make_folder};
 
 /// How long a remote store may take to say who it is before a start goes on without it.
@@ -150,7 +152,7 @@ impl FolderToOpen {
             let name = name.to_string_lossy();
             // A file that was being written has its number behind its name.
             let name = name.split('#').next().unwrap_or_default();
-            if ![BLOBS, MANIFESTS, PACKS, PLANS, MARKER].contains(&name) {
+            if ![BLOBS, MANIFESTS, PACKS, PLANS, VARIANTS, MARKER].contains(&name) {
                 return Err(OpenError::StoreNotEmpty { path: self.path.clone() });
             }
         }

@@ -141,12 +141,21 @@ impl Engine {
         let built = self.build_manifest(&plan.record, body).await?;
         for attempt in 0..ATTEMPTS {
             pause(attempt).await;
-            let (commit, committed) = self.commit_of_plan(caller, &plan, &built, request.message.as_deref()).await?;
+            let (mut commit, committed) =
+                self.commit_of_plan(caller, &plan, &built, request.message.as_deref()).await?;
+            let wants_variants = committed.new_image && self.knows_no_variants(&[built.manifest]).await?.len() == 1;
+            if wants_variants {
+                let (key, value) = records::variants::want(&built.manifest, committed.committed_at);
+                commit = commit.put(key, value);
+            }
             let commit = match &once {
                 Some(once) => once.record(commit, stale.as_ref(), &committed, committed.committed_at),
                 None => commit,
             };
             if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {
+                if wants_variants {
+                    self.desk().hand_in(built.manifest);
+                }
                 // The image's own host answers from now on, also where the project is new.
                 self.catch_up(position).await?;
                 self.forget_plan_body(request.plan).await;
@@ -164,6 +173,11 @@ impl Engine {
             }
         }
         Err(StoreError::Contended.into())
+    }
+
+    /// Which of `manifests` nobody has said of that their variants are wanted.
+    pub(crate) async fn knows_no_variants(&self, manifests: &[ManifestId]) -> Result<Vec<ManifestId>, MetaError> {
+        records::variants::unknown(self.meta(), manifests).await
     }
 
     /// The answer that was given to the same request before, or else what is in the way of writing one.

@@ -19,7 +19,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, UploadPart,
 };
 use parking_lot::Mutex;
-use pinstone_engine::blob::{BlobIndex, BlobRecord, IndexError, IndexWrite};
+use pinstone_engine::blob::{BlobIndex, BlobRecord, IndexError, IndexWrite, Made, MadeOf, VariantKey};
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::id::TeamId;
 use pinstone_engine::meta::{Commit, Feed, Item, Key, MetaError, MetaStore, Order, Outcome, Snapshot};
@@ -318,5 +318,18 @@ impl BlobIndex for Faulty<dyn BlobIndex> {
 
     async fn hashes(&self, after: Option<BlobHash>, limit: usize) -> Result<Vec<BlobHash>, IndexError> {
         self.switch.around(Counted::Reads, || "index hashes".to_owned(), self.inner.hashes(after, limit)).await
+    }
+
+    async fn made(&self, identities: &[BlobHash]) -> Result<Vec<MadeOf>, IndexError> {
+        self.switch.around(Counted::Reads, || "index made".to_owned(), self.inner.made(identities)).await
+    }
+
+    async fn scan_made(
+        &self,
+        after: Option<VariantKey>,
+        limit: usize,
+    ) -> Result<Vec<(VariantKey, Option<Made>)>, IndexError> {
+        let work = self.inner.scan_made(after, limit);
+        self.switch.around(Counted::Reads, || "index scan of what was made".to_owned(), work).await
     }
 }

@@ -21,7 +21,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::log_check::{self, State};
-use super::rows::{BLOBS, FEED, ITEMS, OUTCOMES, OWNED, copy, engine, synced};
+use super::rows::{FAMILIES, copy, engine, synced};
 use crate::meta::MetaError;
 
 /// Memory for blocks of table files, in bytes.
@@ -220,7 +220,7 @@ fn open_db(path: &Path, cache: &Cache, access: Access) -> Result<DB, MetaError> 
         options.set_block_based_table_factory(&table);
         ColumnFamilyDescriptor::new(name, options)
     };
-    let families = [ITEMS, FEED, OUTCOMES, BLOBS, OWNED].map(family);
+    let families = FAMILIES.map(family);
     match access {
         Access::Write => DB::open_cf_descriptors(&options, path, families),
         Access::Read => DB::open_cf_descriptors_read_only(&options, path, families, false),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use rocksdb::{ColumnFamily, DB, WriteOptions};
 
-use crate::blob::IndexError;
+use crate::blob::{IndexError, VariantKey};
 use crate::clock::UnixMillis;
+use crate::coding::Coding;
 use crate::hash::BlobHash;
 use crate::id::TeamId;
 use crate::meta::{Item, Key, MetaError, Outcome, Revision};
@@ -17,6 +18,9 @@ pub(super) const FEED: &str = "feed";
 pub(super) const OUTCOMES: &str = "outcomes";
 pub(super) const BLOBS: &str = "blobs";
 pub(super) const OWNED: &str = "owned";
+pub(super) const VARIANTS: &str = "variants";
+/// Every family but the default one.
+pub(super) const FAMILIES: [&str; 6] = [ITEMS, FEED, OUTCOMES, BLOBS, OWNED, VARIANTS];
 /// In the default column family: the last revision and the last position of the feed, 8 bytes each.
 pub(super) const COUNTERS: &[u8] = b"counters";
 
@@ -35,6 +39,19 @@ pub(super) fn owned_key(team: TeamId, hash: &BlobHash) -> [u8; 48] {
     key[..16].copy_from_slice(team.as_bytes());
     key[16..].copy_from_slice(hash.as_bytes());
     key
+}
+
+pub(super) fn variant_key((identity, coding): VariantKey) -> [u8; 33] {
+    let mut key = [0; 33];
+    key[..32].copy_from_slice(identity.as_bytes());
+    key[32] = coding as u8;
+    key
+}
+
+pub(super) fn read_variant_key(key: &[u8]) -> Result<VariantKey, IndexError> {
+    let (identity, coding) = key.split_first_chunk::<32>().ok_or(IndexError::Damaged)?;
+    let &[coding] = coding else { return Err(IndexError::Damaged) };
+    Ok((BlobHash::from_bytes(*identity), Coding::from_number(coding).ok_or(IndexError::Damaged)?))
 }
 
 pub(super) fn read_u64(bytes: &[u8]) -> Result<u64, MetaError> {

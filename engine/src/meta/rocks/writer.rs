@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::database::{Database, Reason};
 use super::rows::{
-    BLOBS, COUNTERS, FEED, ITEMS, OUTCOMES, OWNED, copy, counters, engine, family, read_item, read_outcome, read_u64,
+    COUNTERS, FAMILIES, FEED, ITEMS, OUTCOMES, copy, counters, engine, family, read_item, read_outcome, read_u64,
     write_outcome,
 };
 use crate::clock::{Clock, UnixMillis};
@@ -197,7 +197,7 @@ impl Writer {
             return;
         }
         let Ok(db) = self.database.get() else { return };
-        for name in [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, ITEMS, FEED, OUTCOMES, BLOBS, OWNED] {
+        for name in [rocksdb::DEFAULT_COLUMN_FAMILY_NAME].into_iter().chain(FAMILIES) {
             if let Err(error) = db.flush_cf(family(&db, name)) {
                 tracing::warn!(%error, "the metadata store could not be flushed; the next start replays its log");
             }
