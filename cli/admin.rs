@@ -1,6 +1,7 @@
 //! What is done to a stopped server: `check-config`, `fsck`, `admin`.
 
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use pinstone_engine::data_folder::rotate_owner_token;
 use pinstone_engine::fsck::{self, Finding, FsckError};
@@ -61,6 +62,16 @@ pub(crate) struct RotateArgs {
 pub(crate) fn check_config(context: &Context, args: CheckConfigArgs) -> Result<(), CliError> {
     let config = args.serve.load()?;
     context.out.line("the configuration is right")?;
+    let certificates = config.certificates.iter().flat_map(|certificates| certificates.all());
+    let certificates = certificates
+        .map(|certificate| {
+            let names: Vec<_> = certificate.names().iter().map(ToString::to_string).collect();
+            let not_after = date(certificate.not_after());
+            let file = certificate.source().display().to_string();
+            context.out.line(format!("{file}: {}, until {not_after}", names.join(" ")))?;
+            Ok(json!({ "file": file, "names": names, "not_after": not_after }))
+        })
+        .collect::<Result<Vec<_>, CliError>>()?;
     context.out.object(&json!({
         "ok": true,
         "data": config.data,
@@ -68,7 +79,14 @@ pub(crate) fn check_config(context: &Context, args: CheckConfigArgs) -> Result<(
         "listen": config.listen,
         "base_domain": config.base_domain.as_str(),
         "public_url": config.public_url.map(|url| url.to_string()),
+        "tls": { "listen": config.tls.listen, "certificates": certificates },
     }))
+}
+
+/// A moment as people and programs read it.
+fn date(seconds: i64) -> String {
+    let since_epoch = Duration::from_secs(seconds.try_into().unwrap_or(0));
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string()
 }
 
 /// Runs `fsck`.

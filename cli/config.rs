@@ -8,10 +8,13 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pinstone_api::config::PublicUrl;
-use pinstone_edge::{AccessLogConfig, AccessLogFormat, CacheConfig, EdgeConfig, Limits as EdgeLimits};
+use pinstone_edge::{
+    AccessLogConfig, AccessLogFormat, CacheConfig, Certificates, EdgeConfig, Limits as EdgeLimits, Networks,
+};
 use pinstone_engine::blob::DiskCacheOptions;
 use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::limits::Limits as EngineLimits;
@@ -22,11 +25,14 @@ use tokio::runtime::Handle;
 
 use crate::error::{CliError, Exit, plain};
 
+mod tls;
 mod values;
 
+pub(crate) use tls::TlsConfig;
 use values::{
-    access_log, address, batch_files, batch_size, count, domain, duration, duration_or_zero, fetches, fields, filter,
-    host, log_format, message_length, size, size_or_zero, switch, upload_memory, variant_workers, workers,
+    access_log, address, batch_files, batch_size, count, count_or_zero, domain, duration, duration_or_zero, fetches,
+    fields, filter, host, log_format, message_length, size, size_or_zero, switch, upload_memory, variant_workers,
+    workers,
 };
 
 /// The file that is read where no flag names one.
@@ -86,6 +92,20 @@ keys! {
     access_log_format: "access_log_format", "access-log-format", "FORMAT";
     /// Where `/metrics`, `/healthz` and `/readyz` are answered [default: nowhere]
     metrics_listen: "metrics_listen", "metrics-listen", "ADDR";
+    /// Proxies that may say for whom they ask, by Forwarded, X-Forwarded-For and -Proto [default: none]
+    trusted_proxies: "trusted_proxies", "trusted-proxy", "CIDR", list;
+    /// Where to listen for TLS [default: nowhere]
+    tls_listen: "tls.listen", "tls-listen", "ADDR", list;
+    /// A certificate and its chain, as PEM; also for who names no host, or an unknown one
+    tls_cert: "tls.cert", "tls-cert", "FILE";
+    /// The certificate's private key, as PEM
+    tls_key: "tls.key", "tls-key", "FILE";
+    /// A folder of certificates: NAME.crt or NAME.pem and NAME.key, or NAME/fullchain.pem and NAME/privkey.pem
+    tls_dir: "tls.dir", "tls-dir", "DIR";
+    /// Send visitors without TLS to HTTPS, and refuse API calls without it: `true` or `false` [default: false]
+    tls_redirect: "tls.redirect", "tls-redirect", "BOOL";
+    /// How long browsers that came over TLS are to use nothing else; `0` takes it back [default: not said]
+    tls_hsts: "tls.hsts", "tls-hsts", "DURATION";
     /// Files of one plan [default: 200000]
     limits_files: "limits.files", "limits-files", "COUNT";
     /// Size of one file [default: 100MiB]
@@ -134,6 +154,10 @@ keys! {
     edge_workers: "edge.workers", "edge-workers", "COUNT";
     /// Connections open at once [default: 10000]
     edge_connections: "edge.connections", "edge-connections", "COUNT";
+    /// Connections open at once from an IPv4 address or an IPv6 /64; `0` for any number [default: 256]
+    edge_connections_per_source: "edge.connections_per_source", "edge-connections-per-source", "COUNT";
+    /// Whether connections of trusted proxies begin with a PROXY header, version 2: `true` or `false` [default: false]
+    edge_proxy_protocol: "edge.proxy_protocol", "edge-proxy-protocol", "BOOL";
     /// Size of a request's head [default: 32KiB]
     edge_head_bytes: "edge.head_bytes", "edge-head-bytes", "SIZE";
     /// Fields of a request's head [default: 100]
@@ -203,7 +227,8 @@ impl DataArgs {
     fn load_with(self, blobs: Option<String>) -> Result<ServerConfig, CliError> {
         let (data, blobs) = (self.data.into_iter().collect(), blobs.into_iter().collect());
         let flags = Flags { data, blobs, ..Flags::default() };
-        load(self.config.as_deref(), flags, crate::context::variable, Handle::current())
+        // Who works on a stopped store need not be able to read its certificates.
+        read(self.config.as_deref(), flags, crate::context::variable, Handle::current(), false)
     }
 }
 
@@ -252,6 +277,11 @@ pub(crate) struct ServerConfig {
     pub(crate) debug_headers: bool,
     /// From the wish to end to the end of accepting.
     pub(crate) shutdown_delay: Duration,
+    pub(crate) trusted_proxies: Networks,
+    pub(crate) proxy_protocol: bool,
+    pub(crate) tls: TlsConfig,
+    /// What is shown where `tls` listens.
+    pub(crate) certificates: Option<Arc<Certificates>>,
 }
 
 impl ServerConfig {
@@ -267,6 +297,9 @@ impl ServerConfig {
             limits: self.edge.clone(),
             cache: self.cache.clone(),
             debug_headers: self.debug_headers,
+            certificates: self.certificates.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            proxy_protocol: self.proxy_protocol,
             ..EdgeConfig::new(self.hosts(), loader)
         }
     }
@@ -291,7 +324,8 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Reads the configuration. `file` is what a flag named; `variable` reads the environment.
+/// Reads the configuration, and the certificates that it names. `file` is what a flag named; `variable` reads the
+/// environment.
 ///
 /// # Errors
 ///
@@ -302,11 +336,27 @@ pub(crate) fn load(
     variable: impl Fn(&str) -> Option<String>,
     loader: Handle,
 ) -> Result<ServerConfig, CliError> {
+    read(file, flags, variable, loader, true)
+}
+
+fn read(
+    file: Option<&Path>,
+    flags: Flags,
+    variable: impl Fn(&str) -> Option<String>,
+    loader: Handle,
+    opens_certificates: bool,
+) -> Result<ServerConfig, CliError> {
     let mut mistakes = Vec::new();
     let named = file.map(Path::to_owned).or_else(|| variable("PINSTONE_CONFIG").map(PathBuf::from));
     let layers = [flags.into_layer(), variables(&variable), read_file(named.as_deref(), &mut mistakes)];
     let s3 = S3Options::from_variables(&variable);
-    let config = Reader { layers, mistakes: &mut mistakes }.read(loader, s3);
+    let mut config = Reader { layers, mistakes: &mut mistakes }.read(loader, s3);
+    if opens_certificates {
+        match config.tls.open() {
+            Ok(certificates) => config.certificates = certificates.map(Arc::new),
+            Err(wrong) => mistakes.extend(wrong.errors.iter().map(ToString::to_string)),
+        }
+    }
     if mistakes.is_empty() {
         return Ok(config);
     }
@@ -377,7 +427,9 @@ fn flatten(prefix: &str, table: &toml::Table, path: &Path, layer: &mut Layer, mi
             (None, _) => mistakes.push(format!("{origin} is no key")),
             (Some(known), value) => match texts(value) {
                 Some(values) => drop(layer.insert(known, Given { values, origin })),
-                None => mistakes.push(format!("{origin} is neither a text, a number, a switch, nor a list of texts")),
+                None => {
+                    mistakes.push(format!("{origin} is neither a text, a number, true or false, nor a list of texts"))
+                }
             },
         }
     }
@@ -407,6 +459,13 @@ impl Reader<'_> {
         let variants = VariantOptions::default();
         let localhost = HostName::parse("localhost").expect("`localhost` is a host");
         let base_domain = self.one("base_domain", domain).unwrap_or(localhost);
+        let public_url: Option<PublicUrl> = self.one("public_url", str::parse);
+        let tls = self.tls(public_url.as_ref());
+        let trusted_proxies: Networks = self.many("trusted_proxies", str::parse).into_iter().flatten().collect();
+        let proxy_protocol = self.one("edge.proxy_protocol", switch).unwrap_or(false);
+        if proxy_protocol && trusted_proxies.is_empty() {
+            self.wrong("edge.proxy_protocol", "it needs `trusted_proxies`: nobody else may send such a header");
+        }
         // Only defaults that do not depend on the configuration are taken from here.
         let api = pinstone_api::config::ApiConfig::new(
             PublicUrl::new(false, &base_domain, 80),
@@ -418,7 +477,7 @@ impl Reader<'_> {
             storage,
             listen: self.many("listen", address),
             control_hosts: self.many("control_hosts", host),
-            public_url: self.one("public_url", str::parse),
+            public_url,
             log: self.one("log", filter).unwrap_or_else(|| "warn,pinstone=info".to_owned()),
             log_format: self.one("log_format", log_format).unwrap_or(LogFormat::Text),
             access_log: self.access_log(),
@@ -455,6 +514,9 @@ impl Reader<'_> {
                 .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
             edge: EdgeLimits {
                 connections: self.one("edge.connections", count).unwrap_or(edge.connections),
+                connections_per_source: self
+                    .one("edge.connections_per_source", count_or_zero)
+                    .unwrap_or(edge.connections_per_source),
                 head_bytes: self.one("edge.head_bytes", size).unwrap_or(edge.head_bytes),
                 fields: self.one("edge.fields", fields).unwrap_or(edge.fields),
                 target_bytes: self.one("edge.target_bytes", size).unwrap_or(edge.target_bytes),
@@ -474,6 +536,10 @@ impl Reader<'_> {
             },
             debug_headers: self.one("edge.debug_headers", switch).unwrap_or(false),
             shutdown_delay: self.one("edge.shutdown_delay", duration_or_zero).unwrap_or(Duration::ZERO),
+            trusted_proxies,
+            proxy_protocol,
+            tls,
+            certificates: None,
             base_domain,
         };
         if let Err(error) = config.edge(loader).check() {
@@ -516,6 +582,13 @@ impl Reader<'_> {
             Some((_, Some(given))) => format!("{}: `{}`: it {rest}", given.origin, given.values.join(",")),
             Some((key, None)) => format!("`{key}` {rest}"),
             None => mistake.to_owned(),
+        }
+    }
+
+    /// Tells what is wrong with a key that is fine by itself, where it is given.
+    fn wrong(&mut self, key: &'static str, why: &str) {
+        if let Some(given) = self.given(key) {
+            self.mistakes.push(format!("{}: `{}`: {why}", given.origin, given.values.join(",")));
         }
     }
 
@@ -572,7 +645,11 @@ mod tests {
         Line::parse_from(std::iter::once(&"serve").chain(line)).flags
     }
 
-    fn loaded(file: Option<&str>, line: &[&str], variables: &[(&str, &str)]) -> Result<ServerConfig, CliError> {
+    pub(super) fn loaded(
+        file: Option<&str>,
+        line: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<ServerConfig, CliError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file.toml");
         std::fs::write(&path, file.unwrap_or_default()).unwrap();
@@ -660,8 +737,10 @@ mod tests {
             let result = loaded(None, &[], &[(&name, if is_duration { "0s" } else { "0" })]);
             let means_something = [
                 "limits.plan_cache",
+                "edge.connections_per_source",
                 "edge.shutdown_grace",
                 "edge.shutdown_delay",
+                "tls.hsts",
                 "cache.manifest_bytes",
                 "cache.blob_bytes",
                 "cache.small_blob",

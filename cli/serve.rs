@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use pinstone_api::Api;
 use pinstone_api::config::{ApiConfig, PublicUrl};
-use pinstone_edge::{AccessLog, AccessLogTarget, BindError, ControlService, Edge, EdgeConfig, Listeners};
+use pinstone_edge::metrics::{Exposition, Kind, MetricSource};
+use pinstone_edge::{AccessLog, AccessLogTarget, BindError, ControlService, Edge, EdgeConfig, HttpsConfig, Listeners};
 use pinstone_engine::blob::is_storage_full;
+use pinstone_engine::coding::Coding;
 use pinstone_engine::data_folder::OpenError;
 use pinstone_engine::{Engine, OpenOptions};
 use serde_json::json;
@@ -48,6 +50,8 @@ Examples:
   pinstone serve --listen 127.0.0.1:0              on any free port
   pinstone serve --data /srv/pinstone \\
     --listen 0.0.0.0:80 --base-domain pages.example --public-url http://pages.example
+  pinstone serve --data /srv/pinstone --base-domain pages.example --public-url https://pages.example \\
+    --listen 0.0.0.0:80 --tls-listen 0.0.0.0:443 --tls-dir /etc/letsencrypt/live --tls-redirect true
   AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… AWS_ENDPOINT_URL=https://s3.example \\
     pinstone serve --blobs s3://bucket/prefix      keep files in an S3-compatible store
 
@@ -108,20 +112,25 @@ async fn serve(
 ) -> Result<(), CliError> {
     let listeners = bind(config, out)?;
     let monitor_listener = bind_monitor(config).await?;
-    let addresses = listeners.addresses().to_vec();
-    let port = addresses.first().map_or(DEFAULT_PORT, SocketAddr::port);
-    let public_url = config.public_url.clone().unwrap_or_else(|| PublicUrl::new(false, &config.base_domain, port));
+    let urls = urls(&listeners);
+    let public_url = config.public_url.clone().unwrap_or_else(|| default_public_url(config, &listeners));
+    let https_port = if public_url.is_secure() {
+        Some(public_url.port())
+    } else {
+        listeners.tls_addresses().first().map(SocketAddr::port)
+    };
     let calls = TaskTracker::new();
     let api = Api::new(engine.clone(), api_config(config, public_url.clone()));
     let probes = Probes::new(engine.clone(), stop.clone());
     let api = Probed::new(api, probes.clone());
     let control = ControlService::new(Forwarder::new(api, Handle::current(), calls.clone()));
-    let edge_config = EdgeConfig { access_log: log.clone(), ..config.edge(Handle::current()) };
+    let https = HttpsConfig { redirect: https_port.filter(|_| config.tls.redirect), hsts: config.tls.hsts };
+    let edge_config = EdgeConfig { access_log: log.clone(), https, ..config.edge(Handle::current()) };
     let edge =
         Edge::new(edge_config, engine.resolver(), Some(control)).map_err(|error| CliError::usage(error.to_string()))?;
-    let monitor = Monitor::new(probes, vec![Box::new(edge.metrics())]);
-    let urls: Vec<String> = addresses.iter().map(|address| url_of(*address)).collect();
-    let monitor_url = monitor_listener.as_ref().and_then(|listener| listener.local_addr().ok()).map(url_of);
+    let monitor = Monitor::new(probes, vec![Box::new(edge.metrics()), Box::new(variant_metrics(engine))]);
+    let monitor_url = monitor_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let monitor_url = monitor_url.map(|address| url_of("http", address));
     let helpers = TaskTracker::new();
     let ended = CancellationToken::new();
     if let Some(listener) = monitor_listener {
@@ -165,6 +174,40 @@ async fn serve(
     served.map_err(|error| CliError::failed(chain(&error)))
 }
 
+/// What there is to know of the forms of files that are made in the background.
+fn variant_metrics(engine: &Engine) -> impl MetricSource + use<> {
+    let counters = engine.variant_counters();
+    move |out: &mut Exposition| {
+        out.gauge("pinstone_variants_queued", "Manifests whose variants are not made yet.", counters.queued());
+        out.counter("pinstone_variants_files_total", "Files that variants were made of.", counters.files());
+        out.counter(
+            "pinstone_variants_identity_bytes_total",
+            "Bytes of files that variants were made of.",
+            counters.identity_bytes(),
+        );
+        let mut family =
+            out.family("pinstone_variants_kept_total", Kind::Counter, "Variants that were made and kept, by coding.");
+        for coding in Coding::ALL {
+            family = family.sample(&[("coding", coding.token())], counters.kept(coding));
+        }
+        let mut family =
+            out.family("pinstone_variants_kept_bytes_total", Kind::Counter, "Bytes of variants that were kept.");
+        for coding in Coding::ALL {
+            family = family.sample(&[("coding", coding.token())], counters.kept_bytes(coding));
+        }
+        let not_kept = counters.not_kept();
+        out.counter("pinstone_variants_not_kept_total", "Variants that saved too little to be kept.", not_kept);
+        let seconds = counters.processor_time().as_secs_f64();
+        out.family("pinstone_variants_cpu_seconds_total", Kind::Counter, "Processor time that variants took.")
+            .sample(&[], seconds);
+        out.counter(
+            "pinstone_variants_failures_total",
+            "Rounds of making variants that failed and are tried again.",
+            counters.failures(),
+        );
+    }
+}
+
 fn api_config(config: &ServerConfig, public_url: PublicUrl) -> ApiConfig {
     let bounds = config.api;
     ApiConfig {
@@ -180,8 +223,19 @@ fn api_config(config: &ServerConfig, public_url: PublicUrl) -> ApiConfig {
 }
 
 fn bind(config: &ServerConfig, out: Output) -> Result<Listeners, CliError> {
+    let plain = bind_plain(config, out)?;
+    if config.tls.listen.is_empty() {
+        return Ok(plain);
+    }
+    let secured =
+        Listeners::bind(&config.tls.listen, config.workers).map_err(|error| bind_error(&error, "--tls-listen"))?;
+    Ok(plain.with_tls(secured))
+}
+
+fn bind_plain(config: &ServerConfig, out: Output) -> Result<Listeners, CliError> {
     let Some(wanted) = &config.listen else {
-        let listeners = Listeners::bind_localhost(DEFAULT_PORT, config.workers).map_err(|error| bind_error(&error))?;
+        let listeners =
+            Listeners::bind_localhost(DEFAULT_PORT, config.workers).map_err(|error| bind_error(&error, "--listen"))?;
         if !listeners.addresses().iter().any(SocketAddr::is_ipv6) {
             out.note("this machine has no IPv6, so only 127.0.0.1 is listened on");
         }
@@ -194,10 +248,10 @@ fn bind(config: &ServerConfig, out: Output) -> Result<Listeners, CliError> {
             let missing = error.address.ip() == Ipv6Addr::LOCALHOST && error.source.kind() != io::ErrorKind::AddrInUse;
             let rest: Vec<_> = wanted.iter().copied().filter(|address| address.ip() != error.address.ip()).collect();
             if !missing || rest.is_empty() {
-                return Err(bind_error(&error));
+                return Err(bind_error(&error, "--listen"));
             }
             out.note("this machine has no IPv6, so ::1 is not listened on");
-            Listeners::bind(&rest, config.workers).map_err(|error| bind_error(&error))
+            Listeners::bind(&rest, config.workers).map_err(|error| bind_error(&error, "--listen"))
         }
     }
 }
@@ -205,7 +259,7 @@ fn bind(config: &ServerConfig, out: Output) -> Result<Listeners, CliError> {
 /// Listens where the metrics are asked for.
 async fn bind_monitor(config: &ServerConfig) -> Result<Option<TcpListener>, CliError> {
     let Some(address) = config.metrics_listen else { return Ok(None) };
-    let failed = |source| bind_error(&BindError { address, source }).hint("name another by `--metrics-listen`");
+    let failed = |source| bind_error(&BindError { address, source }, "--metrics-listen");
     TcpListener::bind(address).await.map(Some).map_err(failed)
 }
 
@@ -244,16 +298,21 @@ fn reopen_by_signal(log: AccessLog, end: CancellationToken) -> Result<impl Futur
     })
 }
 
-fn bind_error(error: &BindError) -> CliError {
+/// `flag` is what named the address.
+fn bind_error(error: &BindError, flag: &str) -> CliError {
     let told = CliError::new(
         if error.source.kind() == io::ErrorKind::AddrInUse { Exit::Unavailable } else { Exit::Failed },
         "cannot_listen",
         chain(error),
     );
     match error.source.kind() {
-        io::ErrorKind::AddrInUse => told.hint("stop what uses the port, or name another by `--listen 127.0.0.1:0`"),
-        io::ErrorKind::PermissionDenied => told.hint("ports below 1024 need a privilege; name another by `--listen`"),
-        _ => told.hint("name an address of this machine by `--listen`"),
+        io::ErrorKind::AddrInUse => {
+            told.hint(format!("stop what uses the port, or name another by `{flag} 127.0.0.1:0`"))
+        }
+        io::ErrorKind::PermissionDenied => {
+            told.hint(format!("ports below 1024 need a privilege; name another by `{flag}`"))
+        }
+        _ => told.hint(format!("name an address of this machine by `{flag}`")),
     }
 }
 
@@ -301,14 +360,31 @@ pub(crate) fn open_error(error: OpenError) -> CliError {
     }
 }
 
+/// Where this server is reached if nobody says so: over TLS, if that is spoken anywhere.
+fn default_public_url(config: &ServerConfig, listeners: &Listeners) -> PublicUrl {
+    let (is_secure, address) = match listeners.tls_addresses().first() {
+        Some(address) => (true, Some(address)),
+        None => (false, listeners.addresses().first()),
+    };
+    PublicUrl::new(is_secure, &config.base_domain, address.map_or(DEFAULT_PORT, SocketAddr::port))
+}
+
+/// URLs that lead to the server from this machine, those without TLS first.
+fn urls(listeners: &Listeners) -> Vec<String> {
+    let tls = listeners.tls_addresses();
+    let plain = &listeners.addresses()[..listeners.addresses().len() - tls.len()];
+    let plain = plain.iter().map(|address| url_of("http", *address));
+    plain.chain(tls.iter().map(|address| url_of("https", *address))).collect()
+}
+
 /// A URL that leads to `address` from this machine.
-fn url_of(address: SocketAddr) -> String {
+fn url_of(scheme: &str, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 /// Tells programs on this machine where the server is. It appears whole or not at all.
@@ -402,7 +478,7 @@ mod tests {
             ("[::1]:8080", "http://[::1]:8080"),
             ("10.0.0.1:1", "http://10.0.0.1:1"),
         ] {
-            assert_eq!(url_of(address.parse().unwrap()), url, "{address}");
+            assert_eq!(url_of("http", address.parse().unwrap()), url, "{address}");
         }
     }
 

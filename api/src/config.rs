@@ -46,6 +46,12 @@ impl PublicUrl {
         self.secure
     }
 
+    /// The port, where it is the scheme's own too.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(own_port(self.secure))
+    }
+
     /// The URL of another host on the same scheme and port.
     #[must_use]
     pub fn with_host(&self, host: &str) -> String {
@@ -201,6 +207,8 @@ mod tests {
             let url: PublicUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), want, "{text}");
         }
+        assert_eq!("https://a.example".parse::<PublicUrl>().unwrap().port(), 443);
+        assert_eq!("https://a.example:8443".parse::<PublicUrl>().unwrap().port(), 8443);
         for (text, why) in [
             ("", PublicUrlError::NotAUrl),
             ("localhost", PublicUrlError::NotAUrl),

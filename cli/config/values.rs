@@ -26,6 +26,8 @@ const MOST_FIELDS: usize = 10_000;
 const LARGEST_BATCH: u64 = 1 << 30;
 /// Beyond it, adding a duration to a moment could overflow.
 const LONGEST_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Beyond it, nobody can mean it.
+const LONGEST_HSTS: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 const ZERO: &str = "it must not be zero";
 const OUT_OF_BOUNDS: &str = "the size is out of bounds";
 
@@ -71,6 +73,23 @@ pub(super) fn switch(text: &str) -> Result<bool, &'static str> {
 
 pub(super) fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| format!("not a filter: {error}"))
+}
+
+/// Reads a number; zero stands for none.
+pub(super) fn count_or_zero(text: &str) -> Result<usize, &'static str> {
+    text.replace('_', "").parse().map_err(|_| "not a whole number, or out of bounds")
+}
+
+/// Reads how long browsers are to use nothing but HTTPS. Zero takes back what was said before.
+pub(super) fn hsts(text: &str) -> Result<Duration, &'static str> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let wrong = "a duration is a number with a unit, such as `1h` or `365d`";
+    match humantime::parse_duration(text).map_err(|_| wrong)? {
+        duration if duration <= LONGEST_HSTS => Ok(duration),
+        _ => Err("browsers need no more than 10 years"),
+    }
 }
 
 /// Reads a number that is not zero.
@@ -214,6 +233,17 @@ mod tests {
             assert_eq!(workers(text).ok().map(NonZeroUsize::get), want, "{text}");
         }
         assert!(fields("0").is_err() && fields("100").is_ok() && fields("10001").is_err());
+    }
+
+    #[test]
+    fn switches_and_hsts() {
+        for (text, want) in [("true", Some(true)), ("off", Some(false)), ("1", None), ("", None), ("True", None)] {
+            assert_eq!(switch(text).ok(), want, "{text}");
+        }
+        for (text, want) in [("0", Some(0)), ("730d", Some(63_072_000)), ("11y", None), ("3600", None)] {
+            assert_eq!(hsts(text).ok(), want.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!((count_or_zero("0"), count_or_zero("1_000")), (Ok(0), Ok(1000)));
     }
 
     #[test]

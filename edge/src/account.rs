@@ -13,9 +13,10 @@ use http::{Request, Response};
 use pinstone_engine::id::ImageId;
 
 use crate::access_log::{Found, Part, Record};
+use crate::client::Client;
 use crate::debug::Debugging;
 use crate::request::Protocol;
-use crate::service::Shared;
+use crate::service::{Link, Shared};
 use crate::telemetry::{Class, Ended, Lookup, Side, micros};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -49,9 +50,19 @@ pub(crate) struct Facts {
 
 impl Account {
     /// Opens the account of a request that has just arrived.
-    pub(crate) fn begin<B>(shared: Arc<Shared>, protocol: Protocol, client: IpAddr, request: &Request<B>) -> Self {
+    pub(crate) fn begin<B>(
+        shared: Arc<Shared>,
+        protocol: Protocol,
+        link: &Link,
+        client: Client,
+        request: &Request<B>,
+    ) -> Self {
         shared.counters.request_begun();
-        let record = shared.access_log.as_ref().map(|_| record(&shared, protocol, client, request));
+        let record = shared.access_log.as_ref().map(|_| {
+            let mut record = record(&shared, protocol, client.address, request);
+            record.tls = link.tls_version;
+            record
+        });
         let is_head = request.method() == http::Method::HEAD;
         Self { shared, facts: Facts::new(protocol, is_head, record) }
     }

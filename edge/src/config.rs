@@ -1,12 +1,16 @@
 //! What an edge is given: the names it answers to, where it may wait, and its bounds.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pinstone_engine::host::Hosts;
 use tokio::runtime::Handle;
 
 use crate::access_log::AccessLog;
+use crate::client::Networks;
+use crate::https::HttpsConfig;
+use crate::tls::Certificates;
 
 /// The configuration of an [`Edge`](crate::Edge).
 #[derive(Clone, Debug)]
@@ -26,6 +30,17 @@ pub struct EdgeConfig {
     pub access_log: Option<AccessLog>,
     /// Whether who asks by `Pinstone-Debug: 1` is told how an answer came about.
     pub debug_headers: bool,
+    /// What is shown on the addresses that TLS is spoken on.
+    pub certificates: Option<Arc<Certificates>>,
+    /// What HTTPS means beside HTTP.
+    pub https: HttpsConfig,
+    /// Who may say for whom they ask. Nobody by default.
+    pub trusted_proxies: Networks,
+    /// Whether the connections of trusted proxies begin with a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
+    /// Sources that may have any number of connections, beside trusted proxies. This machine by default, for that is where
+    /// a proxy mostly is.
+    pub uncapped: Networks,
 }
 
 impl EdgeConfig {
@@ -40,6 +55,11 @@ impl EdgeConfig {
             cache: CacheConfig::default(),
             access_log: None,
             debug_headers: false,
+            certificates: None,
+            https: HttpsConfig::default(),
+            trusted_proxies: Networks::default(),
+            proxy_protocol: false,
+            uncapped: Networks::loopback(),
         }
     }
 
@@ -84,6 +104,9 @@ pub struct ConfigError {
 pub struct Limits {
     /// Connections open at once, over all workers. Further ones wait in the listen backlog.
     pub connections: usize,
+    /// Connections open at once from one source: an IPv4 address, or a /64 of IPv6. Further ones are reset. Zero is any
+    /// number.
+    pub connections_per_source: usize,
     /// Bytes of a request's head; beyond: 431.
     pub head_bytes: usize,
     /// Fields of a request's head; beyond: 431.
@@ -108,6 +131,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            // Some 40 people behind one address, with 6 connections of HTTP/1 each; and a fortieth of all there are.
+            connections_per_source: 256,
             head_bytes: 32 << 10,
             fields: 100,
             target_bytes: 8 << 10,

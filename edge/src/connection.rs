@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its last.
 //!
-//! HTTP/2 is told from HTTP/1 by its preface (prior knowledge, RFC 9113 section 3.3). A connection ends by itself, by
-//! its deadlines, or by shutdown: then what is in flight is finished, and only that.
+//! HTTP/2 is told from HTTP/1 by its preface (prior knowledge, RFC 9113 section 3.3), or by what TLS has agreed on. A
+//! connection ends by itself, by its deadlines, or by shutdown: then what is in flight is finished, and only that.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,10 +16,14 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Client;
 use crate::config::Limits;
 use crate::gather::Gathered;
-use crate::service::{self, Shared};
-use crate::stream::WatchedStream;
+use crate::per_source::Slot;
+use crate::proxy_header;
+use crate::service::{self, Link, Shared};
+use crate::stream::{Transport, WatchedStream};
+use crate::tls::handshake;
 use crate::watch::Watch;
 
 /// The client's preface of HTTP/2 (RFC 9113 section 3.4).
@@ -59,28 +63,50 @@ impl Protocols {
     }
 }
 
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    /// Whether it is to begin with a handshake.
+    pub(crate) is_tls: bool,
+    /// Its place among those of its source.
+    pub(crate) slot: Slot,
+}
+
+/// A connection on which requests may come.
+struct Opened {
+    transport: Transport,
+    read_before: Bytes,
+    is_http2: bool,
+    link: Link,
+    /// Its place among those of the source that a proxy speaks for.
+    _slot: Slot,
+}
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     protocols: Protocols,
-    stream: TcpStream,
-    peer: SocketAddr,
+    accepted: Accepted,
     watch: Arc<Watch>,
     shutdown: CancellationToken,
 ) {
-    let first = tokio::select! {
-        first = sniff(&stream, &watch) => first,
+    let Accepted { stream, peer, is_tls, slot: _slot } = accepted;
+    let opened = tokio::select! {
+        opened = open(&shared, stream, peer, is_tls, &watch) => opened,
         () = watch.close.cancelled() => return,
         () = watch.cut.cancelled() => return,
         // Nothing was asked yet that could be answered.
         () = shutdown.cancelled() => return,
     };
-    let Ok(Some((is_http2, read_before))) = first else { return };
-    let stream = WatchedStream::new(stream, read_before, Arc::clone(&watch));
+    let Some(Opened { transport, read_before, is_http2, link, _slot: _other_slot }) = opened else { return };
+    let stream = WatchedStream::new(transport, read_before, Arc::clone(&watch));
+    let link = Arc::new(link);
     let service = service_fn({
         let watch = Arc::clone(&watch);
         move |request| {
-            let answer = service::serve(Arc::clone(&shared), Arc::clone(&watch), peer, request);
+            let answer = service::serve(Arc::clone(&shared), Arc::clone(&watch), Arc::clone(&link), request);
             async { Ok::<_, std::convert::Infallible>(answer.await) }
         }
     });
@@ -94,6 +120,52 @@ pub(crate) async fn serve(
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection broke off");
     }
+}
+
+/// Reads what comes before the first request. Nothing where none can come.
+async fn open(
+    shared: &Shared,
+    stream: TcpStream,
+    peer: SocketAddr,
+    is_tls: bool,
+    watch: &Arc<Watch>,
+) -> Option<Opened> {
+    let mut client = Client::direct(peer, is_tls);
+    let mut slot = Slot::default();
+    // What few connections do is not to make the state of all others larger, hence the boxes.
+    if shared.proxy_protocol && shared.trusted.contains(peer.ip()) {
+        match Box::pin(proxy_header::read(&stream, watch)).await {
+            Ok(source) => {
+                client.address = source.unwrap_or(client.address);
+                slot = shared.admit(client.address)?;
+                watch.on_preamble();
+            }
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a connection was closed");
+                return None;
+            }
+        }
+    }
+    if is_tls {
+        let certificates = shared.certificates.as_deref()?;
+        return match Box::pin(handshake::accept(stream, certificates, watch)).await {
+            Ok(handshake::Secured { stream, certificate, is_http2, version }) => Some(Opened {
+                transport: Transport::Tls(stream),
+                read_before: Bytes::new(),
+                is_http2,
+                link: Link { client, certificate: Some(certificate), tls_version: Some(version) },
+                _slot: slot,
+            }),
+            Err(error) => {
+                shared.counters.handshake_failed();
+                tracing::debug!(%peer, %error, "a handshake failed");
+                None
+            }
+        };
+    }
+    let (is_http2, read_before) = sniff(&stream, watch).await.ok()??;
+    let link = Link { client, certificate: None, tls_version: None };
+    Some(Opened { transport: Transport::Plain(stream), read_before, is_http2, link, _slot: slot })
 }
 
 async fn drive<C>(connection: C, watch: &Watch, shutdown: &CancellationToken) -> hyper::Result<()>

@@ -2,7 +2,6 @@
 //! is behind; its own rules do not apply to them.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -16,10 +15,6 @@ pub type ControlBody = UnsyncBoxBody<Bytes, BoxError>;
 /// Answers the requests for control hosts.
 ///
 /// It is polled on an edge thread, so it must not block or compute there: it forwards to a runtime of its own. Requests
-/// carry a [`Peer`] among their extensions.
+/// carry a [`Client`](crate::Client) among their extensions.
 pub type ControlService =
     tower::util::BoxCloneSyncService<http::Request<hyper::body::Incoming>, http::Response<ControlBody>, Infallible>;
-
-/// The address at the other end of the connection that a request came over.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Peer(pub SocketAddr);

@@ -19,6 +19,7 @@ impl MetricSource for EdgeMetrics {
         self.requests(out);
         self.connections(out);
         self.memory(out);
+        self.certificates(out);
         self.log(out);
         let pointers = self.0.caches.resolver().pointers();
         out.gauge("pinstone_pointer_table_projects", "Projects that are known.", pointers.len());
@@ -133,6 +134,25 @@ impl EdgeMetrics {
             out.family("pinstone_edge_cache_weight_limit", Kind::Gauge, "The weight that may be kept in memory.");
         for size in sizes {
             family = family.sample(&[("cache", size.name)], size.limit);
+        }
+    }
+
+    fn certificates(&self, out: &mut Exposition) {
+        let Some(certificates) = &self.0.certificates else { return };
+        out.counter(
+            "pinstone_edge_tls_handshakes_failed_total",
+            "TLS handshakes that did not come to their end.",
+            self.0.counters.failed_handshakes(),
+        );
+        let mut family = out.family(
+            "pinstone_edge_tls_certificate_end_seconds",
+            Kind::Gauge,
+            "When a certificate ends, in seconds since the epoch, by the file that it was read from and its first name.",
+        );
+        for certificate in certificates.all() {
+            let name = certificate.names().first().map(ToString::to_string).unwrap_or_default();
+            let file = certificate.source().display().to_string();
+            family = family.sample(&[("file", &file), ("name", &name)], certificate.not_after());
         }
     }
 

@@ -45,6 +45,8 @@ pub enum Status {
     UriTooLong = 414,
     /// 416.
     RangeNotSatisfiable = 416,
+    /// 421.
+    Misdirected = 421,
     /// 431.
     FieldsTooLarge = 431,
     /// 500.

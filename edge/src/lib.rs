@@ -13,13 +13,16 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use pinstone_engine::resolve::Resolver;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 mod access_log;
 mod account;
 mod body;
 mod cache;
+mod client;
 pub mod conditional;
 mod config;
 mod connection;
@@ -30,8 +33,10 @@ mod edge_metrics;
 pub mod encoding;
 pub mod entity;
 mod error;
+mod forwarded;
 mod gather;
 pub mod head;
+mod https;
 mod listener;
 pub mod metrics;
 pub mod multipart;
@@ -39,6 +44,8 @@ pub mod navigation;
 pub mod pages;
 mod parts;
 pub mod path;
+mod per_source;
+mod proxy_header;
 pub mod range;
 pub mod request;
 mod respond;
@@ -46,28 +53,36 @@ mod service;
 mod site;
 mod stream;
 mod telemetry;
+pub mod tls;
 mod watch;
 mod windows;
 
 pub use access_log::{AccessLog, AccessLogConfig, AccessLogFormat, AccessLogTarget, Lost, NotAFormat};
+pub use client::{Client, Network, Networks, NotANetwork};
 pub use config::{CacheConfig, ConfigError, EdgeConfig, Limits};
-pub use control::{BoxError, ControlBody, ControlService, Peer};
+pub use control::{BoxError, ControlBody, ControlService};
 pub use edge_metrics::EdgeMetrics;
+pub use https::HttpsConfig;
 pub use listener::{BindError, Listeners};
 pub use telemetry::{Counters, Refusal};
+pub use tls::{CertificateSources, Certificates};
 
 use crate::cache::Caches;
+use crate::listener::Listener;
+use crate::per_source::Sources;
 use crate::respond::Sending;
 use crate::service::Shared;
 use crate::windows::Budget;
 
-/// Bytes of a file that one stream of HTTP/2 holds at a time: one frame, for a connection has 128 streams.
-const STREAM_WINDOW: usize = 16 << 10;
+/// Bytes of a file that one stream of HTTP/2 holds at a time: one frame, for a connection has 128 streams. With its head of
+/// 9 bytes it makes one whole record of TLS.
+const STREAM_WINDOW: usize = (16 << 10) - 9;
 
 /// An edge that is ready to serve.
 #[derive(Debug)]
 pub struct Edge {
     shared: Arc<Shared>,
+    loader: Handle,
 }
 
 /// Why an edge stopped serving before it was told to.
@@ -76,6 +91,9 @@ pub enum ServeError {
     /// The listeners have no address.
     #[error("there are no listening sockets")]
     NoListeners,
+    /// TLS is to be spoken, and there is nothing to show.
+    #[error("there are no certificates for the addresses that TLS is spoken on")]
+    NoCertificates,
     /// A worker did not start or could not go on.
     #[error("an edge worker failed")]
     Worker(#[source] io::Error),
@@ -92,12 +110,17 @@ impl Edge {
     /// Where a bound of `config` cannot be served with.
     pub fn new(config: EdgeConfig, resolver: Resolver, control: Option<ControlService>) -> Result<Self, ConfigError> {
         config.check()?;
-        let EdgeConfig { hosts, loader, workers, limits, cache, access_log, debug_headers } = config;
+        let EdgeConfig {
+            hosts, loader, workers, limits, cache, access_log, debug_headers, certificates, https, ..
+        } = config;
+        let (trusted, proxy_protocol, uncapped) = (config.trusted_proxies, config.proxy_protocol, config.uncapped);
+        let sources = Arc::new(Sources::new(limits.connections_per_source, [trusted.clone(), uncapped]));
+        let hsts = https.hsts_field();
         let sending =
             Sending { window: limits.window_bytes, budget: Budget::new(limits.window_memory), pool: loader.clone() };
         let sending_streams = Sending { window: limits.window_bytes.min(STREAM_WINDOW), ..sending.clone() };
         let counters = Arc::new(Counters::new(workers));
-        let caches = Caches::new(&cache, resolver, loader, Arc::clone(&counters));
+        let caches = Caches::new(&cache, resolver, loader.clone(), Arc::clone(&counters));
         let shared = Arc::new(Shared {
             hosts,
             limits,
@@ -108,8 +131,14 @@ impl Edge {
             debug_headers,
             sending,
             sending_streams,
+            certificates,
+            redirect: https.redirect,
+            hsts,
+            trusted,
+            proxy_protocol,
+            sources,
         });
-        Ok(Self { shared })
+        Ok(Self { shared, loader })
     }
 
     /// What this edge tells Prometheus.
@@ -134,11 +163,10 @@ impl Edge {
         let shutdown = shutdown.child_token();
         let _ends_with_this_future = shutdown.clone().drop_guard();
         let permits = Arc::new(self.permits());
+        let sockets = self.sockets(listeners)?;
+        let reloading = self.keep_certificates_fresh(&shutdown);
         let mut workers = FuturesUnordered::new();
-        for (index, sockets) in listeners.into_workers().into_iter().enumerate() {
-            if sockets.is_empty() {
-                return Err(ServeError::NoListeners);
-            }
+        for (index, sockets) in sockets.into_iter().enumerate() {
             let (ended, end) = oneshot::channel();
             let (shared, permits) = (Arc::clone(&self.shared), Arc::clone(&permits));
             let stop = shutdown.clone();
@@ -163,6 +191,8 @@ impl Edge {
                 outcome = outcome.and(result);
             }
         }
+        shutdown.cancel();
+        end(reloading).await;
         outcome
     }
 
@@ -173,17 +203,44 @@ impl Edge {
     ///
     /// Where there is nothing to listen on.
     pub async fn serve_here(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), ServeError> {
-        let sockets: Vec<_> = listeners.into_workers().into_iter().flatten().collect();
-        if sockets.is_empty() {
-            return Err(ServeError::NoListeners);
-        }
+        let sockets: Vec<_> = self.sockets(listeners)?.into_iter().flatten().collect();
         let shutdown = shutdown.child_token();
         let _ends_with_this_future = shutdown.clone().drop_guard();
         let permits = Arc::new(self.permits());
-        listener::run(self.shared, sockets, permits, shutdown).await.map_err(ServeError::Worker)
+        let reloading = self.keep_certificates_fresh(&shutdown);
+        let served = listener::run(self.shared, sockets, permits, shutdown.clone()).await;
+        shutdown.cancel();
+        end(reloading).await;
+        served.map_err(ServeError::Worker)
+    }
+
+    /// The sockets of each worker, if there is something to serve on all of them.
+    fn sockets(&self, listeners: Listeners) -> Result<Vec<Vec<Listener>>, ServeError> {
+        if listeners.addresses().is_empty() {
+            return Err(ServeError::NoListeners);
+        }
+        if !listeners.tls_addresses().is_empty() && self.shared.certificates.is_none() {
+            return Err(ServeError::NoCertificates);
+        }
+        Ok(listeners.into_workers())
+    }
+
+    fn keep_certificates_fresh(&self, shutdown: &CancellationToken) -> Option<JoinHandle<()>> {
+        let certificates = self.shared.certificates.clone()?;
+        Some(self.loader.spawn(certificates.keep_fresh(shutdown.clone())))
     }
 
     fn permits(&self) -> Semaphore {
         Semaphore::new(self.shared.limits.connections.min(Semaphore::MAX_PERMITS))
+    }
+}
+
+/// Waits for the end of a task that was told to end.
+async fn end(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task
+        && let Err(error) = task.await
+        && error.is_panic()
+    {
+        tracing::error!(%error, "the task that looks after certificates panicked");
     }
 }

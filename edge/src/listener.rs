@@ -18,7 +18,7 @@ use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{self, Protocols};
+use crate::connection::{self, Accepted, Protocols};
 use crate::service::Shared;
 use crate::watch::{self, Watch};
 
@@ -33,6 +33,15 @@ const PORT_ATTEMPTS: usize = 16;
 pub struct Listeners {
     per_worker: Vec<Vec<StdListener>>,
     addresses: Vec<SocketAddr>,
+    /// How many of the addresses, and of each worker's sockets, speak TLS: the last ones.
+    tls: usize,
+}
+
+/// A listening socket of a worker.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: StdListener,
+    is_tls: bool,
 }
 
 /// An address that cannot be listened on.
@@ -99,7 +108,20 @@ impl Listeners {
         let copy = || listeners.iter().map(StdListener::try_clone).collect::<io::Result<Vec<_>>>();
         let mut per_worker = (1..workers.get()).map(|_| copy()).collect::<io::Result<Vec<_>>>()?;
         per_worker.push(listeners);
-        Ok(Self { per_worker, addresses })
+        Ok(Self { per_worker, addresses, tls: 0 })
+    }
+
+    /// Listens on the addresses of `secured` too, and speaks TLS there. Both are made for as many workers.
+    #[must_use]
+    pub fn with_tls(mut self, secured: Self) -> Self {
+        debug_assert_eq!(self.per_worker.len(), secured.per_worker.len(), "workers");
+        debug_assert_eq!(self.tls + secured.tls, 0, "TLS comes last, and once");
+        self.tls = secured.addresses.len();
+        self.addresses.extend(secured.addresses);
+        for (sockets, more) in self.per_worker.iter_mut().zip(secured.per_worker) {
+            sockets.extend(more);
+        }
+        self
     }
 
     /// The addresses listened on, with their ports.
@@ -108,8 +130,17 @@ impl Listeners {
         &self.addresses
     }
 
-    pub(crate) fn into_workers(self) -> Vec<Vec<StdListener>> {
-        self.per_worker
+    /// Those of the addresses that TLS is spoken on.
+    #[must_use]
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.addresses[self.addresses.len() - self.tls..]
+    }
+
+    pub(crate) fn into_workers(self) -> Vec<Vec<Listener>> {
+        let plain = self.addresses.len() - self.tls;
+        let listener = |(index, socket)| Listener { socket, is_tls: index >= plain };
+        let worker = |sockets: Vec<StdListener>| sockets.into_iter().enumerate().map(listener).collect();
+        self.per_worker.into_iter().map(worker).collect()
     }
 
     fn try_bind(addresses: &[SocketAddr], workers: NonZeroUsize) -> Result<Self, BindError> {
@@ -135,7 +166,7 @@ impl Listeners {
             }
             bound.push(address);
         }
-        Ok(Self { per_worker, addresses: bound })
+        Ok(Self { per_worker, addresses: bound, tls: 0 })
     }
 }
 
@@ -168,11 +199,12 @@ fn listen(address: SocketAddr) -> io::Result<StdListener> {
 /// Accepts and serves until `shutdown`, then lets what is in flight finish within the grace.
 pub(crate) async fn run(
     shared: Arc<Shared>,
-    listeners: Vec<StdListener>,
+    listeners: Vec<Listener>,
     permits: Arc<Semaphore>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
+    let listener = |Listener { socket, is_tls }| TcpListener::from_std(socket).map(|socket| (socket, is_tls));
+    let listeners = listeners.into_iter().map(listener).collect::<io::Result<Vec<_>>>()?;
     let protocols = Protocols::new(&shared.limits);
     let mut connections = Connections::new(&shared);
     let mut sweep = tokio::time::interval(watch::sweep_period(&shared.limits));
@@ -184,13 +216,17 @@ pub(crate) async fn run(
             () = shutdown.cancelled() => break,
             Some(ended) = connections.tasks.join_next_with_id() => connections.forget(ended),
             _ = sweep.tick() => connections.sweep(),
-            (stream, peer, permit) = acceptor.accept() => {
+            ((stream, peer, is_tls), permit) = acceptor.accept() => {
+                let Some(slot) = shared.admit(peer.ip()) else {
+                    // A reset costs the least, and leaves nothing behind.
+                    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                    continue;
+                };
                 let watch = Watch::new();
                 let served = connection::serve(
                     Arc::clone(&shared),
                     protocols.clone(),
-                    stream,
-                    peer,
+                    Accepted { stream, peer, is_tls, slot },
                     Arc::clone(&watch),
                     shutdown.clone(),
                 );
@@ -272,7 +308,8 @@ impl Drop for Connections {
 /// Takes connections from several sockets in turn.
 #[derive(Debug)]
 struct Acceptor {
-    listeners: Vec<TcpListener>,
+    /// Each with whether it speaks TLS.
+    listeners: Vec<(TcpListener, bool)>,
     permits: Arc<Semaphore>,
     /// The socket to look at first, so that a busy one does not starve the others.
     next: usize,
@@ -285,23 +322,24 @@ impl Acceptor {
     const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
     /// The next connection, with the permit for it. Giving this up loses no connection.
-    async fn accept(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    async fn accept(&mut self) -> ((TcpStream, SocketAddr, bool), OwnedSemaphorePermit) {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
         loop {
             let accepted = std::future::poll_fn(|cx| {
                 for turn in 0..self.listeners.len() {
                     let index = (self.next + turn) % self.listeners.len();
-                    if let Poll::Ready(accepted) = self.listeners[index].poll_accept(cx) {
+                    let (listener, is_tls) = &self.listeners[index];
+                    if let Poll::Ready(accepted) = listener.poll_accept(cx) {
                         self.next = index + 1;
-                        return Poll::Ready(accepted);
+                        return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, *is_tls)));
                     }
                 }
                 Poll::Pending
             });
             match accepted.await {
-                Ok((stream, peer)) => {
+                Ok(accepted) => {
                     self.pause = None;
-                    return (stream, peer, permit);
+                    return (accepted, permit);
                 }
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
@@ -360,5 +398,18 @@ mod tests {
         let listeners = Listeners::share(vec![listener], TWO).unwrap();
         assert_eq!(listeners.addresses(), [address]);
         assert_eq!(listeners.into_workers().len(), 2);
+    }
+
+    #[test]
+    fn tls_is_spoken_on_its_own_addresses() {
+        let (plain, secured) = (Listeners::bind_localhost(0, TWO).unwrap(), Listeners::bind_localhost(0, TWO).unwrap());
+        let (count, tls) = (plain.addresses().len(), secured.addresses().to_vec());
+        assert!(plain.tls_addresses().is_empty());
+        let both = plain.with_tls(secured);
+        assert_eq!(both.tls_addresses(), tls);
+        for worker in both.into_workers() {
+            let kinds: Vec<bool> = worker.iter().map(|listener| listener.is_tls).collect();
+            assert_eq!(kinds, [vec![false; count], vec![true; tls.len()]].concat());
+        }
     }
 }

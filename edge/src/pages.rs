@@ -19,6 +19,8 @@ pub enum Page {
     BadRequest,
     /// A request without a usable Host.
     BadHost,
+    /// A host that the certificate of the connection is not for.
+    Misdirected,
     /// A method that files do not have.
     Method,
     /// The client wanted other bytes.
@@ -61,6 +63,7 @@ impl Page {
             Self::BadRequest | Self::BadHost => Status::BadRequest,
             // Not 401, which promises a challenge that can be met.
             Self::Protected => Status::Forbidden,
+            Self::Misdirected => Status::Misdirected,
             Self::Method => Status::MethodNotAllowed,
             Self::PreconditionFailed => Status::PreconditionFailed,
             Self::TargetTooLong => Status::UriTooLong,
@@ -87,6 +90,10 @@ impl Page {
             Self::BadHost => {
                 html!("Bad request", "A request needs exactly one Host, and it must be a valid name or address.")
             }
+            Self::Misdirected => html!(
+                "Wrong connection",
+                "The certificate of this connection is not for the site that was asked for. Ask again over another one."
+            ),
             Self::Method => html!("Method not allowed", "Files here can only be read: use GET or HEAD."),
             Self::PreconditionFailed => {
                 html!("Precondition failed", "The file is not, or no longer, the one that the request was made for.")

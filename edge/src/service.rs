@@ -4,12 +4,12 @@
 //! up anew for every request: a connection remembers nothing. A head is decided before a byte is fetched, so a 304 and
 //! a HEAD cost no read.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use pinstone_engine::blob::BlobSource;
 use pinstone_engine::clock::UnixMillis;
 use pinstone_engine::coding::{Coding, Variants};
 use pinstone_engine::hash::ManifestId;
-use pinstone_engine::host::{HostTarget, Hosts};
+use pinstone_engine::host::{HostName, HostTarget, Hosts};
 use pinstone_engine::manifest::Entry;
 use pinstone_engine::pointers::ImageHosts;
 use tower::ServiceExt;
@@ -26,22 +26,27 @@ use crate::access_log::AccessLog;
 use crate::account::{Account, Facts};
 use crate::body::EdgeBody;
 use crate::cache::Caches;
+use crate::client::{Client, Networks};
 use crate::conditional::Preconditions;
 use crate::config::Limits;
-use crate::control::{ControlService, Peer};
+use crate::control::ControlService;
 use crate::debug;
 use crate::digest;
 use crate::encoding::Accepted;
 use crate::entity::{self, Asked, Entity, Published, Representation};
 use crate::error::EdgeError;
+use crate::forwarded;
 use crate::head::{self, Answer, Body, Field, Head, Status};
+use crate::https;
 use crate::navigation;
 use crate::pages::Page;
 use crate::path::{self, Resolution};
+use crate::per_source::{Slot, Sources};
 use crate::request::{self, Method, Protocol};
 use crate::respond::{self, Sending};
 use crate::site::Site;
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, Refusal};
+use crate::tls::{Certificate, Certificates};
 use crate::watch::{InFlight, Watch};
 
 /// What all workers share.
@@ -57,6 +62,39 @@ pub(crate) struct Shared {
     pub(crate) sending: Sending,
     /// For HTTP/2, where every stream of a connection may hold a window.
     pub(crate) sending_streams: Sending,
+    pub(crate) certificates: Option<Arc<Certificates>>,
+    /// The port that requests without TLS are sent to.
+    pub(crate) redirect: Option<u16>,
+    /// What answers over TLS say of the time to come.
+    pub(crate) hsts: Option<HeaderValue>,
+    pub(crate) trusted: Networks,
+    pub(crate) proxy_protocol: bool,
+    pub(crate) sources: Arc<Sources>,
+}
+
+impl Shared {
+    /// Takes a place for one connection from `address`, or tells that there is none left.
+    pub(crate) fn admit(&self, address: IpAddr) -> Option<Slot> {
+        let admitted = self.sources.admit(address).ok();
+        if admitted.is_none() {
+            self.counters.connection_refused(Refusal::PerSource);
+            if self.sources.is_worth_telling() {
+                tracing::warn!(%address, "connections are refused: this source has as many as it may");
+            }
+        }
+        admitted
+    }
+}
+
+/// What all requests of a connection have in common.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Who is at the other end.
+    pub(crate) client: Client,
+    /// What was shown on it, where it speaks TLS.
+    pub(crate) certificate: Option<Arc<Certificate>>,
+    /// The version of TLS, as the log names it.
+    pub(crate) tls_version: Option<&'static str>,
 }
 
 /// An answer, and the bytes that it speaks of.
@@ -75,14 +113,16 @@ impl From<Answer> for Decided {
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     watch: Arc<Watch>,
-    peer: SocketAddr,
+    link: Arc<Link>,
     request: Request<Incoming>,
 ) -> Response<EdgeBody> {
     let in_flight = watch.begin(!request.body().is_end_stream());
     let protocol = protocol(request.version());
-    let mut account = Account::begin(shared, protocol, peer.ip(), &request);
+    let client = forwarded::client(link.client, &shared.trusted, request.headers());
+    let mut account = Account::begin(shared, protocol, &link, client, &request);
     let (shared, facts) = account.parts();
-    let mut response = match AssertUnwindSafe(route(shared, protocol, peer, request, facts)).catch_unwind().await {
+    let answered = AssertUnwindSafe(route(shared, protocol, &link, client, request, facts)).catch_unwind().await;
+    let mut response = match answered {
         Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
         Ok(Routed::Site(decided, close)) => finish(shared, protocol, *decided, close, in_flight),
         Err(_) => {
@@ -91,6 +131,10 @@ pub(crate) async fn serve(
             finish(shared, protocol, decided, true, in_flight)
         }
     };
+    if let (Some(hsts), true) = (&shared.hsts, client.is_tls) {
+        // A site may have said something of its own.
+        response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+    }
     account.answered(&mut response);
     response.body_mut().tell(account);
     response
@@ -133,7 +177,8 @@ enum Routed {
 async fn route(
     shared: &Shared,
     protocol: Protocol,
-    peer: SocketAddr,
+    link: &Link,
+    client: Client,
     mut request: Request<Incoming>,
     facts: &mut Facts,
 ) -> Routed {
@@ -141,15 +186,25 @@ async fn route(
     let site = |answer: Answer, close| Routed::Site(Box::new(answer.into()), close);
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     let hosts = request.headers().get_all(header::HOST);
-    let host = match request::host(protocol, authority, hosts.iter().map(http::HeaderValue::as_bytes)) {
+    let host = match request::host(protocol, authority, hosts.iter().map(HeaderValue::as_bytes)) {
         Ok(host) => host,
         Err(_) => return site(head::page(method, Page::BadHost), true),
     };
+    if link.certificate.as_ref().is_some_and(|certificate| !certificate.covers(&host)) {
+        return site(head::page(method, Page::Misdirected), !request.body().is_end_stream());
+    }
     let target = shared.hosts.target(&host);
     if let (HostTarget::Control, Some(control)) = (target, &shared.control) {
+        match without_tls(shared, method, &host, true, client, &request) {
+            https::Verdict::Serve => {}
+            https::Verdict::Redirect(location) => {
+                return site(head::redirect(location), !request.body().is_end_stream());
+            }
+            https::Verdict::Refuse => return Routed::Control(https::refusal()),
+        }
         let control = control.clone();
         facts.goes_to_control();
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(client);
         return match control.oneshot(request).await {
             Ok(response) => Routed::Control(response),
             Err(never) => match never {},
@@ -171,6 +226,9 @@ async fn route(
     if length > shared.limits.target_bytes {
         return site(head::page(method, Page::TargetTooLong), close);
     }
+    if let https::Verdict::Redirect(location) = without_tls(shared, method, &host, false, client, &request) {
+        return site(head::redirect(location), close);
+    }
     let mut decided = match show(shared, target, facts).await {
         Ok(shown) => answer(shared, method, &request, &shown, facts).await.unwrap_or_else(|error| {
             error.report();
@@ -182,6 +240,30 @@ async fn route(
         decided.answer.head.forbid_indexing();
     }
     Routed::Site(Box::new(decided), close)
+}
+
+/// What becomes of a request, if it came without TLS and there is TLS.
+fn without_tls(
+    shared: &Shared,
+    method: Method,
+    host: &HostName<'_>,
+    is_control: bool,
+    client: Client,
+    request: &Request<Incoming>,
+) -> https::Verdict {
+    let Some(port) = shared.redirect.filter(|_| !client.is_tls) else { return https::Verdict::Serve };
+    let headers = request.headers();
+    let asked = https::Asked {
+        method,
+        host,
+        path_and_query: request.uri().path_and_query().map_or("/", |target| target.as_str()),
+        is_control,
+        is_local: client.address.is_loopback(),
+        has_credentials: headers.contains_key(header::AUTHORIZATION) || headers.contains_key(header::COOKIE),
+        // Where a proxy has the certificates, it has those that it needs.
+        is_covered: shared.certificates.as_ref().is_none_or(|certificates| certificates.cover(host)),
+    };
+    https::decide(&asked, port)
 }
 
 /// Whether search engines may list what a host shows: `prod` and custom domains.
@@ -401,7 +483,7 @@ async fn add_digests(
 }
 
 fn lines(request: &Request<Incoming>, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    request.headers().get_all(name).iter().map(http::HeaderValue::as_bytes)
+    request.headers().get_all(name).iter().map(HeaderValue::as_bytes)
 }
 
 fn preconditions(request: &Request<Incoming>) -> Preconditions<'_> {

@@ -1,4 +1,9 @@
-//! The socket of a connection: what was read to tell the protocol comes first, and its [`Watch`] sees every move.
+//! The stream of a connection, plain or TLS: what was read to tell the protocol comes first, and its [`Watch`] sees every
+//! move.
+//!
+//! The watch counts what HTTP reads and writes, above TLS. What TLS has taken and the socket has not is bounded, and seen
+//! when it is to be flushed; and a record that does not come to its end is seen below TLS. So a slow client is found out
+//! under TLS by the same rules.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,16 +13,97 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::watch::Watch;
 
 /// How many bytes are read away after the last answer.
 const LINGER_BYTES: usize = 1 << 20;
 
-/// A socket under watch.
+/// What a connection goes over.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// A socket.
+    Plain(TcpStream),
+    /// TLS over a socket. Its state is larger than all else, so it has a place of its own.
+    Tls(Box<TlsStream<Sealed>>),
+}
+
+impl Transport {
+    /// What TLS goes over.
+    fn socket(&mut self) -> Pin<&mut TcpStream> {
+        Pin::new(match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => &mut stream.get_mut().0.socket,
+        })
+    }
+}
+
+/// A socket under TLS. Its watch learns that something came, whether it makes a whole record or not.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    socket: TcpStream,
+    watch: Arc<Watch>,
+}
+
+impl Sealed {
+    pub(crate) fn new(socket: TcpStream, watch: Arc<Watch>) -> Self {
+        Self { socket, watch }
+    }
+}
+
+impl AsyncRead for Sealed {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            this.watch.on_sealed_read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Sealed {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+/// Calls the same method of whichever it is.
+macro_rules! either {
+    ($transport:expr, $method:ident($($argument:expr),*)) => {
+        match $transport {
+            Transport::Plain(stream) => Pin::new(stream).$method($($argument),*),
+            Transport::Tls(stream) => Pin::new(stream).$method($($argument),*),
+        }
+    };
+}
+
+/// A stream under watch.
 #[derive(Debug)]
 pub(crate) struct WatchedStream {
-    stream: TcpStream,
+    transport: Transport,
     read_before: Bytes,
     watch: Arc<Watch>,
     end_of_stream: bool,
@@ -26,8 +112,8 @@ pub(crate) struct WatchedStream {
 }
 
 impl WatchedStream {
-    pub(crate) fn new(stream: TcpStream, read_before: Bytes, watch: Arc<Watch>) -> Self {
-        Self { stream, read_before, watch, end_of_stream: false, lingering: None }
+    pub(crate) fn new(transport: Transport, read_before: Bytes, watch: Arc<Watch>) -> Self {
+        Self { transport, read_before, watch, end_of_stream: false, lingering: None }
     }
 
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
@@ -48,7 +134,7 @@ impl AsyncRead for WatchedStream {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        ready!(either!(&mut this.transport, poll_read(cx, buf)))?;
         match buf.filled().len() - before {
             0 => this.end_of_stream = true,
             read => this.watch.on_read(read),
@@ -60,7 +146,7 @@ impl AsyncRead for WatchedStream {
 impl AsyncWrite for WatchedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        let written = either!(&mut this.transport, poll_write(cx, buf));
         this.note_write(&written);
         written
     }
@@ -71,17 +157,32 @@ impl AsyncWrite for WatchedStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let written = either!(&mut this.transport, poll_write_vectored(cx, bufs));
         this.note_write(&written);
         written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.transport {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let stream = match &mut this.transport {
+            Transport::Plain(stream) => return Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => stream,
+        };
+        let flushed = Pin::new(stream).poll_flush(cx);
+        match flushed {
+            // TLS holds bytes that the socket does not take.
+            Poll::Pending => this.watch.on_write_blocked(),
+            Poll::Ready(Ok(())) => this.watch.on_flushed(),
+            Poll::Ready(Err(_)) => {}
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -89,7 +190,12 @@ impl AsyncWrite for WatchedStream {
         let mut left = match this.lingering {
             Some(left) => left,
             None => {
-                ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+                // TLS says that this is the end (RFC 8446 section 6.1), then the socket does.
+                let closed = either!(&mut this.transport, poll_shutdown(cx));
+                if closed.is_pending() {
+                    this.watch.on_write_blocked();
+                }
+                ready!(closed)?;
                 if this.end_of_stream || !this.watch.must_linger() {
                     return Poll::Ready(Ok(()));
                 }
@@ -97,11 +203,12 @@ impl AsyncWrite for WatchedStream {
                 LINGER_BYTES
             }
         };
+        // Nobody wants to know what it is, so it is not decrypted.
         let mut scratch = [0; 4096];
         loop {
             this.lingering = Some(left);
             let mut buf = ReadBuf::new(&mut scratch);
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf))?;
+            ready!(this.transport.socket().poll_read(cx, &mut buf))?;
             let read = buf.filled().len();
             if read == 0 || read >= left {
                 return Poll::Ready(Ok(()));

@@ -112,6 +112,7 @@ struct Shard {
     hits: [AtomicU64; LOOKUPS.len()],
     misses: [AtomicU64; LOOKUPS.len()],
     refused: [AtomicU64; REFUSALS.len()],
+    failed_handshakes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -207,6 +208,12 @@ impl Counters {
         self.sum(|shard| &shard.refused[reason as usize])
     }
 
+    /// TLS handshakes that did not come to their end, since the start.
+    #[must_use]
+    pub fn failed_handshakes(&self) -> u64 {
+        self.sum(|shard| &shard.failed_handshakes)
+    }
+
     /// A connection was closed as soon as it was accepted.
     pub fn connection_refused(&self, reason: Refusal) {
         self.shard().refused[reason as usize].fetch_add(1, Relaxed);
@@ -246,6 +253,10 @@ impl Counters {
 
     pub(crate) fn connection_opened(&self) {
         self.shard().accepted.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn handshake_failed(&self) {
+        self.shard().failed_handshakes.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn connection_closed(&self) {

@@ -182,6 +182,31 @@ impl Watch {
         }
     }
 
+    /// Bytes came under TLS, perhaps not enough for a record.
+    pub(crate) fn on_sealed_read(&self) {
+        if self.multiplexed.load(Relaxed) || self.reading_body.load(Relaxed) {
+            return;
+        }
+        if self.in_flight.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// What comes before the first request is over: a handshake, or a proxy's header. Now the client may take its time,
+    /// as between two requests.
+    pub(crate) fn on_preamble(&self) {
+        self.head_since.store(0, Relaxed);
+        self.unparsed.store(false, Relaxed);
+        self.idle_since.store(self.now(), Relaxed);
+    }
+
+    /// All that was written was taken.
+    pub(crate) fn on_flushed(&self) {
+        if self.blocked_since.load(Relaxed) != 0 {
+            self.blocked_since.store(0, Relaxed);
+        }
+    }
+
     /// The client took so many bytes.
     pub(crate) fn on_write(&self, bytes: usize) {
         // Only the connection's own thread writes it.
@@ -337,6 +362,31 @@ mod tests {
         assert!(watch.must_linger(), "which may be coming still");
         drop(watch.begin(false));
         assert!(!watch.must_linger());
+    }
+
+    #[test]
+    fn after_a_handshake_the_client_may_take_its_time() {
+        let watch = Watch::new();
+        watch.on_read(1);
+        assert_ne!(watch.head_since.load(Relaxed), 0, "a handshake has the deadline of a head");
+        watch.on_preamble();
+        assert_eq!(watch.head_since.load(Relaxed), 0);
+        assert!(!watch.must_linger());
+        watch.on_sealed_read();
+        assert_ne!(watch.head_since.load(Relaxed), 0, "a part of a record is a part of a head");
+        let first = watch.begin(false);
+        watch.on_sealed_read();
+        assert_eq!(watch.head_since.load(Relaxed), 0, "a request is in flight");
+        drop(first);
+    }
+
+    #[test]
+    fn what_tls_holds_back_counts_as_blocked() {
+        let watch = Watch::new();
+        watch.on_write_blocked();
+        assert_ne!(watch.blocked_since.load(Relaxed), 0);
+        watch.on_flushed();
+        assert_eq!(watch.blocked_since.load(Relaxed), 0);
     }
 
     #[test]

@@ -25,8 +25,8 @@ use crate::records::variants::{MadeRecord, VariantBytes};
 pub struct VariantOptions {
     /// Threads that encode. Without any, no variants are made; those that are there are used.
     pub workers: usize,
-    /// The largest file that is encoded, in bytes. A thread has it in memory, with its variants and up to 120 MiB of
-    /// tables.
+    /// The largest file that is encoded, in bytes. A thread has it in memory, with its variants and the tables of an
+    /// encoder.
     pub largest: u64,
 }
 

@@ -34,6 +34,7 @@ mod seaweedfs;
 mod shutdown;
 mod site;
 mod strace;
+mod tls;
 mod variants;
 mod visitors;
 mod wire;

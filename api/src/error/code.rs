@@ -136,6 +136,10 @@ codes! {
         "another team has a project of this name",
         "choose another name";
 
+    HttpsRequired "https_required" FORBIDDEN,
+        "this server takes no calls without TLS",
+        "use an endpoint that starts with https://, and make a new token if this one went over a network";
+
     NotFound "not_found" NOT_FOUND,
         "there is nothing at this address",
         "the API is under `/api/v1`";

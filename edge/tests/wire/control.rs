@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use pinstone_edge::{ControlBody, ControlService, Peer};
+use pinstone_edge::{Client, ControlBody, ControlService};
 use pinstone_engine::clock::Clock;
 
 use crate::world::{SITE, World};
@@ -13,7 +13,8 @@ use crate::world::{SITE, World};
 /// Answers with what was asked, and with the body that came.
 fn echo() -> ControlService {
     ControlService::new(tower::service_fn(|request: Request<Incoming>| async move {
-        assert!(request.extensions().get::<Peer>().is_some_and(|peer| peer.0.ip().is_loopback()));
+        let client = request.extensions().get::<Client>().expect("a call has a client");
+        assert!(client.address.is_loopback() && client.peer.ip() == client.address && !client.is_tls);
         let asked = format!("{} {} ", request.method(), request.uri().path());
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let answer = [asked.as_bytes(), &body].concat();

@@ -119,8 +119,26 @@ async fn what_is_refused_with_400() {
         ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy", true),
         ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nContent-Length: x\r\n\r\n", true),
         ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nContent-Length: -1\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nContent-Length: +1\r\n\r\nx", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nContent-Length: 0x1\r\n\r\nx", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nContent-Length: 1, 2\r\n\r\nxy", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nContent-Length: 1 2\r\n\r\nxy", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nContent-Length:\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nContent-Length: 99999999999999999999\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nTransfer-Encoding: xchunked\r\n\r\n", true),
+        ("GET / HTTP/1.0\r\nHost: demo.pages.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", true),
         ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nA: b\r\n c\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nA: b\r\n\tc\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\n Host: demo.pages.test\r\n\r\n", true),
         ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nA : b\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nA\t: b\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nA: b\0c\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nA\0: b\r\n\r\n", true),
+        ("GET /\0 HTTP/1.1\r\nHost: demo.pages.test\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nno colon\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\n: no name\r\n\r\n", true),
+        ("GET / HTTP/1.1\rHost: demo.pages.test\r\n\r\n", true),
         ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nA: b\0\r\n\r\n", true),
         ("GET / HTTP/1.1\r\nHost: demo.pages.test\r\nA: b\rc\r\n\r\n", true),
         ("GET  HTTP/1.1\r\nHost: demo.pages.test\r\n\r\n", true),
@@ -156,6 +174,8 @@ async fn unusual_but_right() {
         "GET /a.txt HTTP/1.1\nHost: demo.pages.test\n\n", // RFC 9112 section 2.2
         "\r\nGET /a.txt HTTP/1.1\r\nHost: demo.pages.test\r\n\r\n",
         "GET /a%2Etxt?x HTTP/1.1\r\nhOST: demo.pages.test:80\r\n\r\n",
+        "GET /a.txt HTTP/1.1\r\nHost: \t demo.pages.test \t\r\nA:b\r\nB:\r\n\r\n",
+        "GET https://DEMO.pages.test.:443/a.txt HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
     ] {
         let mut connection = world.connect();
         connection.send(request);
@@ -166,6 +186,26 @@ async fn unusual_but_right() {
         slow.send([byte]);
     }
     assert_eq!(slow.receive(true).text(), "aaa");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_hides_no_other() {
+    let world = small_site().await;
+    let hidden = format!("GET /a.txt HTTP/1.1\r\nHost: {SITE}\r\n\r\n");
+    let length = hidden.len();
+    for fields in [
+        format!("Content-Length: {length}\r\nContent-Length: 0"),
+        format!("Content-Length: 0\r\nContent-Length: {length}"),
+        format!("Content-Length: {length}\r\nTransfer-Encoding: chunked"),
+        "Transfer-Encoding: chunked".to_owned(),
+        "Transfer-Encoding : chunked".to_owned(),
+        "Transfer-Encoding: x".to_owned(),
+    ] {
+        let mut connection = world.connect();
+        connection.send(format!("POST / HTTP/1.1\r\nHost: {SITE}\r\n{fields}\r\n\r\n0\r\n\r\n{hidden}"));
+        assert_eq!(connection.receive(true).status, 400, "{fields:?}");
+        assert!(connection.is_closed(), "what follows is answered by nobody: {fields:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,6 +221,11 @@ async fn http_1_0_closes_unless_asked() {
         let response = connection.receive(true);
         assert_eq!((response.text(), response.field("connection")), ("aaa", Some("keep-alive")));
     }
+    let mut connection = world.connect();
+    connection.send(format!("GET /a.txt HTTP/1.1\r\nHost: {SITE}\r\nConnection: close\r\n\r\n"));
+    let response = connection.receive(true);
+    assert_eq!((response.text(), response.field("connection")), ("aaa", Some("close")));
+    assert!(connection.is_closed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,6 +92,18 @@ async fn several_ranges_are_the_same_as_over_http_1() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_header_list_has_a_bound() {
+    let world = World::with(&[("index.html", b"home")]).await;
+    let mut sender = connect(&world).await;
+    for (length, status) in [(15_000, 200), (17_000, 431), (100, 200)] {
+        let mut request = request(Method::GET, "/");
+        request.headers_mut().insert("a", "x".repeat(length).parse().unwrap());
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "a field of {length} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shutdown_finishes_open_streams() {
     let large = vec![3; 8_000_000];
     let world = World::with(&[("large.bin", &large)]).await;

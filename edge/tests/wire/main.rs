@@ -5,11 +5,17 @@
 
 mod content;
 mod control;
+mod floods;
 mod http1;
 mod http2;
+mod https;
 mod lifecycle;
 mod observed;
 mod paths;
 mod previews;
+mod proxies;
 mod ranges;
+mod sources;
+mod tls;
+mod tls_client;
 mod world;

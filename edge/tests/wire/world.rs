@@ -1,7 +1,7 @@
 //! An engine with files in a temporary folder, an edge on a free port, and a client that sees every byte.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -32,6 +32,8 @@ pub(crate) const SITE: &str = "demo.pages.test";
 pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) address: SocketAddr,
+    /// Where TLS is spoken, if there are certificates.
+    pub(crate) tls_address: Option<SocketAddr>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) metrics: EdgeMetrics,
     pub(crate) shutdown: CancellationToken,
@@ -60,13 +62,18 @@ impl World {
         let mut config = EdgeConfig::new(hosts, Handle::current());
         config.workers = NonZeroUsize::new(2).unwrap();
         configure(&mut config);
-        let listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()], config.workers).unwrap();
+        let any = ["127.0.0.1:0".parse().unwrap()];
+        let mut listeners = Listeners::bind(&any, config.workers).unwrap();
+        if config.certificates.is_some() {
+            listeners = listeners.with_tls(Listeners::bind(&any, config.workers).unwrap());
+        }
         let address = listeners.addresses()[0];
+        let tls_address = listeners.tls_addresses().first().copied();
         let edge = Edge::new(config, engine.resolver(), control).unwrap();
         let (counters, metrics) = (edge.counters(), edge.metrics());
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(edge.serve(listeners, shutdown.clone()));
-        let world = Self { engine, address, counters, metrics, shutdown, serving, folder };
+        let world = Self { engine, address, tls_address, counters, metrics, shutdown, serving, folder };
         if !files.is_empty() {
             world.publish("demo", "prod", files).await;
         }
@@ -123,7 +130,7 @@ impl World {
     pub(crate) fn connect(&self) -> Connection {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Connection { stream, read: Vec::new() }
+        Connection::over(stream)
     }
 
     /// One GET of `target` from `host`, over a connection of its own.
@@ -167,12 +174,16 @@ impl Response {
 }
 
 /// A client's end of a connection.
-pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Connection<S = TcpStream> {
+    pub(crate) stream: S,
     read: Vec<u8>,
 }
 
-impl Connection {
+impl<S: Read + Write> Connection<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
@@ -223,7 +234,7 @@ impl Connection {
         let mut buffer = [0; 64 << 10];
         let read = match self.stream.read(&mut buffer) {
             Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => 0,
             Err(error) => panic!("nothing came: {error}"),
         };
         self.read.extend_from_slice(&buffer[..read]);

@@ -12,8 +12,8 @@ use crate::hash::BlobHash;
 /// What encoders are fed with between two looks at the flag, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// Up to this many bytes brotli is given its strongest level, above the strongest of the next kind: `11` takes some 20
-/// times as long for 3 to 6 % less, which is seconds for a large script and minutes for a module of 30 MiB.
+/// Up to this many bytes brotli is given its strongest level, above the strongest of the next kind, which is many times as
+/// fast and makes a little more of it: a module of 30 MiB must not keep a thread busy for minutes.
 const BROTLI_STRONGEST: usize = 4 << 20;
 /// The largest window of brotli, as a power of two: 4 MiB, which every browser takes; its tables grow with it.
 const BROTLI_WINDOW: i32 = 22;
