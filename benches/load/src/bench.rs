@@ -6,20 +6,24 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::corpus::{Corpus, Page, Random, SIZES};
 use crate::h2load::H2load;
+use crate::handshake::Handshakes;
 use crate::http::{Answer, Connection};
-use crate::measure::{Metric, Pinned, Sample, measured};
-use crate::scenario::{Http, Scenario, Target, Work};
+use crate::measure::{Metric, Pinned, Sample, measured, undisturbed};
+use crate::scenario::{HANDSHAKES, Http, Over, Scenario, Target, Work};
 use crate::servers::{HOST, Place, Running, Server};
+use crate::settle::settle;
+use crate::tls::Identity;
 use crate::wrk::{self, Wrk};
-use crate::{floor, procfs};
+use crate::{check, idle, tls};
 
 /// What is asked for to see whether a server is there.
 const PROBE: &str = "/1k.bin";
@@ -60,6 +64,9 @@ impl Bench {
         let mut bench = Self { place, corpus, cores, seconds, seed, script, servers: Vec::new() };
         for server in servers {
             let running = server.start(&bench.place, HOST, PROBE)?;
+            if server.is_pinstone() {
+                settle(running.pid(), server.name)?;
+            }
             bench.servers.push((server, Some(running)));
         }
         bench.write_requests()?;
@@ -71,23 +78,27 @@ impl Bench {
         self.servers.iter().map(|(server, _)| server.name).collect()
     }
 
+    /// The servers that do not serve TLS, though they should, each with its reason.
+    pub(crate) fn without_tls(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let should = self.servers.iter().filter(|(server, _)| self.place.tls.is_some() && !server.is_floor());
+        should.filter_map(|(server, running)| Some((server.name, running.as_ref()?.tls().err()?)))
+    }
+
     /// A server by its place among [`names`](Self::names).
     pub(crate) fn server(&self, place: usize) -> &Server {
         &self.servers[place].0
     }
 
-    /// Asks every server for every file, and names the first that answers with other bytes than are in the file.
+    /// Asks every server for every file, and names the first that answers with other bytes than are in the file. Makes
+    /// sure that load generators offer the same over TLS.
     pub(crate) fn check_bytes(&self) -> Result<usize> {
+        if let Some(identity) = &self.place.tls {
+            tls::check_offer(|url| Wrk { url, ..self.wrk(0, "", 1, Some(identity)) }.start()).context("wrk")?;
+        }
         let mut checked = 0;
         for (server, running) in self.servers.iter().filter(|(server, _)| !server.is_floor()) {
             let running = running.as_ref().context("all servers run")?;
-            let mut connection = Connection::open(running.port)?;
-            for page in self.corpus.all() {
-                let answer = connection.get(HOST, &page.url, &[]).with_context(|| server.name)?;
-                check_answer(&answer, &fs::read(&page.file)?)
-                    .with_context(|| format!("{}: {}", server.name, page.url))?;
-                checked += 1;
-            }
+            checked += check::bytes(running, &self.corpus, self.place.tls.as_deref()).with_context(|| server.name)?;
         }
         Ok(checked)
     }
@@ -95,18 +106,25 @@ impl Bench {
     /// Measures one server once.
     pub(crate) fn turn(&mut self, scenario: &Scenario, server: usize) -> Result<Turn> {
         let is_floor = self.servers[server].0.is_floor();
+        if !is_floor
+            && scenario.work.needs_tls()
+            && let Err(reason) = self.running(server)?.tls()
+        {
+            return Ok(skipped(reason));
+        }
         match &scenario.work {
             Work::Http(http) if is_floor && !http.floor => Ok(skipped("answers a constant")),
             Work::Http(http) => self.http(http, server),
+            work if is_floor && work.needs_tls() => Ok(skipped("answers a constant")),
             Work::Http2 { .. } | Work::Fairness | Work::ColdStart if is_floor => Ok(skipped("answers a constant")),
-            Work::Http2 { path, clients, streams } => self.http2(path, *clients, *streams, server),
+            Work::Http2 { path, clients, streams, tls } => self.http2(path, *clients, *streams, *tls, server),
+            Work::Handshake => self.handshake(server),
             Work::Fairness => self.fairness(server),
-            Work::Idle { connections } => self.idle(*connections, server),
+            Work::Idle { connections, over } => self.idle(*connections, *over, server),
             Work::ColdStart => self.cold_start(server),
             Work::Cold | Work::Sites { .. } | Work::ColdStartOfSites { .. } | Work::Publish => {
                 bail!("it is measured on servers of its own")
             }
-            Work::Unavailable(reason) => Ok(skipped(reason)),
         }
     }
 
@@ -114,23 +132,36 @@ impl Bench {
         self.servers[server].1.as_ref().context("the server runs")
     }
 
-    fn wrk(&self, port: u16, path: &str, connections: usize) -> Wrk {
+    /// The process and the port to load, with the certificate where TLS is asked for.
+    fn endpoint(&self, server: usize, tls: bool) -> Result<(u32, u16, Option<&Arc<Identity>>)> {
+        let running = self.running(server)?;
+        if !tls {
+            return Ok((running.pid(), running.port, None));
+        }
+        let (pid, port) = running.tls().map_err(|reason| anyhow!("{reason}"))?;
+        Ok((pid, port, self.place.tls.as_ref()))
+    }
+
+    fn wrk(&self, port: u16, path: &str, connections: usize, tls: Option<&Arc<Identity>>) -> Wrk {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         Wrk {
             script: self.script.clone(),
-            url: format!("http://127.0.0.1:{port}{path}"),
+            url: format!("{scheme}://127.0.0.1:{port}{path}"),
             host: HOST.to_owned(),
             connections,
             duration: Duration::from_secs(self.seconds),
             fields: Vec::new(),
             requests: None,
+            tls: tls.map(Arc::clone),
         }
     }
 
     fn http(&self, http: &Http, server: usize) -> Result<Turn> {
-        let running = self.running(server)?;
-        let mut wrk = self.wrk(running.port, PROBE, http.connections);
+        let (pid, port, identity) = self.endpoint(server, http.tls)?;
+        let path = if let Target::One(path) = http.target { path } else { PROBE };
+        let mut wrk = self.wrk(port, path, http.connections, identity);
         match http.target {
-            Target::One(path) => wrk.url = format!("http://127.0.0.1:{}{path}", running.port),
+            Target::One(_) => {}
             Target::Pages => wrk.requests = Some((self.requests_file("pages"), self.seed)),
             Target::Folder(number) => {
                 wrk.requests = Some((self.requests_file(&format!("folder-{number}")), self.seed));
@@ -141,7 +172,8 @@ impl Bench {
             wrk.fields.push("Connection: close".to_owned());
         }
         if let Target::One(path) = http.target {
-            let mut connection = Connection::open(running.port)?;
+            let client = identity.map(|identity| identity.client(&["http/1.1"])).transpose()?;
+            let mut connection = Connection::open(port, client.as_ref())?;
             let plain = connection.get(HOST, path, &[])?;
             if http.conditional {
                 let Some(field) = validator(&plain) else { return Ok(skipped("sends no validator")) };
@@ -153,12 +185,12 @@ impl Bench {
             }
         }
         if http.target == Target::Ranges
-            && let Some(reason) = self.range_problem(running.port)?
+            && let Some(reason) = self.range_problem(port)?
         {
             return Ok(Turn::Skipped(reason));
         }
-        let (mut load, usage) = measured(running.pid(), self.cores, || wrk.run())?;
-        if http.close && !self.announces_close(running.port)? {
+        let (mut load, usage) = measured(pid, self.cores, || wrk.run())?;
+        if http.close && !self.announces_close(port)? {
             // wrk tries each connection once more, is told that it ended, and counts that beside the whole answer.
             load.lost = 0;
         }
@@ -167,7 +199,7 @@ impl Bench {
 
     /// Whether a server says that it closes a connection, where it was asked to. RFC 9112, section 9.6 wants it to.
     fn announces_close(&self, port: u16) -> Result<bool> {
-        let answer = Connection::open(port)?.get(HOST, PROBE, &["Connection: close".to_owned()])?;
+        let answer = Connection::open(port, None)?.get(HOST, PROBE, &["Connection: close".to_owned()])?;
         Ok(answer.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")))
     }
 
@@ -177,23 +209,29 @@ impl Bench {
         let page = self.corpus.sizes.iter().find(|page| page.url == path).context("the corpus has it")?;
         let start = size / 3;
         let field = format!("Range: bytes={start}-{}", start + RANGE - 1);
-        let answer = Connection::open(port)?.get(HOST, path, &[field])?;
+        let answer = Connection::open(port, None)?.get(HOST, path, &[field])?;
         let right = answer.status == 206 && fs::read(&page.file)?.get(start..start + RANGE) == Some(&*answer.body);
         Ok((!right).then(|| format!("answers a range with {} and {} bytes", answer.status, answer.body.len())))
     }
 
-    fn http2(&self, path: &str, clients: usize, streams: usize, server: usize) -> Result<Turn> {
-        let running = self.running(server)?;
-        let Some(port) = running.h2_port else { return Ok(skipped("has no HTTP/2 without TLS")) };
+    fn http2(&self, path: &str, clients: usize, streams: usize, tls: bool, server: usize) -> Result<Turn> {
+        let (pid, mut port, identity) = self.endpoint(server, tls)?;
+        if !tls {
+            let Some(h2_port) = self.running(server)?.h2_port else {
+                return Ok(skipped("has no HTTP/2 without TLS"));
+            };
+            port = h2_port;
+        }
         let h2load = H2load {
-            url: format!("http://127.0.0.1:{port}{path}"),
+            url: format!("{}://127.0.0.1:{port}{path}", if tls { "https" } else { "http" }),
             host: HOST.to_owned(),
             clients,
             streams,
             duration: Duration::from_secs(self.seconds),
             log: self.place.folder.join("h2load.log"),
+            tls: identity.map(Arc::clone),
         };
-        let (output, usage) = measured(running.pid(), self.cores, || h2load.run())?;
+        let (output, usage) = measured(pid, self.cores, || h2load.run())?;
         let load = h2load.load(&output)?;
         let size = SIZES.iter().find(|(url, _)| *url == path).map_or(0, |(_, size)| *size as u64);
         // The log and the summary are of one run, so whole bodies must have come, whatever the heads took.
@@ -201,51 +239,46 @@ impl Bench {
         Ok(Turn::Measured(Sample::of_load(&load, &usage, false)))
     }
 
-    fn fairness(&self, server: usize) -> Result<Turn> {
-        let running = self.running(server)?;
-        let mut download = self.wrk(running.port, "/10m.bin", 1);
-        download.duration += Duration::from_secs(60); // it is told to end
-        let small = self.wrk(running.port, PROBE, 16);
-        beside(running.pid(), self.cores, &small, &download).map(Turn::Measured)
-    }
-
-    fn idle(&mut self, connections: usize, server: usize) -> Result<Turn> {
-        // Memory that earlier load left behind would be used for the connections, and hide what they take.
-        self.restart(server)?;
-        let running = self.running(server)?;
-        let open = |count| (0..count).map(|_| self.asked_once(running.port)).collect::<Result<Vec<_>>>();
-        let (held, usage) = measured(running.pid(), self.cores, || {
-            let warm = open(64)?;
-            std::thread::sleep(Duration::from_millis(200));
-            let before = procfs::tree_resident(running.pid())?;
-            let mut idle = open(connections)?;
-            std::thread::sleep(Duration::from_millis(500));
-            let after = procfs::tree_resident(running.pid())?;
-            // One that the server dropped would cost nothing.
-            let mut lost = 0;
-            for connection in idle.iter_mut().step_by(50) {
-                lost += u64::from(connection.get(HOST, PROBE, &[]).is_err());
-            }
-            drop(warm);
-            Ok((after.saturating_sub(before) as f64 / 1024.0 / connections as f64, lost))
-        })?;
-        let (kib, errors) = held;
-        let mut sample = Sample { errors, ..Sample::of_usage(&usage) };
-        sample.generator_limited = false;
-        sample.values.insert(Metric::IdleKib, kib);
+    fn handshake(&self, server: usize) -> Result<Turn> {
+        let (pid, port, identity) = self.endpoint(server, true)?;
+        let (path, size) = SIZES[0];
+        let load = Handshakes {
+            port,
+            path,
+            size,
+            connections: HANDSHAKES,
+            duration: Duration::from_secs(self.seconds),
+            client: identity.context("TLS has a certificate")?.client(&["http/1.1"])?,
+        };
+        let ((load, tickets), usage) = measured(pid, self.cores, || load.run())?;
+        let mut sample = Sample::of_load(&load, &usage, false);
+        sample.values.insert(Metric::Tickets, tickets);
         Ok(Turn::Measured(sample))
     }
 
-    fn asked_once(&self, port: u16) -> Result<Connection> {
-        let mut connection = Connection::open(port)?;
-        let answer = connection.get(HOST, PROBE, &[])?;
-        ensure!(answer.status == 200 && answer.body.len() == floor::BODY, "GET {PROBE} is answered wrongly");
-        Ok(connection)
+    fn fairness(&self, server: usize) -> Result<Turn> {
+        let running = self.running(server)?;
+        let mut download = self.wrk(running.port, "/10m.bin", 1, None);
+        download.duration += Duration::from_secs(60); // it is told to end
+        let small = self.wrk(running.port, PROBE, 16, None);
+        beside(running.pid(), self.cores, &small, &download).map(Turn::Measured)
+    }
+
+    fn idle(&mut self, connections: usize, over: Over, server: usize) -> Result<Turn> {
+        // Memory that earlier load left behind would be used for the connections, and hide what they take.
+        self.restart(server)?;
+        let (pid, port, identity) = self.endpoint(server, over != Over::Http1)?;
+        if self.servers[server].0.is_pinstone() {
+            settle(pid, "pinstone")?;
+        }
+        let protocol = if over == Over::Http2Tls { "h2" } else { "http/1.1" };
+        let tls = identity.map(|identity| identity.client(&[protocol])).transpose()?;
+        idle::memory(&idle::Target { pid, port, over, tls }, connections, self.cores).map(Turn::Measured)
     }
 
     fn cold_start(&mut self, server: usize) -> Result<Turn> {
-        self.restart(server)?;
-        let mut sample = Sample::default();
+        let ((), disturbed) = undisturbed(|| self.restart(server))?;
+        let mut sample = Sample { disturbed, ..Sample::default() };
         let millis = self.running(server)?.started_in.as_secs_f64() * 1e3;
         sample.values.insert(Metric::StartMillis, millis);
         Ok(Turn::Measured(sample))
@@ -316,13 +349,6 @@ fn validator(answer: &Answer) -> Option<String> {
     by_tag.or_else(|| answer.field("last-modified").map(|date| format!("If-Modified-Since: {date}")))
 }
 
-fn check_answer(answer: &Answer, bytes: &[u8]) -> Result<()> {
-    ensure!(answer.status == 200, "the status is {}", answer.status);
-    ensure!(answer.field("content-encoding").is_none(), "the answer is encoded, though nothing asked for it");
-    ensure!(answer.body == bytes, "{} bytes came that differ from the file's {}", answer.body.len(), bytes.len());
-    Ok(())
-}
-
 /// Thousands of connections need as many file descriptors, here and in the servers, which inherit the limit.
 fn raise_file_limit() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
@@ -341,19 +367,6 @@ pub(crate) fn order(count: usize, round: usize, scenario: usize) -> impl Iterato
 
 /// All samples of a run: by scenario, then by contestant.
 pub(crate) type Samples = BTreeMap<String, BTreeMap<String, Vec<Sample>>>;
-
-/// Publishes a folder with the real command line.
-pub(crate) fn deploy(pinstone: &Path, place: &Place, port: u16, folder: &Path, project: &str) -> Result<()> {
-    let token = fs::read_to_string(place.data.join("owner.token")).context("the server wrote no owner's token")?;
-    let mut command = std::process::Command::new("taskset");
-    command.args(["--cpu-list", &place.cores]).arg(pinstone).args(["--quiet", "deploy"]).arg(folder);
-    command.args(["--project", project, "--prod", "--yes"]);
-    crate::servers::clean_environment(&mut command, &place.folder);
-    command.env("PINSTONE_ENDPOINT", format!("http://127.0.0.1:{port}")).env("PINSTONE_TOKEN", token.trim());
-    let output = command.stdin(std::process::Stdio::null()).output().context("cannot run `pinstone deploy`")?;
-    ensure!(output.status.success(), "`pinstone deploy` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(())
-}
 
 #[cfg(test)]
 mod tests {

@@ -11,10 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{Advice, fadvise, fdatasync};
 
-use crate::bench::{Turn, beside, deploy};
+use crate::bench::{Turn, beside};
 use crate::corpus;
+use crate::deploy::deploy;
 use crate::measure::Pinned;
 use crate::servers::{HOST, PROJECT, Place, Server};
+use crate::settle::settle;
 use crate::wrk::{self, Wrk};
 
 /// Cold files, of 1 MiB each.
@@ -50,7 +52,7 @@ impl Cold {
         let script = wrk::write_script(folder)?;
         let data = folder.join("data");
         let cores_of_server = cores.server.to_string();
-        let place = Place { folder: folder.to_owned(), root, data, cores: cores_of_server, group: None };
+        let place = Place { folder: folder.to_owned(), root, data, cores: cores_of_server, group: None, tls: None };
         Ok(Self { place, group, script, requests, seed, seconds, cores })
     }
 
@@ -62,6 +64,7 @@ impl Cold {
         if server.is_pinstone() && !self.place.data.exists() {
             let empty = server.start(&self.place, "localhost", "/api/v1/health")?;
             deploy(pinstone, &self.place, empty.port, &self.place.root, PROJECT)?;
+            settle(empty.pid(), server.name)?;
             empty.stop()?;
         }
         drop_from_cache(&self.place.root)?;
@@ -78,6 +81,7 @@ impl Cold {
             duration: Duration::from_secs(seconds),
             fields: Vec::new(),
             requests: None,
+            tls: None,
         };
         let cold = Wrk { requests: Some((self.requests.clone(), self.seed)), ..wrk("/", 4, self.seconds + 60) };
         let sample = beside(running.pid(), self.cores, &wrk(HOT, 16, self.seconds), &cold)?;

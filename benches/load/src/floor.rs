@@ -125,7 +125,7 @@ mod tests {
         let mut connection = (0..)
             .find_map(|_| {
                 std::thread::yield_now();
-                http::Connection::open(port).ok()
+                http::Connection::open(port, None).ok()
             })
             .unwrap();
         for fields in [vec![], vec![], vec!["Connection: close".to_owned()]] {

@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::stats::quantile;
+use crate::tls::{self, Identity};
 use crate::wrk::Load;
 
 /// One run, by prior knowledge where the URL is `http:`.
@@ -22,6 +24,8 @@ pub(crate) struct H2load {
     pub(crate) duration: Duration,
     /// Where its log goes; removed when it was read.
     pub(crate) log: PathBuf,
+    /// What to agree on over TLS, where the URL is `https:`.
+    pub(crate) tls: Option<Arc<Identity>>,
 }
 
 /// What the summary says.
@@ -42,8 +46,14 @@ impl H2load {
     ///
     /// Where it cannot be run.
     pub(crate) fn run(&self) -> Result<Output> {
+        self.start()?.wait_with_output().context("cannot read what `h2load` prints")
+    }
+
+    /// Starts it. It ends by itself.
+    pub(crate) fn start(&self) -> Result<Child> {
         let seconds = self.duration.as_secs().max(1);
-        Command::new("h2load")
+        let mut command = Command::new("h2load");
+        command
             .args(["-t1", "--warm-up-time=0"])
             .arg(format!("-c{}", self.clients))
             .arg(format!("-m{}", self.streams))
@@ -53,11 +63,14 @@ impl H2load {
             .args(["-w20", "-W24"])
             .arg("-H")
             .arg(format!(":authority: {}", self.host))
-            .arg(format!("--log-file={}", self.log.display()))
-            .arg(&self.url)
-            .stdin(Stdio::null())
-            .output()
-            .context("cannot run `h2load`")
+            .arg(format!("--log-file={}", self.log.display()));
+        if let Some(identity) = &self.tls {
+            identity.configure(&mut command);
+            // It sets what OpenSSL's configuration says anew.
+            command.arg(format!("--tls13-ciphers={}", tls::SUITE_NAME)).arg(format!("--groups={}", tls::GROUP_NAME));
+        }
+        command.arg(&self.url).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().context("cannot run `h2load`")
     }
 
     /// Reads the summary and the log.
@@ -71,6 +84,9 @@ impl H2load {
             bail!("`h2load` failed: {}{}", text.trim(), String::from_utf8_lossy(&output.stderr).trim());
         }
         let summary = parse(&text).with_context(|| format!("`h2load` printed no figures: {}", text.trim()))?;
+        if self.tls.is_some() {
+            check_agreement(&text)?;
+        }
         let log = File::open(&self.log).with_context(|| format!("cannot read {}", self.log.display()))?;
         let latencies = parse_log(BufReader::new(log))?;
         // The log grows to tens of megabytes a run.
@@ -87,6 +103,21 @@ impl H2load {
             p999: percentile(0.999)?,
         })
     }
+}
+
+/// Makes sure that what was agreed on over TLS is what every client offers.
+fn check_agreement(text: &str) -> Result<()> {
+    for line in [
+        "Application protocol: h2".to_owned(),
+        "TLS Protocol: TLSv1.3".to_owned(),
+        format!("Cipher: {}", tls::SUITE_NAME),
+        format!("Server Temp Key: {}", tls::GROUP_NAME),
+    ] {
+        // How large a key is follows its name.
+        let said = |said: &str| said.strip_prefix(&line).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+        ensure!(text.lines().any(said), "`h2load` did not say `{line}`: {}", text.trim());
+    }
+    Ok(())
 }
 
 /// Parses the summary.
@@ -152,6 +183,22 @@ mod tests {
         ] {
             assert_eq!(parse(&text).unwrap_err().to_string(), want);
         }
+    }
+
+    #[test]
+    fn what_was_agreed_on_is_seen() {
+        let whole = include_str!("../fixtures/h2load-tls.txt");
+        assert!(check_agreement(whole).is_ok());
+        for (from, to) in [
+            ("Cipher: TLS_AES_128_GCM_SHA256", "Cipher: TLS_AES_256_GCM_SHA384"),
+            ("TLS Protocol: TLSv1.3", "TLS Protocol: TLSv1.2"),
+            ("Application protocol: h2", "Application protocol: h2c"),
+            ("Key: X25519", "Key: ECDH"),
+        ] {
+            assert!(whole.contains(from), "{from}");
+            assert!(check_agreement(&whole.replace(from, to)).is_err(), "{to}");
+        }
+        assert!(check_agreement(include_str!("../fixtures/h2load-duration.txt")).is_err());
     }
 
     #[test]

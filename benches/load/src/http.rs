@@ -2,18 +2,54 @@
 //!
 //! Not used for load. Refuses what it does not know, so that nothing is taken for an answer that is none.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::tls;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A keep-alive connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
+}
+
+/// What a connection runs over.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 /// An answer, whole.
@@ -37,12 +73,23 @@ pub(crate) fn local(port: u16) -> SocketAddr {
 }
 
 impl Connection {
-    /// Connects to a port of this machine.
-    pub(crate) fn open(port: u16) -> Result<Self> {
-        let stream = TcpStream::connect(local(port)).with_context(|| format!("cannot connect to port {port}"))?;
+    /// Connects to a port of this machine: over TLS, where there are settings for it.
+    pub(crate) fn open(port: u16, tls: Option<&Arc<ClientConfig>>) -> Result<Self> {
+        let mut stream = TcpStream::connect(local(port)).with_context(|| format!("cannot connect to port {port}"))?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
+        let stream = match tls {
+            Some(config) => {
+                let mut connection = ClientConnection::new(Arc::clone(config), tls::server_name())?;
+                while connection.is_handshaking() {
+                    connection.complete_io(&mut stream).with_context(|| format!("no TLS on port {port}"))?;
+                }
+                tls::check(&connection)?;
+                Stream::Tls(Box::new(StreamOwned::new(connection, stream)))
+            }
+            None => Stream::Plain(stream),
+        };
         // A small buffer: thousands of these are held open.
         Ok(Self { stream: BufReader::with_capacity(2048, stream) })
     }
@@ -56,6 +103,7 @@ impl Connection {
         }
         head.push_str("\r\n");
         self.stream.get_mut().write_all(head.as_bytes()).context("cannot send a request")?;
+        self.stream.get_mut().flush().context("cannot send a request")?;
         read_answer(&mut self.stream).with_context(|| format!("GET {path}"))
     }
 }

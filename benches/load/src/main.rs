@@ -7,25 +7,35 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod check;
 mod cold;
 mod corpus;
+mod deploy;
 mod floor;
 mod h2load;
+mod handshake;
 mod http;
+mod http2;
+mod idle;
 mod measure;
 mod procfs;
 mod publish;
 mod report;
 mod scenario;
 mod servers;
+mod settle;
 mod sites;
+#[cfg(test)]
+mod stand_in;
 mod stats;
+mod tls;
 mod wrk;
 
 use bench::{Bench, Samples, Turn};
@@ -36,7 +46,9 @@ use publish::{Publish, Tool};
 use report::{Machine, Options, Report};
 use scenario::{Scenario, Work};
 use servers::{Missing, PROJECT, Place, Server, find_program};
+use settle::settle;
 use sites::Sites;
+use tls::Identity;
 
 /// Measure Pinstone beside the file servers that are installed
 #[derive(Debug, Parser)]
@@ -97,6 +109,9 @@ struct Args {
     /// Name scenarios, servers and what is missing, and measure nothing
     #[arg(long)]
     list: bool,
+    /// Start every server and compare what it answers with the files, and measure nothing
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -210,21 +225,33 @@ fn measure(
         data: folder.join("data"),
         cores: cores.server.to_string(),
         group: None,
+        tls: None,
     };
     let own = servers.iter().find(|server| server.is_pinstone()).context("Pinstone is always there")?.clone();
     eprintln!("publishing it");
     let empty = own.start(&place, "localhost", "/api/v1/health")?;
-    bench::deploy(pinstone, &place, empty.port, &corpus.root, PROJECT)?;
+    deploy::deploy(pinstone, &place, empty.port, &corpus.root, PROJECT)?;
+    settle(empty.pid(), own.name)?;
     empty.stop()?;
-    let mut bench = Bench::start(place, corpus, cores, seconds, args.seed, servers)?;
+    // Either all that can serve TLS or none, so that starts compare.
+    let with_tls = args.check || !own.is_pinstone_without_tls();
+    let tls = if with_tls { Some(Arc::new(Identity::create(folder)?)) } else { None };
+    let mut bench = Bench::start(Place { tls, ..place }, corpus, cores, seconds, args.seed, servers)?;
     let names = bench.names();
     let checked = bench.check_bytes()?;
     eprintln!("{checked} answers have the bytes of their files: {}", names.join(", "));
+    for (name, reason) in bench.without_tls() {
+        eprintln!("without TLS: {name} {reason}");
+    }
+    if args.check {
+        return Ok(());
+    }
 
-    let mut run = Run { samples: Samples::new(), skips: Skips::new(), progress: Progress::new(&scenarios, rounds) };
+    let mut run = Run { samples: Samples::new(), skips: Skips::new() };
     let files = Publish::new(folder.join("publish"), args.seed, args.publish_files, own.clone(), pinstone.to_owned());
     let site_folder = folder.join("sites");
     std::fs::create_dir_all(&site_folder)?;
+    let no_tls = own.is_pinstone_without_tls();
     let mut sites = Sites::new(site_folder, args.seed, seconds, cores, own, pinstone.to_owned());
     let wants_cold = scenarios.iter().any(|scenario| matches!(scenario.work, Work::Cold));
     let cold = if wants_cold { Some(Cold::new(&folder.join("cold"), args.seed, seconds, cores)) } else { None };
@@ -235,15 +262,23 @@ fn measure(
             None
         }
     };
-    run.note_what_cannot_be(&scenarios, &sites, missing.iter().any(|missing| missing.name == "h2load"));
-    let options = Options { rounds, seconds, seed: args.seed, server_core: cores.server, client_core: cores.client };
+    run.note_what_cannot_be(&scenarios, &sites, no_tls, missing.iter().any(|missing| missing.name == "h2load"));
+    let mut progress = Progress::new(scenarios.len() - run.skipped(), rounds);
+    let options = Options {
+        rounds,
+        seconds,
+        seed: args.seed,
+        server_core: cores.server,
+        client_core: cores.client,
+        tls: with_tls.then(tls::description),
+    };
     let mut report = Report { machine, options, versions, missing, scenarios: Vec::new() };
     for round in 0..rounds {
         for (number, scenario) in scenarios.iter().enumerate() {
             if run.skips.contains_key(&(scenario.name.clone(), String::new())) {
                 continue;
             }
-            run.progress.step(round, scenario);
+            progress.step(round, scenario);
             match scenario.work {
                 Work::Cold => {
                     let Some(cold) = &cold else { continue };
@@ -281,15 +316,14 @@ fn measure(
 struct Run {
     samples: Samples,
     skips: Skips,
-    progress: Progress,
 }
 
 impl Run {
-    fn note_what_cannot_be(&mut self, scenarios: &[Scenario], sites: &Sites, lacks_h2load: bool) {
+    fn note_what_cannot_be(&mut self, scenarios: &[Scenario], sites: &Sites, no_tls: bool, lacks_h2load: bool) {
         let no_sites = sites.unavailable();
         for scenario in scenarios {
             let reason = match scenario.work {
-                Work::Unavailable(reason) => Some(reason),
+                _ if no_tls && scenario.work.needs_tls() => Some("this Pinstone has no `serve --tls-listen`"),
                 Work::Sites { .. } | Work::ColdStartOfSites { .. } => no_sites,
                 Work::Http2 { .. } if lacks_h2load => Some("`h2load` is not installed"),
                 _ => None,
@@ -298,6 +332,11 @@ impl Run {
                 self.skips.insert((scenario.name.clone(), String::new()), reason.to_owned());
             }
         }
+    }
+
+    /// How many scenarios are not measured at all.
+    fn skipped(&self) -> usize {
+        self.skips.keys().filter(|(_, contestant)| contestant.is_empty()).count()
     }
 
     /// Keeps what a turn gave. A turn that failed is told and noted, and the others go on.
@@ -362,9 +401,8 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(scenarios: &[Scenario], rounds: usize) -> Self {
-        let measured = scenarios.iter().filter(|scenario| !matches!(scenario.work, Work::Unavailable(_))).count();
-        Self { began: Instant::now(), step: 0, steps: measured * rounds, rounds }
+    fn new(scenarios: usize, rounds: usize) -> Self {
+        Self { began: Instant::now(), step: 0, steps: scenarios * rounds, rounds }
     }
 
     fn step(&mut self, round: usize, scenario: &Scenario) {

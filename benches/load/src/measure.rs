@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::procfs::{self, Cores};
+use crate::procfs::{self, CoreTime, Cores};
 use crate::wrk::Load;
 
 /// From which share on a core counts as busy all of the time.
 const SATURATED: f64 = 0.95;
 /// The share of one core that others may take before a measurement counts as disturbed.
 const QUIET: f64 = 0.05;
+/// What they may take in any case: of a measurement of milliseconds a tick is a large share.
+const UNSEEN: Duration = Duration::from_millis(30);
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -32,12 +34,20 @@ pub(crate) enum Metric {
     Beside,
     /// Resident memory of one idle connection, in KiB.
     IdleKib,
+    /// Session tickets that come with a handshake.
+    Tickets,
     /// Milliseconds from start to first answer.
     StartMillis,
     /// Seconds on the clock.
     Seconds,
     /// Seconds of CPU.
     CpuSeconds,
+    /// Seconds of CPU that the server uses for itself once a publish was answered.
+    AfterSeconds,
+    /// The most resident memory of the server, in MiB.
+    ServePeak,
+    /// The most resident memory of the command, in MiB.
+    CommandPeak,
 }
 
 impl Metric {
@@ -52,9 +62,13 @@ impl Metric {
             Self::P999 => "p99.9, µs",
             Self::Beside => "MB/s of the download beside",
             Self::IdleKib => "memory per idle connection, KiB",
+            Self::Tickets => "session tickets per handshake",
             Self::StartMillis => "start to first answer, ms",
             Self::Seconds => "seconds",
             Self::CpuSeconds => "CPU seconds",
+            Self::AfterSeconds => "CPU seconds of the server afterwards",
+            Self::ServePeak => "peak memory of the server, MiB",
+            Self::CommandPeak => "peak memory of the command, MiB",
         }
     }
 
@@ -84,7 +98,8 @@ pub(crate) struct Usage {
     /// Shares of the time that the two cores were busy.
     pub(crate) server_core: f64,
     pub(crate) client_core: f64,
-    /// What neither the server, nor the load generator, nor the harness used, as a share of one core.
+    /// What neither the server, nor the load generator, nor the harness used, and its share of one core.
+    pub(crate) by_others: Duration,
     pub(crate) others: f64,
 }
 
@@ -102,6 +117,35 @@ pub(crate) fn measured<T>(pid: u32, cores: Pinned, work: impl FnOnce() -> Result
     let done = work()?;
     let after = Reading::take(pid)?;
     Ok((done, usage(&before, &after, cores)))
+}
+
+/// Runs work that may use every core and start and end processes, and tells which share of one core others took, where
+/// that is more than a quiet machine's. What the kernel does by itself is not theirs: the work makes it write to disks.
+pub(crate) fn undisturbed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Option<f64>)> {
+    let take = || -> Result<_> {
+        // Servers and commands are children of this process.
+        let (own, kernel) = (procfs::tree_ticks(std::process::id())?, procfs::kernel_ticks()?);
+        Ok((own, kernel, procfs::cores()?.all, Instant::now()))
+    };
+    let (own, kernel, cores, began) = take()?;
+    let done = work()?;
+    let (own_after, kernel_after, cores_after, ended) = take()?;
+    let known = own_after.saturating_sub(own) + procfs::grown(&kernel, &kernel_after);
+    let by_others = by_others(cores, cores_after, known);
+    Ok((done, too_much(by_others, share(by_others, ended - began))))
+}
+
+/// The time of all cores that is not accounted for.
+fn by_others(before: CoreTime, after: CoreTime, known: u64) -> Duration {
+    procfs::ticks(after.busy.saturating_sub(before.busy).saturating_sub(known))
+}
+
+fn share(part: Duration, of: Duration) -> f64 {
+    part.as_secs_f64() / of.as_secs_f64().max(0.01)
+}
+
+fn too_much(by_others: Duration, share: f64) -> Option<f64> {
+    (share > QUIET && by_others > UNSEEN).then_some(share)
 }
 
 /// What the kernel had accounted at one moment.
@@ -128,13 +172,13 @@ fn usage(before: &Reading, after: &Reading, cores: Pinned) -> Usage {
     };
     let server = after.server.saturating_sub(before.server);
     let known = server + after.own.saturating_sub(before.own);
-    let busy = after.cores.all.busy.saturating_sub(before.cores.all.busy);
-    let elapsed = (after.at - before.at).as_secs_f64();
+    let by_others = by_others(before.cores.all, after.cores.all, known);
     Usage {
         server: procfs::ticks(server),
         server_core: core(cores.server),
         client_core: core(cores.client),
-        others: procfs::ticks(busy.saturating_sub(known)).as_secs_f64() / elapsed.max(0.01),
+        by_others,
+        others: share(by_others, after.at - before.at),
     }
 }
 
@@ -146,7 +190,7 @@ impl Usage {
 
     /// What others took, where that is too much.
     pub(crate) fn disturbed(&self) -> Option<f64> {
-        (self.others > QUIET).then_some(self.others)
+        too_much(self.by_others, self.others)
     }
 }
 
@@ -176,7 +220,6 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::procfs::CoreTime;
 
     fn reading(at: Instant, server: u64, own: u64, busy: [u64; 2], total: u64) -> Reading {
         let core = |busy| CoreTime { busy, total, stolen: 0 };
@@ -209,8 +252,24 @@ mod tests {
     }
 
     #[test]
+    fn a_few_ticks_disturb_nothing() {
+        for (millis, of, want) in [(40, 1000, None), (60, 1000, Some(0.06)), (30, 100, None), (40, 100, Some(0.4))] {
+            let part = Duration::from_millis(millis);
+            let found = too_much(part, share(part, Duration::from_millis(of)));
+            assert_eq!(found.is_some(), want.is_some(), "{millis} of {of} ms");
+            assert!(found.zip(want).is_none_or(|(found, want)| (found - want).abs() < 1e-9), "{millis} of {of} ms");
+        }
+    }
+
+    #[test]
     fn a_wrong_status_is_an_error_and_a_wanted_one_is_none() {
-        let usage = Usage { server: Duration::from_millis(500), server_core: 0.5, client_core: 0.5, others: 0.0 };
+        let usage = Usage {
+            server: Duration::from_millis(500),
+            server_core: 0.5,
+            client_core: 0.5,
+            by_others: Duration::ZERO,
+            others: 0.0,
+        };
         let load = Load {
             answers: 1000,
             bytes: 2_000_000,

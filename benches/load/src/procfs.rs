@@ -97,9 +97,9 @@ pub(crate) fn parse_cores(text: &str) -> Option<Cores> {
     seen.then_some(cores)
 }
 
-/// Parses `VmRSS` of `/proc/PID/status`, in bytes. A process that ended has none.
-pub(crate) fn parse_resident(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// Parses `VmRSS` or another size of `/proc/PID/status`, in bytes. A process that ended has none.
+pub(crate) fn parse_size(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -129,11 +129,33 @@ pub(crate) fn softirq_ticks() -> Result<u64> {
     Ok(processes()?.iter().filter(kernel).map(|process| process.own).sum())
 }
 
+/// The ticks of each thread of the kernel, which does much on account of others, such as writing to disks.
+pub(crate) fn kernel_ticks() -> Result<HashMap<u32, u64>> {
+    let processes = processes()?;
+    let kernel = processes.iter().filter(|process| process.parent == KTHREADD);
+    Ok(kernel.map(|process| (process.pid, process.own)).collect())
+}
+
+/// What all of them took between two moments. One that ended takes along what it had.
+pub(crate) fn grown(before: &HashMap<u32, u64>, after: &HashMap<u32, u64>) -> u64 {
+    after.iter().map(|(pid, ticks)| ticks.saturating_sub(before.get(pid).copied().unwrap_or_default())).sum()
+}
+
+/// The most resident memory that a process has had, in bytes; `None` once it ended.
+pub(crate) fn peak(pid: u32) -> Option<u64> {
+    parse_size(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM")
+}
+
+/// Has [`peak`] begin anew with what the process has now.
+pub(crate) fn forget_peak(pid: u32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").with_context(|| format!("cannot write /proc/{pid}/clear_refs"))
+}
+
 /// The resident memory of a tree of processes, in bytes. Pages that its processes share count once for each.
 pub(crate) fn tree_resident(root: u32) -> Result<u64> {
     let processes = processes()?;
     let status = |process: &&Process| fs::read_to_string(format!("/proc/{}/status", process.pid)).ok();
-    Ok(tree(&processes, root).iter().filter_map(status).filter_map(|text| parse_resident(&text)).sum())
+    Ok(tree(&processes, root).iter().filter_map(status).filter_map(|text| parse_size(&text, "VmRSS")).sum())
 }
 
 /// What this process and its children that ended used, in ticks.
@@ -198,12 +220,32 @@ mod tests {
     }
 
     #[test]
-    fn resident_memory_is_in_bytes() {
-        assert_eq!(
-            parse_resident("Name:\tnginx\nVmPeak:\t 9 kB\nVmRSS:\t    2048 kB\nRssAnon:\t 1 kB\n"),
-            Some(2 << 20)
-        );
-        assert_eq!(parse_resident("Name:\tkthreadd\n"), None);
+    fn memory_is_in_bytes() {
+        let text = "Name:\tnginx\nVmPeak:\t 9 kB\nVmHWM:\t    3072 kB\nVmRSS:\t    2048 kB\nRssAnon:\t 1 kB\n";
+        for (text, name, want) in [
+            (text, "VmRSS", Some(2 << 20)),
+            (text, "VmHWM", Some(3 << 20)),
+            (text, "Vm", None),
+            ("Name:\tkthreadd\n", "VmRSS", None),
+        ] {
+            assert_eq!(parse_size(text, name), want, "{name} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_runs_has_a_peak() {
+        let pid = std::process::id();
+        // Other tests run beside, and not every kernel forgets, so only this much is certain.
+        assert!(peak(pid).is_some_and(|bytes| bytes > 100 << 10));
+        let _ = forget_peak(pid);
+        assert!(peak(pid).is_some_and(|bytes| bytes > 100 << 10));
+        assert_eq!(peak(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_thread_that_ended_takes_nothing_back() {
+        let (before, after) = ([(1, 500), (2, 70)].into(), [(2, 75), (3, 4)].into());
+        assert_eq!(grown(&before, &after), 9);
     }
 
     #[test]

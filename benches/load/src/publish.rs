@@ -11,15 +11,18 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::bench::deploy;
 use crate::corpus;
-use crate::measure::{Metric, Sample};
+use crate::deploy::deploy;
+use crate::measure::{Metric, Sample, undisturbed};
 use crate::procfs;
 use crate::scenario::PUBLISH;
-use crate::servers::{Place, Server, find_program};
+use crate::servers::{Place, Running, Server, find_program};
+use crate::settle::settle;
 
 /// How many files change before the last publish.
 const CHANGED: usize = 20;
+
+const MIB: f64 = 1_048_576.0;
 
 /// What publishes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,14 +113,32 @@ impl Publish {
             data: to.join("data"),
             cores: all_cores(),
             group: None,
+            tls: None,
         };
         let server = self.pinstone.start(&place, "localhost", "/api/v1/health")?;
-        let once = || timed(Some(server.pid()), || deploy(&self.program, &place, server.port, from, "published"));
+        let once = || self.publish_once(&server, &place, from);
         let (first, same) = (once()?, once()?);
         change()?;
         let changed = once()?;
         server.stop()?;
         Ok(PUBLISH.into_iter().zip([Ok(first), Ok(same), Ok(changed)]).collect())
+    }
+
+    /// Publishes once, and waits for what the server does afterwards, so that it is no part of the next.
+    fn publish_once(&self, server: &Running, place: &Place, from: &Path) -> Result<Sample> {
+        let forgot = procfs::forget_peak(server.pid());
+        let mut command = 0;
+        let mut sample = timed(Some(server.pid()), || {
+            command = deploy(&self.program, place, server.port, from, "published")?;
+            Ok(())
+        })?;
+        // Where the kernel does not forget, it would be the peak of an earlier publish.
+        let peak = forgot.ok().and_then(|()| procfs::peak(server.pid()));
+        let afterwards = settle(server.pid(), "pinstone")?;
+        sample.values.extend(peak.map(|bytes| (Metric::ServePeak, bytes as f64 / MIB)));
+        sample.values.insert(Metric::CommandPeak, command as f64 / MIB);
+        sample.values.insert(Metric::AfterSeconds, afterwards.as_secs_f64());
+        Ok(sample)
     }
 }
 
@@ -131,11 +152,13 @@ pub(crate) fn all_cores() -> String {
 /// How long `work` takes, and how much CPU it and the server with `pid` use. The kernel's own writing counts as neither.
 fn timed(pid: Option<u32>, work: impl FnOnce() -> Result<()>) -> Result<Sample> {
     let used = || Ok::<_, anyhow::Error>(procfs::own_ticks()? + pid.map_or(Ok(0), procfs::tree_ticks)?);
-    let (began, before) = (Instant::now(), used()?);
-    work()?;
-    let (seconds, used) = (began.elapsed().as_secs_f64(), used()?.saturating_sub(before));
+    let ((seconds, used), disturbed) = undisturbed(|| {
+        let (began, before) = (Instant::now(), used()?);
+        work()?;
+        Ok((began.elapsed().as_secs_f64(), used()?.saturating_sub(before)))
+    })?;
     let values = [(Metric::Seconds, seconds), (Metric::CpuSeconds, procfs::ticks(used).as_secs_f64())];
-    Ok(Sample { values: values.into(), ..Sample::default() })
+    Ok(Sample { values: values.into(), disturbed, ..Sample::default() })
 }
 
 /// Runs a program that is to succeed, on every core.

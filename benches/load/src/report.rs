@@ -49,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) server_core: usize,
     pub(crate) client_core: usize,
+    /// What TLS is, where there is TLS.
+    pub(crate) tls: Option<String>,
 }
 
 /// A scenario, and how all did in it.
@@ -145,8 +147,9 @@ pub(crate) fn compare(
         .collect();
     let lower_is_better = scenario.lead.lower_is_better();
     let medians = || {
+        // Figures with lost or wrong answers in them are compared with nothing.
         let median = |one: &Contestant| Some((one.name.clone(), one.metrics.get(&scenario.lead)?.median));
-        results.iter().filter_map(median)
+        results.iter().filter(|one| one.errors == 0).filter_map(median)
     };
     let ours = medians().find(|(name, _)| name == "pinstone").map(|(_, median)| median);
     let of = |theirs: f64| ours.and_then(|ours| ratio(ours, theirs));
@@ -235,13 +238,23 @@ pub(crate) mod tests {
                 .or_default()
                 .insert(server.to_owned(), vec![sample(Metric::Requests, value)]);
         }
+        if let Some(ours) = samples.get_mut("fast").and_then(|all| all.get_mut("pinstone")) {
+            ours[0].values.insert(Metric::ServePeak, 77.0);
+        }
         skips.insert(("fast".to_owned(), "floor".to_owned()), "answers a constant".to_owned());
         skips.insert(("tls".to_owned(), String::new()), "no TLS".to_owned());
         let scenarios = [("small", Metric::CpuMicros), ("fast", Metric::Requests), ("tls", Metric::CpuMicros)]
             .map(|(name, lead)| compare(&scenario(name, lead), &names, &samples, &skips));
         Report {
             machine: Machine::look(),
-            options: Options { rounds: 3, seconds: 3, seed: 1, server_core: 0, client_core: 1 },
+            options: Options {
+                rounds: 3,
+                seconds: 3,
+                seed: 1,
+                server_core: 0,
+                client_core: 1,
+                tls: Some("TLS 1.3".to_owned()),
+            },
             versions: [("nginx".to_owned(), "1.22.1".to_owned())].into(),
             missing: vec![Missing { name: "caddy", install: "apt-get install caddy".to_owned() }],
             scenarios: scenarios.into(),
@@ -258,6 +271,28 @@ pub(crate) mod tests {
         let best = fast.by_best.as_ref().unwrap();
         assert_eq!((fast.by_nginx, best.peer.as_str(), best.ratio), (Some(1.5), "nginx", 1.5));
         assert_eq!((tls.by_nginx, &tls.by_best, tls.skipped.as_deref()), (None, &None, Some("no TLS")));
+    }
+
+    #[test]
+    fn wrong_answers_are_compared_with_nothing() {
+        let scenario =
+            Scenario { name: "one".to_owned(), title: String::new(), work: Work::Fairness, lead: Metric::CpuMicros };
+        for (wrong, by_nginx, by_best) in [
+            ("none", Some(2.0), Some(4.0)),
+            ("h2o", Some(2.0), Some(2.0)),
+            ("nginx", None, Some(4.0)),
+            ("pinstone", None, None),
+        ] {
+            let values = [("pinstone", 8.0), ("nginx", 4.0), ("h2o", 2.0)];
+            let of = values.map(|(name, value)| {
+                let errors = u64::from(name == wrong);
+                (name.to_owned(), vec![Sample { errors, ..sample(Metric::CpuMicros, value) }])
+            });
+            let samples = [("one".to_owned(), of.into())].into();
+            let compared = compare(&scenario, &["pinstone", "nginx", "h2o"], &samples, &BTreeMap::new());
+            let best = compared.by_best.map(|best| best.ratio);
+            assert_eq!((compared.by_nginx, best), (by_nginx, by_best), "wrong: {wrong}");
+        }
     }
 
     #[test]

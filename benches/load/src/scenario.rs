@@ -8,6 +8,10 @@ use crate::report::figure;
 const CONNECTIONS: usize = 64;
 /// Fewer for large files, so that what is under way when the clock stops does not count.
 const LARGE_CONNECTIONS: usize = 16;
+/// Connections of those that share nothing but a handshake.
+pub(crate) const HANDSHAKES: usize = CONNECTIONS;
+/// Connections that wait.
+const IDLE: usize = 5000;
 
 /// One thing to measure of every server.
 #[derive(Clone, Debug)]
@@ -24,12 +28,15 @@ pub(crate) struct Scenario {
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
     Http(Http),
-    /// HTTP/2 by prior knowledge.
+    /// HTTP/2: over TLS, or without it by prior knowledge.
     Http2 {
         path: &'static str,
         clients: usize,
         streams: usize,
+        tls: bool,
     },
+    /// A connection with a full TLS handshake per request.
+    Handshake,
     /// Small requests beside one large download.
     Fairness,
     /// Small requests for a hot file beside reads of files that memory has no room for.
@@ -37,6 +44,7 @@ pub(crate) enum Work {
     /// Memory of connections that wait.
     Idle {
         connections: usize,
+        over: Over,
     },
     /// From the start of the process to the first answer.
     ColdStart,
@@ -50,14 +58,34 @@ pub(crate) enum Work {
     },
     /// Publishing, by programs rather than servers.
     Publish,
-    /// Cannot be measured yet, for this reason.
-    Unavailable(&'static str),
+}
+
+/// What connections speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Over {
+    Http1,
+    Https,
+    Http2Tls,
+}
+
+impl Work {
+    /// Whether it takes a server that serves TLS.
+    pub(crate) fn needs_tls(&self) -> bool {
+        match self {
+            Self::Http(http) => http.tls,
+            Self::Http2 { tls, .. } => *tls,
+            Self::Handshake => true,
+            Self::Idle { over, .. } => *over != Over::Http1,
+            _ => false,
+        }
+    }
 }
 
 /// Load over HTTP/1.1.
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     pub(crate) target: Target,
+    pub(crate) tls: bool,
     pub(crate) connections: usize,
     /// Whether each request has a connection of its own.
     pub(crate) close: bool,
@@ -82,12 +110,11 @@ pub(crate) enum Target {
 /// The names of what publishing measures, in the order one flow measures them.
 pub(crate) const PUBLISH: [&str; 3] = ["publish", "republish-same", "republish-20"];
 
-const TLS: &str = "Pinstone has no TLS yet";
-
 /// Every scenario, in the order of the report. `folders` are the titles of one's own files.
 pub(crate) fn all(folders: &[String], publish_files: usize) -> Vec<Scenario> {
     let get = |path| Http {
         target: Target::One(path),
+        tls: false,
         connections: CONNECTIONS,
         close: false,
         conditional: false,
@@ -121,22 +148,28 @@ pub(crate) fn all(folders: &[String], publish_files: usize) -> Vec<Scenario> {
     add("404", "404", cpu, Work::Http(Http { status: 404, ..get(MISSING) }));
     add("1k-c1000", "1 KiB, 1,000 connections", cpu, Work::Http(Http { connections: 1000, ..small() }));
     add("1k-close", "1 KiB, a connection per request", cpu, Work::Http(Http { close: true, ..small() }));
-    let h2 = |path| Work::Http2 { path, clients: 4, streams: 32 };
-    add("h2-1k", "1 KiB, HTTP/2 cleartext, 4 × 32 streams", cpu, h2("/1k.bin"));
-    add("h2-100k", "100 KiB, HTTP/2 cleartext, 4 × 32 streams", cpu, h2("/100k.bin"));
-    for (name, title) in [
-        ("tls-1k", "1 KiB, TLS 1.3"),
-        ("tls-100k", "100 KiB, TLS 1.3"),
-        ("tls-10m", "10 MiB, TLS 1.3"),
-        ("tls-handshake", "TLS 1.3 handshake + 1 KiB"),
-        ("tls-h2-1k", "1 KiB, HTTP/2 over TLS, 32 streams"),
-        ("tls-h2-100k", "100 KiB, HTTP/2 over TLS, 32 streams"),
-    ] {
-        add(name, title, cpu, Work::Unavailable(TLS));
-    }
+    let h2 = |path, streams, tls| Work::Http2 { path, clients: 4, streams, tls };
+    add("h2-1k", "1 KiB, HTTP/2 cleartext, 4 × 32 streams", cpu, h2("/1k.bin", 32, false));
+    add("h2-100k", "100 KiB, HTTP/2 cleartext, 4 × 32 streams", cpu, h2("/100k.bin", 32, false));
+    let tls = |path| Http { tls: true, ..get(path) };
+    add("tls-1k", "1 KiB, TLS 1.3", cpu, Work::Http(tls("/1k.bin")));
+    add("tls-100k", "100 KiB, TLS 1.3", cpu, Work::Http(tls("/100k.bin")));
+    let large = Http { connections: LARGE_CONNECTIONS, ..tls("/10m.bin") };
+    add("tls-10m", "10 MiB, TLS 1.3, 16 connections", cpu, Work::Http(large));
+    add("tls-handshake", "full TLS 1.3 handshake + 1 KiB", cpu, Work::Handshake);
+    add("tls-h2-1k", "1 KiB, HTTP/2 over TLS, 4 × 32 streams", cpu, h2("/1k.bin", 32, true));
+    add("tls-h2-100k", "100 KiB, HTTP/2 over TLS, 4 × 32 streams", cpu, h2("/100k.bin", 32, true));
+    add("tls-h2-100k-16", "100 KiB, HTTP/2 over TLS, 4 × 16 streams", cpu, h2("/100k.bin", 16, true));
     add("fair", "1 KiB, 16 connections, beside one 10 MiB download", Metric::P99, Work::Fairness);
     add("cold", "1 KiB, 16 connections, beside reads of files that memory has no room for", Metric::P99, Work::Cold);
-    add("idle-5000", "5,000 idle connections", Metric::IdleKib, Work::Idle { connections: 5000 });
+    for (name, what, over) in [
+        ("idle-5000", "", Over::Http1),
+        ("idle-tls-5000", ", TLS 1.3", Over::Https),
+        ("idle-h2-tls-5000", ", HTTP/2 over TLS", Over::Http2Tls),
+    ] {
+        let work = Work::Idle { connections: IDLE, over };
+        add(name, &format!("{} idle connections{what}", figure(IDLE as f64)), Metric::IdleKib, work);
+    }
     add("cold-start", "cold start", Metric::StartMillis, Work::ColdStart);
     for (sites, number) in [(1, "1"), (1000, "1,000"), (100_000, "100,000")] {
         let title = format!("1 KiB, spread over {number} {}", if sites == 1 { "site" } else { "sites" });
@@ -165,6 +198,9 @@ mod tests {
     fn names_differ() {
         let all = all(&["one".to_owned(), "other".to_owned()], 20);
         assert_eq!(all.iter().map(|scenario| &scenario.name).collect::<HashSet<_>>().len(), all.len());
+        let tls = all.iter().filter(|scenario| scenario.work.needs_tls()).map(|scenario| scenario.name.as_str());
+        assert!(tls.clone().all(|name| name.contains("tls")), "{:?}", tls.collect::<Vec<_>>());
+        assert_eq!(all.iter().filter(|scenario| scenario.name.contains("tls")).count(), tls.count());
         assert!(PUBLISH.iter().all(|name| all.iter().any(|scenario| scenario.name == *name)));
     }
 }

@@ -14,9 +14,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::corpus::Random;
-use crate::measure::{Metric, Pinned, Sample, measured};
+use crate::measure::{Metric, Pinned, Sample, measured, undisturbed};
 use crate::publish::all_cores;
-use crate::servers::{Place, Running, Server, clean_environment};
+use crate::servers::{Place, Running, Server, clean_environment, says};
+use crate::settle::settle;
 use crate::wrk::{self, Wrk};
 
 const PATH: &str = "/1k.bin";
@@ -50,16 +51,14 @@ impl Sites {
 
     /// Why sites cannot be measured, if so.
     pub(crate) fn unavailable(&self) -> Option<&'static str> {
-        let mut command = Command::new(&self.program);
-        let help = command.args(["admin", "import", "--help"]).stdin(Stdio::null()).output();
-        let knows = help
-            .is_ok_and(|output| output.status.success() && String::from_utf8_lossy(&output.stdout).contains("--sites"));
+        let knows = says(&self.program, &["admin", "import", "--help"], "--sites");
         (!knows).then_some("this Pinstone has no `admin import --sites`")
     }
 
     /// Load over that many sites. What is not in memory yet is asked for in a run that does not count.
     pub(crate) fn load(&mut self, sites: usize) -> Result<Sample> {
         let running = self.start(sites)?;
+        settle(running.pid(), "pinstone")?;
         let requests = self.folder.join(format!("requests-{sites}.txt"));
         fs::write(&requests, lines(sites, self.seed))?;
         let wrk = Wrk {
@@ -70,6 +69,7 @@ impl Sites {
             duration: Duration::from_secs(self.seconds),
             fields: Vec::new(),
             requests: Some((requests, self.seed)),
+            tls: None,
         };
         wrk.run()?;
         let (load, usage) = measured(running.pid(), self.cores, || wrk.run())?;
@@ -79,15 +79,29 @@ impl Sites {
 
     /// A start with that many sites.
     pub(crate) fn cold_start(&mut self, sites: usize) -> Result<Sample> {
-        let running = self.start(sites)?;
+        // Importing is no part of it.
+        self.fill(sites)?;
+        let (running, disturbed) = undisturbed(|| self.start(sites))?;
         let millis = running.started_in.as_secs_f64() * 1e3;
         running.stop()?;
-        Ok(Sample { values: [(Metric::StartMillis, millis)].into(), ..Sample::default() })
+        Ok(Sample { values: [(Metric::StartMillis, millis)].into(), disturbed, ..Sample::default() })
     }
 
     fn start(&mut self, sites: usize) -> Result<Running> {
-        let data = self.folder.join(format!("data-{sites}"));
-        let from = self.folder.join("from");
+        self.fill(sites)?;
+        let (data, from) = self.folders(sites);
+        let cores = self.cores.server.to_string();
+        let place = Place { folder: self.folder.clone(), root: from, data, cores, group: None, tls: None };
+        self.pinstone.start(&place, &host(sites), PATH)
+    }
+
+    /// The data folder of that many sites, and what every site is made from.
+    fn folders(&self, sites: usize) -> (PathBuf, PathBuf) {
+        (self.folder.join(format!("data-{sites}")), self.folder.join("from"))
+    }
+
+    fn fill(&mut self, sites: usize) -> Result<()> {
+        let (data, from) = self.folders(sites);
         if !self.filled.contains(&sites) {
             fs::create_dir_all(&from)?;
             fs::write(from.join("1k.bin"), Random::new(self.seed).bytes(1024))?;
@@ -103,9 +117,7 @@ impl Sites {
             ensure!(output.status.success(), "`pinstone admin import` failed: {}", said.trim());
             self.filled.insert(sites);
         }
-        let cores = self.cores.server.to_string();
-        let place = Place { folder: self.folder.clone(), root: from, data, cores, group: None };
-        self.pinstone.start(&place, &host(sites), PATH)
+        Ok(())
     }
 }
 

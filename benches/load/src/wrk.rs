@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::tls::Identity;
 
 /// The script that every run has.
 pub(crate) const SCRIPT: &str = include_str!("../wrk/load.lua");
@@ -25,6 +28,8 @@ pub(crate) struct Wrk {
     pub(crate) fields: Vec<String>,
     /// Requests to draw from, and the seed for it.
     pub(crate) requests: Option<(PathBuf, u64)>,
+    /// What to agree on over TLS, where the URL is `https:`.
+    pub(crate) tls: Option<Arc<Identity>>,
 }
 
 /// What a run measured.
@@ -66,6 +71,9 @@ impl Wrk {
             command.arg("-H").arg(field);
         }
         command.arg("-s").arg(&self.script).arg(&self.url);
+        if let Some(identity) = &self.tls {
+            identity.configure(&mut command);
+        }
         if let Some((file, seed)) = &self.requests {
             command.arg("--").arg(file).arg(seed.to_string());
         }

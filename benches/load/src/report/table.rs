@@ -9,6 +9,12 @@ use crate::measure::Metric;
 /// The share of rounds from which on a mark is set.
 const MARKED: f64 = 0.5;
 
+/// From how many rounds on quartiles say something.
+const ROUNDS: usize = 5;
+
+/// Figures that stand in the comparison too, below the leading one of their scenario.
+const BESIDE: [Metric; 2] = [Metric::ServePeak, Metric::CommandPeak];
+
 /// A number with three digits that count, and with separators from a thousand on.
 pub(crate) fn figure(value: f64) -> String {
     let digits = match value.abs() {
@@ -42,6 +48,22 @@ fn marks(contestant: &Contestant) -> String {
     if marks.is_empty() { marks } else { format!(" {marks}") }
 }
 
+/// A figure of one contestant, with its marks; `None` where it was not measured.
+fn cell(scenario: &Compared, name: &str, metric: Metric, quartiles: bool) -> Option<String> {
+    let contestant = scenario.results.iter().find(|contestant| contestant.name == name)?;
+    let summary = contestant.metrics.get(&metric)?;
+    let spread = if quartiles && contestant.rounds > 1 {
+        format!(" ({}–{})", figure(summary.q1), figure(summary.q3))
+    } else {
+        String::new()
+    };
+    Some(format!("{}{spread}{}", figure(summary.median), marks(contestant)))
+}
+
+fn has(scenario: &Compared, metric: Metric) -> bool {
+    scenario.results.iter().any(|one| one.metrics.contains_key(&metric))
+}
+
 fn contestants(scenarios: &[&Compared]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for contestant in scenarios.iter().flat_map(|scenario| &scenario.results) {
@@ -52,8 +74,8 @@ fn contestants(scenarios: &[&Compared]) -> Vec<String> {
     names
 }
 
-/// The rows that compare by the leading figure: a header, then a row a scenario. Scenarios of publishing have other
-/// contestants, and so a table of their own.
+/// The rows that compare by the leading figure: a header, then a row a scenario, and one for what stands beside it.
+/// Scenarios of publishing have other contestants, and so a table of their own.
 fn compared(scenarios: &[&Compared], quartiles: bool) -> Vec<Vec<String>> {
     let names = contestants(scenarios);
     let mut header = vec!["scenario".to_owned(), "figure".to_owned()];
@@ -65,52 +87,43 @@ fn compared(scenarios: &[&Compared], quartiles: bool) -> Vec<Vec<String>> {
     header.push("÷ best peer".to_owned());
     let mut rows = vec![header];
     for scenario in scenarios.iter().filter(|scenario| scenario.skipped.is_none()) {
-        let mut row = vec![scenario.title.clone(), scenario.lead.title().to_owned()];
-        for name in &names {
-            let found = scenario.results.iter().find(|contestant| contestant.name == *name);
-            let summary = found.and_then(|contestant| Some((contestant, contestant.metrics.get(&scenario.lead)?)));
-            row.push(summary.map_or_else(
-                || "–".to_owned(),
-                |(contestant, summary)| {
-                    let spread = if quartiles && contestant.rounds > 1 {
-                        format!(" ({}–{})", figure(summary.q1), figure(summary.q3))
-                    } else {
-                        String::new()
-                    };
-                    format!("{}{spread}{}", figure(summary.median), marks(contestant))
-                },
-            ));
-        }
-        let times = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+        let row = |metric: Metric| {
+            let cells = names.iter().map(|name| cell(scenario, name, metric, quartiles));
+            let mut row = vec![scenario.title.clone(), metric.title().to_owned()];
+            row.extend(cells.map(or_dash));
+            row
+        };
+        let mut leading = row(scenario.lead);
         if with_nginx {
-            row.push(times(scenario.by_nginx));
+            leading.push(or_dash(scenario.by_nginx.map(|ratio| format!("{ratio:.2}"))));
         }
-        row.push(
-            scenario
-                .by_best
-                .as_ref()
-                .map_or_else(|| "–".to_owned(), |best| format!("{:.2} ({})", best.ratio, best.peer)),
-        );
-        rows.push(row);
+        leading.push(or_dash(scenario.by_best.as_ref().map(|best| format!("{:.2} ({})", best.ratio, best.peer))));
+        let columns = leading.len();
+        rows.push(leading);
+        for metric in BESIDE.into_iter().filter(|metric| has(scenario, *metric)) {
+            let mut row = row(metric);
+            row.resize(columns, or_dash(None));
+            rows.push(row);
+        }
     }
     rows
 }
 
-/// The medians of one figure in all scenarios that have it; `None` where none has.
-fn medians(scenarios: &[&Compared], metric: Metric) -> Option<Vec<Vec<String>>> {
-    let has = |scenario: &&&Compared| scenario.results.iter().any(|one| one.metrics.contains_key(&metric));
-    let with: Vec<&Compared> = scenarios.iter().filter(has).copied().collect();
+fn or_dash(cell: Option<String>) -> String {
+    cell.unwrap_or_else(|| "–".to_owned())
+}
+
+/// One figure in all scenarios that have it; `None` where none has.
+fn figures(scenarios: &[&Compared], metric: Metric) -> Option<Vec<Vec<String>>> {
+    let with: Vec<&Compared> = scenarios.iter().filter(|scenario| has(scenario, metric)).copied().collect();
     if with.is_empty() {
         return None;
     }
     let names = contestants(&with);
     let mut rows = vec![[vec!["scenario".to_owned()], names.clone()].concat()];
     for scenario in with {
-        let cell = |name: &String| {
-            let found = scenario.results.iter().find(|one| one.name == *name).and_then(|one| one.metrics.get(&metric));
-            found.map_or_else(|| "–".to_owned(), |summary| figure(summary.median))
-        };
-        rows.push([vec![scenario.title.clone()], names.iter().map(cell).collect()].concat());
+        let cells = names.iter().map(|name| or_dash(cell(scenario, name, metric, true)));
+        rows.push([vec![scenario.title.clone()], cells.collect()].concat());
     }
     Some(rows)
 }
@@ -164,6 +177,9 @@ fn verdict(report: &Report) -> String {
             worst * 100.0
         );
     }
+    if report.options.rounds < ROUNDS {
+        let _ = write!(text, " Fewer than {ROUNDS} rounds: no figures to quote.");
+    }
     text
 }
 
@@ -177,7 +193,7 @@ pub(crate) fn markdown(report: &Report, charts: &[(&str, &str)]) -> String {
     let versions: Vec<String> = report.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let mut text = format!(
         "# Load, {}\n\n{}, {} cores, {} MiB; Linux {}. Server on core {}, load generator on core {}; {} rounds of {} s, \
-         seed {}.\n\n{}.\n\n{}\n",
+         seed {}.{}\n\n{}.\n\n{}\n",
         machine.date,
         machine.cpu,
         machine.cores,
@@ -188,6 +204,7 @@ pub(crate) fn markdown(report: &Report, charts: &[(&str, &str)]) -> String {
         options.rounds,
         options.seconds,
         options.seed,
+        options.tls.as_ref().map(|tls| format!(" {tls}.")).unwrap_or_default(),
         versions.join(", "),
         verdict(report)
     );
@@ -206,7 +223,7 @@ pub(crate) fn markdown(report: &Report, charts: &[(&str, &str)]) -> String {
     let metrics: BTreeSet<Metric> =
         all.iter().flat_map(|scenario| &scenario.results).flat_map(|one| one.metrics.keys().copied()).collect();
     for metric in metrics {
-        if let Some(rows) = medians(&all, metric) {
+        if let Some(rows) = figures(&all, metric) {
             let _ = write!(text, "\n## {}\n\n{}", capital(metric.title()), markdown_table(&rows));
         }
     }
@@ -300,10 +317,14 @@ mod tests {
             "| the <small> scenario | server CPU per answer, µs | 5.00 (5.00–5.00) | 7.00 (6.50–7.50) | 10.0 (10.0–10.0) | \
              5.00 (5.00–5.00) | 0.70 | 1.40 (h2o) |",
             "| the <fast> scenario | answers per second | – | 3,000 | 2,000 | 1,000 | 1.50 | 1.50 (nginx) |",
+            "| the <fast> scenario | peak memory of the server, MiB | – | 77.0 | – | – | – | – |",
             "- caddy: not installed; `apt-get install caddy`",
             "- the <tls> scenario: no TLS",
-            "the load generator was the limit in 4; in 4 the machine was not quiet: others took up to 40 % of a core.",
-            "## Server CPU per answer, µs",
+            "the load generator was the limit in 4; in 4 the machine was not quiet: others took up to 40 % of a core. Fewer than 5 \
+             rounds: no figures to quote.",
+            "## Server CPU per answer, µs\n\n| scenario | floor | pinstone | nginx | h2o |\n",
+            "| the <small> scenario | 5.00 (5.00–5.00) | 7.00 (6.50–7.50) | 10.0 (10.0–10.0) | 5.00 (5.00–5.00) |\n",
+            "seed 1. TLS 1.3.\n",
         ] {
             assert!(text.contains(want), "{want}\n\n{text}");
         }
