@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use pinstone_api::error::archive_code;
 use pinstone_api::wire::PublicConfig;
 use pinstone_engine::Limits;
@@ -111,8 +112,8 @@ pub(crate) async fn unpack(client: &Client, source: &Source, options: ListOption
     let config: PublicConfig = client.get(&["config"], &[]).await?;
     let limits = limits(&config);
     let folder = tempfile::Builder::new().prefix("pinstone-").tempdir().map_err(|error| no_room(&error))?;
-    // Whoever interrupts this drops it: first writing is told to end, then the folder is removed.
-    let stop = StopOnDrop(Arc::new(AtomicBool::new(false)));
+    // Whoever interrupts this drops it: first writing ends, then the folder is removed.
+    let stop = StopOnDrop::default();
     let (from, path, stopped) = (source.clone(), folder.path().to_owned(), Arc::clone(&stop.0));
     let (format, ignored, links_followed) = blocking(move || {
         let file = match opened {
@@ -131,12 +132,23 @@ pub(crate) async fn unpack(client: &Client, source: &Source, options: ListOption
     Ok(Unpacked { folder, format, ignored, links_followed })
 }
 
-/// Tells a thread to stop when whoever waits for it does not any more.
-struct StopOnDrop(Arc<AtomicBool>);
+/// Whether files may be written.
+#[derive(Debug, Default)]
+struct Stop {
+    is_told: AtomicBool,
+    /// Held by whoever writes.
+    writing: Mutex<()>,
+}
+
+/// Tells a thread to write no more when whoever waits for it does not any more, and waits until it does not: whatever it
+/// wrote later would make its folder again.
+#[derive(Debug, Default)]
+struct StopOnDrop(Arc<Stop>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_told.store(true, Ordering::Relaxed);
+        drop(self.0.writing.lock());
     }
 }
 
@@ -258,12 +270,8 @@ fn no_archive(message: String) -> CliError {
 }
 
 /// Writes the files of a site into a folder that is empty, until `stop` says so.
-fn write_files(
-    archive: &mut Archive<File>,
-    listing: &Listing,
-    folder: &Path,
-    stop: &AtomicBool,
-) -> Result<(), Failure> {
+fn write_files(archive: &mut Archive<File>, listing: &Listing, folder: &Path, stop: &Stop) -> Result<(), Failure> {
+    let _writing = stop.writing.lock();
     let mut places: HashMap<BlobHash, Vec<PathBuf>> = HashMap::new();
     for file in &listing.files {
         // A path of a site is relative and leads nowhere else, so this stays in the folder.
@@ -276,11 +284,9 @@ fn write_files(
         listing,
         |blob| written.borrow().contains_key(blob),
         |blob, content| {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(ControlFlow::Break(()));
-            }
             let places = written.borrow_mut().remove(&blob).unwrap_or_default();
-            match write_everywhere(&places, blob, content, &mut window) {
+            match write_everywhere(&places, blob, content, &mut window, stop) {
+                Ok(()) if stop.is_told.load(Ordering::Relaxed) => Ok(ControlFlow::Break(())),
                 Ok(()) => Ok(ControlFlow::Continue(())),
                 Err(Failure::Archive(error)) => Err(error),
                 Err(own) => {
@@ -297,19 +303,25 @@ fn write_files(
     }
 }
 
-/// Writes one content to every place that it has.
+/// Writes one content to every place that it has, or ends before.
 fn write_everywhere(
     places: &[PathBuf],
     blob: BlobHash,
     content: &mut FileContent<'_>,
     window: &mut [u8],
+    stop: &Stop,
 ) -> Result<(), Failure> {
     let Some((first, others)) = places.split_first() else { return Ok(()) };
+    let is_told = || stop.is_told.load(Ordering::Relaxed);
+    if is_told() {
+        return Ok(());
+    }
     let own = |error: io::Error| Failure::Own(no_room(&error));
     let mut file = create(first).map_err(own)?;
     let mut hasher = blake3::Hasher::new();
     loop {
         match content.read(window)? {
+            _ if is_told() => return Ok(()),
             0 => break,
             length => {
                 hasher.update(&window[..length]);
@@ -321,6 +333,9 @@ fn write_everywhere(
         return Err(changed());
     }
     for other in others {
+        if is_told() {
+            return Ok(());
+        }
         make_parent(other).map_err(own)?;
         // A second name costs no room. A file can have only so many of them.
         if fs::hard_link(first, other).is_err() {
@@ -367,6 +382,52 @@ mod tests {
             assert_eq!(project.ok().as_ref().map(ProjectName::as_str), want, "{path}");
         }
         assert!(Source::Stdin.project().unwrap_err().message.contains("standard input"));
+    }
+
+    /// A tar of `count` small files, in a file.
+    fn tar(count: usize) -> File {
+        let mut tar = Vec::new();
+        for number in 0..count {
+            let mut header = [0_u8; 512];
+            let name = format!("{}/{number}", number % 100);
+            header[..name.len()].copy_from_slice(name.as_bytes());
+            header[124..136].copy_from_slice(b"00000000001\0");
+            header[148..156].fill(b' ');
+            header[156] = b'0';
+            let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+            header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            tar.extend_from_slice(&header);
+            tar.extend_from_slice(&[u8::try_from(number % 251).unwrap(); 1]);
+            tar.resize(tar.len().next_multiple_of(512), 0);
+        }
+        tar.resize(tar.len() + 1024, 0);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&tar).unwrap();
+        file
+    }
+
+    #[test]
+    fn nothing_is_unpacked_any_more_once_that_was_given_up() {
+        fn count(folder: &Path) -> usize {
+            let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            entries.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
+        }
+
+        let folder = tempfile::tempdir().unwrap();
+        let mut archive = Archive::open(tar(5000), ArchiveLimits::from(&Limits::default())).unwrap();
+        let listing = archive.list(&ListOptions::default(), &mut Unbounded).unwrap();
+        let stop = StopOnDrop::default();
+        let writing = {
+            let (path, stop) = (folder.path().to_owned(), Arc::clone(&stop.0));
+            std::thread::spawn(move || write_files(&mut archive, &listing, &path, &stop).is_ok())
+        };
+        while count(folder.path()) == 0 {
+            std::thread::yield_now();
+        }
+        drop(stop);
+        let written = count(folder.path());
+        writing.join().unwrap();
+        assert_eq!(count(folder.path()), written);
     }
 
     #[test]

@@ -15,15 +15,15 @@ use pinstone_api::wire::{
 };
 use pinstone_engine::archive::ListOptions;
 use pinstone_engine::hash::BlobHash;
-use pinstone_engine::manifest::case_collisions;
 use pinstone_engine::name::{EnvironmentName, ProjectName};
+use pinstone_engine::publish::site_diagnostics;
 use serde::Serialize;
 
 use crate::archive;
 use crate::client::{Client, Failure};
 use crate::context::{self, Context, ProjectArgs};
 use crate::diff;
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use crate::hashing::hash_all;
 use crate::output::{self, Output};
 use crate::preview::Wanted;
@@ -185,6 +185,9 @@ pub(crate) async fn publish(context: &Context, job: &mut Job) -> Result<(), CliE
     if job.dry_run {
         publish.dry_run(&mut report).await?;
     } else {
+        if job.strict && !report.warnings.is_empty() {
+            return Err(refused(out, &report.warnings));
+        }
         publish.publish(&mut report).await?;
     }
     report.requests = client.requests();
@@ -295,24 +298,7 @@ pub(crate) async fn read_folder(
 
 /// What is worth knowing about a folder before a server sees it.
 fn own_warnings(files: &[FoundFile]) -> Vec<Diagnostic> {
-    let warning = |file: &str, code: &str, message: String| Diagnostic {
-        file: file.to_owned(),
-        line: 0,
-        severity: "warning".to_owned(),
-        code: code.to_owned(),
-        message,
-    };
-    let mut warnings: Vec<_> = case_collisions(files.iter().map(|file| file.path.as_str()))
-        .into_iter()
-        .map(|(first, second)| {
-            warning(second, "case_collision", format!("`{second}` and `{first}` differ only in case"))
-        })
-        .collect();
-    if files.binary_search_by(|file| file.path.as_str().cmp("index.html")).is_err() {
-        let message = "the folder has no `index.html`, so the site's first page is not found";
-        warnings.push(warning("index.html", "no_index", message.to_owned()));
-    }
-    warnings
+    site_diagnostics(files.iter().map(|file| file.path.as_str())).into_iter().map(Diagnostic::from).collect()
 }
 
 /// One publish, from the first plan to the release.
@@ -353,7 +339,10 @@ impl Publish<'_> {
         report.new = answer.missing.unwrap_or(0);
         report.reused = report.files.saturating_sub(report.new);
         report.missing_bytes = answer.missing_bytes.unwrap_or(0);
-        report.diff = Some(diff::tell_dry_run(self.out, answer, &self.job.folder, &self.job.environment)?);
+        // As it was typed: where an archive is unpacked is gone when that is read.
+        let archive = self.job.archive.as_ref().map(|archive| PathBuf::from(archive.argument()));
+        let shown = archive.as_ref().unwrap_or(&self.job.folder);
+        report.diff = Some(diff::tell_dry_run(self.out, answer, shown, &self.job.environment)?);
         Ok(())
     }
 
@@ -483,11 +472,24 @@ fn add_warnings(warnings: &mut Vec<Diagnostic>, more: Vec<Diagnostic>) {
     }
 }
 
-fn tell(out: Output, report: &Report) -> Result<(), CliError> {
-    for warning in &report.warnings {
+fn tell_warnings(out: Output, warnings: &[Diagnostic]) {
+    for warning in warnings {
         let place = if warning.line > 0 { format!("{}:{}: ", warning.file, warning.line) } else { String::new() };
         out.warn(format!("{place}{}", warning.message));
     }
+}
+
+/// Says why a strict publish did not begin. A server would say the same, once it had all files.
+fn refused(out: Output, warnings: &[Diagnostic]) -> CliError {
+    tell_warnings(out, warnings);
+    let what = output::count(warnings.len() as u64, "warning");
+    let first = warnings.first().map(|warning| warning.message.as_str()).unwrap_or_default();
+    let message = format!("{what}, which a strict publish refuses; nothing was sent: {first}");
+    CliError::new(Exit::Failed, "diagnostics_refused", message).hint("mend the site, or publish it without `strict`")
+}
+
+fn tell(out: Output, report: &Report) -> Result<(), CliError> {
+    tell_warnings(out, &report.warnings);
     if report.dry_run {
         out.note(format!(
             "dry run: {} new ({}), {} reused; nothing was sent",
@@ -591,7 +593,7 @@ mod tests {
         let flags = job(folder.path(), &["--project", "flag", "--prod", "--concurrency", "3"]).unwrap();
         assert_eq!((flags.project.as_str(), flags.environment.as_str(), flags.connections), ("flag", "prod", 3));
 
-        assert_eq!(job(folder.path(), &["nowhere"]).unwrap_err().exit, crate::error::Exit::Usage);
-        assert_eq!(job(folder.path(), &["--project", "a--b"]).unwrap_err().exit, crate::error::Exit::Usage);
+        assert_eq!(job(folder.path(), &["nowhere"]).unwrap_err().exit, Exit::Usage);
+        assert_eq!(job(folder.path(), &["--project", "a--b"]).unwrap_err().exit, Exit::Usage);
     }
 }

@@ -129,7 +129,27 @@ async fn run(context: &Context, command: Command) -> Result<(), CliError> {
     };
     tokio::select! {
         result = Box::pin(run_client(context, command)) => result,
-        Ok(()) = tokio::signal::ctrl_c() => Err(CliError::new(Exit::Interrupted, "interrupted", "interrupted")),
+        () = interrupted() => Err(CliError::new(Exit::Interrupted, "interrupted", "interrupted")),
+    }
+}
+
+/// Waits for a signal that ends a process. What would end it at once would leave temporary files behind.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
+    let one = |kind| async move {
+        match signal(kind) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            Err(_) => std::future::pending::<()>().await,
+        }
+    };
+    let [interrupt, terminate] = kinds.map(one);
+    tokio::select! {
+        () = interrupt => {}
+        () = terminate => {}
     }
 }
 

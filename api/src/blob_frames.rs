@@ -1,29 +1,24 @@
 //! The body of a batch: blobs one after another, each with its hash (32 bytes), its length (u32, little-endian) and its
 //! bytes; all of it compressed by zstd where `Content-Encoding` says so.
 //!
-//! Nothing is gathered but one blob. What a compressed body becomes is bounded by what the engine takes of it, and the
-//! window of its decoder by [`WINDOW_LOG`].
+//! Nothing is gathered but one blob. What a compressed body becomes is bounded by what the engine takes of it, and what its
+//! decoder takes by [`Unzstd`].
 
 use std::io;
-use std::pin::Pin;
 
-use async_compression::tokio::bufread::ZstdDecoder;
-use async_compression::zstd::DParameter;
 use axum::BoxError;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use pinstone_engine::blob::pack::LARGEST_PACKED;
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::plan::{BatchBlob, UploadError};
-use tokio::io::AsyncRead;
+use pinstone_engine::unzstd::{Unzstd, UnzstdError};
 use tokio_util::codec::{Decoder, FramedRead};
 use tokio_util::io::StreamReader;
 
 /// The media type of a batch.
 pub(crate) const MEDIA_TYPE: &[u8] = b"application/vnd.pinstone.blobs";
 
-/// The largest window that a compressed batch may ask for, 8 MiB: what RFC 8878, section 3.1.1.1.2 recommends to support.
-const WINDOW_LOG: u32 = 23;
 /// Bytes before a blob's own.
 pub(crate) const HEAD: usize = 36;
 /// How much is read at once.
@@ -57,17 +52,11 @@ pub(crate) fn blobs<S>(
     is_compressed: bool,
 ) -> impl Stream<Item = Result<BatchBlob, UploadError>> + Send + Unpin
 where
-    S: Stream<Item = Result<Bytes, BoxError>> + Send + Unpin + 'static,
+    S: Stream<Item = Result<Bytes, BoxError>> + Send + Unpin,
 {
-    let raw = StreamReader::new(body.map_err(|error| io::Error::other(BrokenBody(error))));
-    let read: Pin<Box<dyn AsyncRead + Send>> = if is_compressed {
-        let mut decoder = ZstdDecoder::with_params(raw, &[DParameter::window_log_max(WINDOW_LOG)]);
-        decoder.multiple_members(true);
-        Box::pin(decoder)
-    } else {
-        Box::pin(raw)
-    };
-    FramedRead::with_capacity(read, Frames, READ).map(|blob| blob.map_err(UploadError::from))
+    let read = StreamReader::new(body.map_err(|error| io::Error::other(BrokenBody(error))));
+    let frames = Frames { packed: is_compressed.then(Packed::default) };
+    FramedRead::with_capacity(read, frames, READ).map(|blob| blob.map_err(UploadError::from))
 }
 
 /// Why the body itself broke off, on its way through the decoders.
@@ -75,16 +64,28 @@ where
 #[error("the body broke off")]
 struct BrokenBody(#[source] BoxError);
 
-struct Frames;
+struct Frames {
+    packed: Option<Packed>,
+}
+
+/// A compressed body, as far as it is unpacked.
+#[derive(Default)]
+struct Packed {
+    /// There from the first byte on.
+    zstd: Option<Unzstd>,
+    unpacked: BytesMut,
+    /// Whether more may come out of what was taken.
+    has_more: bool,
+}
 
 /// Why there is no next blob.
 #[derive(Debug)]
 enum FrameError {
     /// A blob is too large for a batch.
     TooLarge,
-    /// The body ends within a blob.
-    Cut,
-    /// The body broke off, or cannot be decoded.
+    /// The body ends within a blob, or cannot be unpacked.
+    NoBatch,
+    /// The body broke off.
     Io(io::Error),
 }
 
@@ -94,12 +95,18 @@ impl From<io::Error> for FrameError {
     }
 }
 
+impl From<UnzstdError> for FrameError {
+    fn from(_: UnzstdError) -> Self {
+        Self::NoBatch
+    }
+}
+
 impl From<FrameError> for UploadError {
     fn from(error: FrameError) -> Self {
         match error {
             FrameError::TooLarge => Self::NotForBatch { limit: LARGEST_PACKED },
-            FrameError::Cut => Self::Body(NotABatch.into()),
-            // What the body's own stream failed with was wrapped on its way; all else is the decoder's.
+            FrameError::NoBatch => Self::Body(NotABatch.into()),
+            // What the body's own stream failed with was wrapped on its way.
             FrameError::Io(error) => match error.into_inner().map(|inner| inner.downcast::<BrokenBody>()) {
                 Some(Ok(body)) => Self::Body(body.0),
                 _ => Self::Body(NotABatch.into()),
@@ -113,28 +120,65 @@ impl Decoder for Frames {
     type Error = FrameError;
 
     fn decode(&mut self, source: &mut BytesMut) -> Result<Option<BatchBlob>, FrameError> {
-        let Some((head, _)) = source.split_first_chunk::<HEAD>() else { return Ok(None) };
-        let (hash, mut length) = head.split_at(32);
-        let length = length.get_u32_le() as usize;
-        if length as u64 > LARGEST_PACKED {
-            return Err(FrameError::TooLarge);
+        match &mut self.packed {
+            Some(packed) => packed.next(source),
+            None => take_blob(source),
         }
-        if source.len() < HEAD + length {
-            source.reserve(HEAD + length - source.len());
-            return Ok(None);
-        }
-        let mut hash_bytes = [0; 32];
-        hash_bytes.copy_from_slice(hash);
-        source.advance(HEAD);
-        Ok(Some(BatchBlob { hash: BlobHash::from_bytes(hash_bytes), bytes: source.split_to(length).freeze() }))
     }
 
     fn decode_eof(&mut self, source: &mut BytesMut) -> Result<Option<BatchBlob>, FrameError> {
         match self.decode(source)? {
-            None if !source.is_empty() => Err(FrameError::Cut),
+            None if !source.is_empty() || self.packed.as_ref().is_some_and(Packed::is_cut) => Err(FrameError::NoBatch),
             blob => Ok(blob),
         }
     }
+}
+
+impl Packed {
+    /// The next blob of what is in `source`, which is unpacked no further than that takes.
+    fn next(&mut self, source: &mut BytesMut) -> Result<Option<BatchBlob>, FrameError> {
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(Unzstd::new()?),
+        };
+        loop {
+            if let Some(blob) = take_blob(&mut self.unpacked)? {
+                return Ok(Some(blob));
+            }
+            if source.is_empty() && !self.has_more {
+                return Ok(None);
+            }
+            let length = self.unpacked.len();
+            self.unpacked.resize(length + READ, 0);
+            let (taken, came) = zstd.step(source, &mut self.unpacked[length..])?;
+            self.unpacked.truncate(length + came);
+            source.advance(taken);
+            self.has_more = came == READ;
+        }
+    }
+
+    /// Whether it would end within a blob or a frame, if it ended here.
+    fn is_cut(&self) -> bool {
+        !self.unpacked.is_empty() || self.zstd.as_ref().is_some_and(|zstd| !zstd.is_between_frames())
+    }
+}
+
+/// Takes the first blob out of `bytes`, if all of it is there.
+fn take_blob(bytes: &mut BytesMut) -> Result<Option<BatchBlob>, FrameError> {
+    let Some((head, _)) = bytes.split_first_chunk::<HEAD>() else { return Ok(None) };
+    let (hash, mut length) = head.split_at(32);
+    let length = length.get_u32_le() as usize;
+    if length as u64 > LARGEST_PACKED {
+        return Err(FrameError::TooLarge);
+    }
+    if bytes.len() < HEAD + length {
+        bytes.reserve(HEAD + length - bytes.len());
+        return Ok(None);
+    }
+    let mut hash_bytes = [0; 32];
+    hash_bytes.copy_from_slice(hash);
+    bytes.advance(HEAD);
+    Ok(Some(BatchBlob { hash: BlobHash::from_bytes(hash_bytes), bytes: bytes.split_to(length).freeze() }))
 }
 
 #[cfg(test)]
@@ -192,6 +236,24 @@ mod tests {
         let broken = stream::iter([Ok(Bytes::from(frame(b"one"))), Err(BoxError::from("reset"))]);
         let error = blobs(broken, false).try_collect::<Vec<_>>().await.unwrap_err();
         assert!(matches!(error, UploadError::Body(cause) if cause.to_string() == "reset"));
+    }
+
+    #[tokio::test]
+    async fn formats_of_before_zstd_was_one_are_refused() {
+        // A frame of version 0.7: a head, one block of bytes as they are, the end. Such a frame asks for a window of its
+        // own, which no bound of the decoder's holds for.
+        let body = frame(b"one");
+        let length = u8::try_from(body.len()).unwrap();
+        let old = [&[0x27, 0xb5, 0x2f, 0xfd, 0, 0][..], &[0x40, 0, length], &body, &[0xc0, 0, 0]].concat();
+        let new = zstd::encode_all(&*body, 3).unwrap();
+        for packed in [old.clone(), [new.clone(), old].concat(), [new, b"more".to_vec()].concat()] {
+            for size in [1, 4, 1000] {
+                match read(&packed, size, true).await {
+                    Err(UploadError::Body(cause)) => assert!(cause.is::<NotABatch>(), "{cause}"),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
     }
 
     #[tokio::test]

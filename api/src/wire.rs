@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use pinstone_engine::publish::{self, Severity};
 use serde::{Deserialize, Serialize};
 
 /// The answer to anything that failed.
@@ -247,9 +248,9 @@ pub struct UploadAnswer {
 /// The answer to a batch.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct BatchAnswer {
-    /// How many files were stored.
+    /// How many files the team has since.
     pub stored: u64,
-    /// How many were there already.
+    /// How many it had already.
     pub already: u64,
     /// Those that were not taken, in the order in which they were sent.
     pub failed: Vec<BatchFailure>,
@@ -313,6 +314,17 @@ pub struct Diagnostic {
     pub code: String,
     /// One sentence.
     pub message: String,
+}
+
+impl From<publish::Diagnostic> for Diagnostic {
+    fn from(found: publish::Diagnostic) -> Self {
+        let publish::Diagnostic { file, line, severity, code, message } = found;
+        let severity = match severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        Self { file, line, severity: severity.to_owned(), code, message }
+    }
 }
 
 /// `POST /release` and `POST /rollback`.

@@ -18,6 +18,7 @@ use std::ops::ControlFlow;
 use crate::hash::BlobHash;
 use crate::limits::Limits;
 use crate::path::SitePath;
+use crate::unzstd::is_zstd;
 
 mod entry;
 mod error;
@@ -176,7 +177,7 @@ impl<F: Read + Seek> Archive<F> {
                 return Err(Fault::Unsupported("it is spread over several volumes, which is not taken").into());
             }
             [0x1f, 0x8b, ..] => (Format::TarGz, Packing::Gzip),
-            bytes if unpack::is_zstd(bytes) => (Format::TarZst, Packing::Zstd),
+            bytes if is_zstd(bytes) => (Format::TarZst, Packing::Zstd),
             _ if is_tar(&first, filled) => return Ok(archive),
             bytes => return Err(other_packing(bytes).into()),
         };

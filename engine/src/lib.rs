@@ -13,6 +13,7 @@
 //! | how files are compressed, once | [`coding`], [`variants`] |
 //! | where bytes are | [`blob`], [`objects`], [`data_folder`] |
 //! | where facts are | [`meta`], [`records`] |
+//! | how bytes of strangers are unpacked | [`unzstd`] |
 //! | whether all of it is whole | [`fsck`], [`rebuild`] |
 
 pub mod account;
@@ -47,6 +48,7 @@ pub mod rebuild;
 pub mod records;
 pub mod resolve;
 mod text;
+pub mod unzstd;
 pub mod variants;
 
 pub use account::Principal;

@@ -171,7 +171,7 @@ impl Manifest {
     }
 
     /// Every file, in the order of paths.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = Entry<'_>> + Clone {
         (0..self.len()).map(|index| self.entry(index))
     }
 

@@ -24,6 +24,7 @@ use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::name::ProjectName;
 use crate::path::SitePath;
 use crate::pointers::PointerEvent;
+use crate::publish::Diagnostic;
 use crate::records::idempotency::{IdempotencyKey, Known, Once};
 use crate::records::images::GitFacts;
 use crate::records::plans::{PlanRecord, PlanState};
@@ -108,8 +109,8 @@ pub struct PlanView {
     pub expires_at: UnixMillis,
     /// The image that it became.
     pub image: Option<ImageId>,
-    /// Pairs of paths that differ only in the case of letters.
-    pub case_collisions: Vec<(String, String)>,
+    /// What a commit will tell of the site; only where the plan is new.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 /// Why there is no plan.
@@ -262,7 +263,7 @@ impl Engine {
     ) -> Result<PlanView, PlanError> {
         check_texts(new.settings, new.git.as_ref(), new.message.as_deref(), self.limits())?;
         let (files, settings, limits) = (std::mem::take(&mut new.files), new.settings, self.limits().clone());
-        let Prepared { body, list, content_hash, case_collisions } =
+        let Prepared { body, list, content_hash, diagnostics } =
             off_thread(move || prepare(files, settings, &limits)).await?;
         // The list has what the content hash leaves out: sizes and content types.
         let asked = (&new.project, BlobHash::of(&list), settings, &new.message, &new.git);
@@ -314,7 +315,7 @@ impl Engine {
         }
         self.plan_bodies().insert(record.id, Arc::clone(&body)).await;
         let view = self.view(&record, body).await?;
-        Ok(PlanView { case_collisions, ..view })
+        Ok(PlanView { diagnostics, ..view })
     }
 
     /// Says where a plan stands and what is still missing.
@@ -343,13 +344,23 @@ impl Engine {
             missing_bytes: 0,
             expires_at: plan.expires_at,
             image: plan.committed.map(|committed| committed.image),
-            case_collisions: Vec::new(),
+            diagnostics: Vec::new(),
         })
     }
 
     async fn plan_record(&self, caller: &Principal, id: PlanId) -> Result<PlanRecord, PlanError> {
         let stored = records::plans::get(self.meta(), caller.team, id).await?;
         Ok(stored.ok_or(PlanError::NotFound)?.record)
+    }
+
+    /// How many files a plan has; nothing where there is no such plan of the caller's team.
+    ///
+    /// # Errors
+    ///
+    /// Where the metadata store fails.
+    pub async fn files_of_plan(&self, caller: &Principal, id: PlanId) -> Result<Option<u64>, MetaError> {
+        let stored = records::plans::get(self.meta(), caller.team, id).await?;
+        Ok(stored.map(|stored| stored.record.files))
     }
 
     /// Gives an open plan up. One that is over already stays as it is.
@@ -411,6 +422,11 @@ impl Engine {
         if record.record.state_at(self.clock().now()) != PlanState::Open {
             return Err(UploadError::PlanOver);
         }
+        self.planned(plan).await
+    }
+
+    /// The files of a plan that took uploads a moment ago.
+    async fn planned(&self, plan: PlanId) -> Result<Arc<PlanBody>, UploadError> {
         match self.plan_body(plan).await {
             Ok(body) => Ok(body),
             Err(PlanError::Store(error)) => Err(error.into()),
@@ -434,7 +450,7 @@ impl Engine {
             missing_bytes,
             expires_at: plan.expires_at,
             image: plan.committed.map(|committed| committed.image),
-            case_collisions: Vec::new(),
+            diagnostics: Vec::new(),
         })
     }
 

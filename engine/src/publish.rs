@@ -12,6 +12,7 @@ use crate::id::ProjectId;
 use crate::name::{NameError, ProjectName};
 
 mod commit;
+mod diagnostics;
 mod pin;
 mod preview;
 mod release;
@@ -19,6 +20,7 @@ mod settings;
 
 pub(crate) use commit::{Built, NewCommit};
 pub use commit::{CommitError, CommitRequest, Committed};
+pub use diagnostics::site_diagnostics;
 pub use pin::PinError;
 pub use preview::{DEFAULT_PREVIEW, PreviewRequest, Previewed, SHORTEST_PREVIEW};
 pub(crate) use release::MoveRows;

@@ -50,18 +50,18 @@ struct Place {
     index: Arc<MemoryIndex>,
     /// Where the cache is, if objects are far away.
     cache: Option<TempDir>,
-    _local: Option<TempDir>,
+    local: Option<TempDir>,
 }
 
 impl Place {
     fn memory() -> Self {
-        Self { objects: Arc::new(InMemory::new()), index: Arc::default(), cache: None, _local: None }
+        Self { objects: Arc::new(InMemory::new()), index: Arc::default(), cache: None, local: None }
     }
 
     fn local() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let objects = LocalFileSystem::new_with_prefix(folder.path()).unwrap().with_fsync(true);
-        Self { objects: Arc::new(objects), index: Arc::default(), cache: None, _local: Some(folder) }
+        Self { objects: Arc::new(objects), index: Arc::default(), cache: None, local: Some(folder) }
     }
 
     /// A prefix of its own in the bucket of a store at `address`.
@@ -81,7 +81,7 @@ impl Place {
             Some(value.to_owned())
         });
         let objects = s3.retrying_for(retries).connect(BUCKET, &ObjectPath::from(prefix)).unwrap();
-        Self { objects, index: Arc::default(), cache: Some(tempfile::tempdir().unwrap()), _local: None }
+        Self { objects, index: Arc::default(), cache: Some(tempfile::tempdir().unwrap()), local: None }
     }
 
     /// A blob store as a new process would open it.
@@ -367,6 +367,47 @@ async fn suite(place: impl Fn(&str) -> Place) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_local_folder_passes_the_suite() {
     suite(|_| Place::local()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_in_parts_that_fails_at_its_end_leaves_no_temporary_file() {
+    let place = Place::local();
+    let root = place.local.as_ref().unwrap().path();
+    let store = place.open().in_folder(root);
+    let bytes = noise("in the way", 1 << 20);
+    let hash = BlobHash::of(&bytes);
+    let name = hash.to_string();
+    let folder = root.join("blobs").join(&name[..2]);
+    let names = || -> BTreeSet<String> {
+        let entries = std::fs::read_dir(&folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    // What has the name that the object is to get, and does not give it up.
+    std::fs::create_dir_all(folder.join(&name).join("in the way")).unwrap();
+    assert!(matches!(put(&store, &bytes).await, Err(PutError::Store(_))));
+    assert_eq!(names(), BTreeSet::from([name.clone()]));
+
+    // The same while another upload of the same bytes is under way, which must not lose its own file.
+    let (go_on, told) = tokio::sync::oneshot::channel::<()>();
+    let (half, rest) = (bytes.slice(..600_000), bytes.slice(600_000..));
+    let rest = stream::once(async move {
+        told.await.unwrap();
+        Ok::<_, Infallible>(rest)
+    });
+    let slow = Box::pin(stream::iter([Ok(half)]).chain(rest));
+    let slow = tokio::spawn({
+        let store = store.clone();
+        async move { store.put(TEAM, hash, None, LIMIT, slow).await }
+    });
+    while names().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(matches!(put(&store, &bytes).await, Err(PutError::Store(_))));
+    std::fs::remove_dir_all(folder.join(&name)).unwrap();
+    go_on.send(()).unwrap();
+    slow.await.unwrap().unwrap();
+    assert_eq!(names(), BTreeSet::from([name]));
+    assert_eq!(read(&store, &bytes).await.unwrap(), bytes);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -407,6 +407,24 @@ async fn last_modified_is_later_with_every_release_also_within_a_second() {
 }
 
 #[tokio::test]
+async fn a_commit_tells_what_was_found_and_a_strict_one_refuses_it() {
+    let world = World::new().await;
+    let codes = |committed: &Committed| committed.diagnostics.iter().map(|d| d.code.clone()).collect::<Vec<_>>();
+    let plan = world.plan(&[("A", "1"), ("a", "1")]).await.unwrap().id;
+    world.upload(plan, "1").await.unwrap();
+    let strict = CommitRequest { plan, message: None, strict: true };
+    let error = world.engine.commit(&world.owner, strict.clone(), None).await.unwrap_err();
+    assert!(matches!(error, CommitError::Strict { count: 2 }), "{error:?}");
+    let committed = world.commit(plan).await.unwrap();
+    assert_eq!(codes(&committed), ["no_index", "case_collision"]);
+    assert_eq!(world.commit(plan).await.unwrap(), committed, "the same again");
+
+    let plan = world.plan(&[("index.html", "1")]).await.unwrap().id;
+    let committed = world.engine.commit(&world.owner, CommitRequest { plan, ..strict }, None).await.unwrap();
+    assert!(committed.diagnostics.is_empty());
+}
+
+#[tokio::test]
 async fn a_plan_ends_with_its_time() {
     let world = World::new().await;
     let plan = world.plan(&[("a", "1")]).await.unwrap();

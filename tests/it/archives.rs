@@ -1,10 +1,12 @@
 //! Archives, end to end: `deploy` of files and of standard input, and `curl -T` without the command line. What is
 //! refused is named, and leaves nothing, neither at the server nor on the publisher's disk.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::site::{Files, varied};
@@ -69,6 +71,8 @@ fn expect_site(world: &World, project: &str, environment: &str, files: &Files) {
 fn an_archive_is_deployed_as_its_folder_would_be() {
     let mut world = World::start();
     let Some(archive) = packed(&world, &varied()) else { return };
+    let dry = world.cli(&["deploy", archive.to_str().unwrap(), "--dry-run", "--json"]).expect(0).json();
+    assert_eq!(dry["diff"]["to"]["folder"], archive.to_str().unwrap(), "what was typed, not where it was unpacked");
     let report = world.cli(&["deploy", archive.to_str().unwrap(), "--json"]).expect(0).json();
     assert_eq!(
         (&report["project"], &report["environment"], &report["format"]),
@@ -93,6 +97,45 @@ fn an_archive_is_deployed_as_its_folder_would_be() {
 }
 
 #[test]
+fn what_was_unpacked_is_gone_with_a_command_that_is_ended() {
+    let world = World::start();
+    let Some(archive) = packed(&world, &varied()) else { return };
+    let config = world.api("GET", "/config", None).expect(200).json().to_string();
+    // A server that says what it takes, and then nothing any more.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read > 0) {
+                head.push(byte[0]);
+            }
+            if head.starts_with(b"GET /api/v1/config ") {
+                let length = config.len();
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{config}")
+                    .unwrap();
+            } else {
+                silent.push(stream);
+            }
+        }
+    });
+    let temporary = world.work().join("temporary");
+    std::fs::create_dir_all(&temporary).unwrap();
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut command = world.command();
+        command.env("PINSTONE_ENDPOINT", &url).env("PINSTONE_TOKEN", "pin_x").env("TMPDIR", &temporary);
+        command.arg("deploy").arg(&archive).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        until("it is unpacked", || !files_below(&temporary).is_empty());
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal:?}");
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "{signal:?}");
+    }
+}
+
+#[test]
 fn other_formats_and_stripped_folders() {
     let world = World::start();
     let files: Files = vec![("index.html".into(), b"hello".to_vec()), ("a/b.css".into(), b"p{}".to_vec())];
@@ -108,7 +151,7 @@ fn other_formats_and_stripped_folders() {
             continue;
         }
         let kept = world.cli(&["deploy", &outer(name)]).expect(0);
-        assert!(kept.stderr.contains("the folder has no `index.html`"), "{kept:?}");
+        assert!(kept.stderr.contains("all files are in the folder `site`"), "{kept:?}");
         world.cli(&["deploy", &outer(name), "--strip-components", "1"]).expect(0);
         expect_site(&world, name.split('.').next().unwrap(), "beta", &files);
     }

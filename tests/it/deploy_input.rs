@@ -108,6 +108,16 @@ fn names_that_differ_only_in_case() {
     assert_eq!(world.get("demo-beta.localhost", "/read.txt").expect(200).text(), "lower");
     let told = world.cli(&["deploy", text(&site), "--project", "demo"]).expect(0);
     assert!(told.stderr.contains("warning") && told.stderr.contains("case"), "{told:?}");
+
+    // The same, where warnings are to refuse it: by a flag, and by the project file.
+    let strict = ["deploy", text(&site), "--project", "strict", "--json"];
+    let refused = world.cli(&[&strict[..], &["--strict"]].concat()).expect(1);
+    assert_eq!(error(&refused)["error"], "diagnostics_refused", "{refused:?}");
+    std::fs::write(site.join("pinstone.toml"), "[project]\nstrict = true\n").unwrap();
+    world.cli(&strict).expect(1);
+    world.get("strict-beta.localhost", "/").expect(404);
+    std::fs::remove_file(site.join("read.txt")).unwrap();
+    world.cli(&strict).expect(0);
 }
 
 #[test]

@@ -15,9 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::{Caller, RetryKey};
 use crate::body::{announced, check_not_encoded, to_the_end};
-use crate::error::{ApiError, ErrorCode, archive_too_large, message_too_long};
+use crate::error::{ApiError, ErrorCode, archive_too_large};
 use crate::input::{self, Segments};
-use crate::routes::publish::{diagnostic, release_answer};
+use crate::routes::publish::release_answer;
 use crate::state::{ApiState, memory_units};
 use crate::{respond, timefmt, wire};
 
@@ -64,10 +64,6 @@ pub(crate) async fn deploy(
     let project = input::project_name(&project)?;
     let environment =
         input::environment(query.environment.as_deref(), query.env.as_deref())?.unwrap_or_else(EnvironmentName::beta);
-    let limits = state.engine().limits();
-    if query.message.as_ref().is_some_and(|message| message.len() > limits.message_length) {
-        return Err(message_too_long(limits.message_length));
-    }
     let publish = ArchivePublish {
         project,
         environment,
@@ -76,7 +72,8 @@ pub(crate) async fn deploy(
         message: given(query.message),
         git: git(query.git_commit, query.git_branch, query.git_message),
     };
-    let limit = limits.archive_size;
+    state.engine().check_archive_publish(&caller, &publish).await?;
+    let limit = state.engine().limits().archive_size;
     let (head, body) = request.into_parts();
     check_not_encoded(&head.headers)?;
     check_not_a_form(&head.headers)?;
@@ -112,7 +109,7 @@ fn answer(state: &ApiState, published: ArchivePublished) -> wire::DeployAnswer {
         reused,
         ignored,
         links_followed,
-        diagnostics: committed.diagnostics.into_iter().map(diagnostic).collect(),
+        diagnostics: committed.diagnostics.into_iter().map(wire::Diagnostic::from).collect(),
     }
 }
 

@@ -167,14 +167,5 @@ fn upload_url(public_url: &PublicUrl, plan: PlanId, blob: &MissingBlob) -> Strin
 }
 
 fn warnings(view: &PlanView) -> Vec<wire::Diagnostic> {
-    view.case_collisions
-        .iter()
-        .map(|(first, second)| wire::Diagnostic {
-            file: second.to_string(),
-            line: 0,
-            severity: "warning".to_owned(),
-            code: "case_collision".to_owned(),
-            message: format!("`{second}` differs from `{first}` only in case: many file systems cannot hold both"),
-        })
-        .collect()
+    view.diagnostics.iter().cloned().map(wire::Diagnostic::from).collect()
 }

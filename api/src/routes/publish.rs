@@ -6,7 +6,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use pinstone_engine::Principal;
-use pinstone_engine::publish::{self, CommitRequest, ReleaseRequest, Released, Severity};
+use pinstone_engine::publish::{CommitRequest, ReleaseRequest, Released};
 use pinstone_engine::records::idempotency::IdempotencyKey;
 
 use crate::auth::{Caller, RetryKey};
@@ -16,7 +16,10 @@ use crate::routes::plan::plan_id;
 use crate::state::ApiState;
 use crate::{input, respond, timefmt, wire};
 
-/// Makes a plan's files an image.
+/// What a commit holds in memory for each file, at most: its hash, what is known of its blob, its place in the manifest.
+const COMMIT_WEIGHT: u64 = 512;
+
+/// Makes a plan's files an image. What all commits hold together is bounded, as it is for plans.
 pub(crate) async fn commit(
     State(state): State<ApiState>,
     Caller(caller): Caller,
@@ -25,8 +28,11 @@ pub(crate) async fn commit(
 ) -> Result<Response, ApiError> {
     let request =
         CommitRequest { plan: plan_id(&body.plan_id)?, message: body.message, strict: body.strict.unwrap_or(false) };
+    let files = state.engine().files_of_plan(&caller, request.plan).await?.unwrap_or(0);
+    let memory = state.plan_memory(files.saturating_mul(COMMIT_WEIGHT)).await?;
     to_the_end(async move {
         let committed = state.engine().commit(&caller, request, key.as_ref()).await?;
+        drop(memory);
         Ok(respond::ok(&wire::CommitAnswer {
             image_id: committed.image.to_string(),
             content_hash: committed.content_hash.to_string(),
@@ -35,7 +41,7 @@ pub(crate) async fn commit(
             files_count: committed.files,
             total_size: committed.total_size,
             new_image: committed.new_image,
-            diagnostics: committed.diagnostics.into_iter().map(diagnostic).collect(),
+            diagnostics: committed.diagnostics.into_iter().map(wire::Diagnostic::from).collect(),
         }))
     })
     .await
@@ -108,20 +114,5 @@ pub(crate) fn release_answer(state: &ApiState, released: Released) -> wire::Rele
         action: released.action.as_str().to_owned(),
         changed: released.changed,
         deployed_at: timefmt::rfc3339(released.released_at),
-    }
-}
-
-/// A diagnostic as it is answered.
-pub(crate) fn diagnostic(found: publish::Diagnostic) -> wire::Diagnostic {
-    wire::Diagnostic {
-        file: found.file,
-        line: found.line,
-        severity: match found.severity {
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        }
-        .to_owned(),
-        code: found.code,
-        message: found.message,
     }
 }

@@ -75,6 +75,9 @@ async fn an_archive_is_published_in_one_call() {
 async fn one_folder_can_be_stripped_and_is_told_of() {
     let world = World::new().await;
     let archive = tar(&[("top/index.html", "x"), ("top/a/b", "y")]);
+    let strict = put(&world, "?strict=1", &archive).await;
+    strict.expect_error(StatusCode::UNPROCESSABLE_ENTITY, "diagnostics_refused", &["top"]);
+    world.assert_nothing_stored().await;
     let kept: wire::DeployAnswer = put(&world, "", &archive).await.ok();
     assert_eq!(kept.diagnostics[0].code, "no_index");
     let stripped: wire::DeployAnswer = put(&world, "?strip=1", &archive).await.ok();
@@ -146,6 +149,19 @@ async fn what_needs_no_archive_is_refused_before_it_arrives() {
         answer.expect_error(StatusCode::from_u16(status).unwrap(), code, &["maybe", "boundary"]);
     }
     world.assert_nothing_stored().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_cannot_be_is_refused_before_its_archive_arrives() {
+    let world = World::new().await;
+    let image = world.publish("my-site", &[("index.html", "1")]).await.image_id;
+    let preview = serde_json::json!({ "project": "my-site", "image_id": image, "slug": "pr-7" });
+    assert_eq!(world.post("/preview", &preview).await.status, StatusCode::OK);
+    let put = |query: &str| world.call(Method::PUT, &format!("/api/v1/deploy/my-site?{query}")).silence().send();
+    put("env=pr-7").await.expect_error(StatusCode::CONFLICT, "name_is_preview", &[]);
+    let long = "x".repeat(600);
+    let branch = put(&format!("git_branch={long}")).await;
+    branch.expect_error(StatusCode::UNPROCESSABLE_ENTITY, "message_too_long", &[&*long]);
 }
 
 #[tokio::test]

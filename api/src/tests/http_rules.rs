@@ -175,3 +175,26 @@ async fn a_plan_that_waits_too_long_is_told_to_come_back() {
     third.expect_error(StatusCode::SERVICE_UNAVAILABLE, "busy", &[]);
     assert_eq!(third.header("retry-after"), "5");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_counts_against_the_memory_of_plans() {
+    let limits = Limits { plan_size: 1 << 20, ..Limits::default() };
+    let world = World::with(limits, |config| config.plan_memory = 1 << 20).await;
+    let made = world.plan("my-site", &[("a", "a")]).await;
+    assert_eq!(world.upload(&made.plan_id, &made.missing[0].hash, b"a").await.status, StatusCode::OK);
+    let commit = serde_json::json!({ "plan_id": made.plan_id });
+    let silent = |seconds| {
+        let call = world.call(Method::POST, "/api/v1/plan").silence();
+        async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            call.send().await
+        }
+    };
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        world.post("/commit", &commit).await
+    };
+    let (_, _, late) = tokio::join!(silent(0), silent(30), late);
+    late.expect_error(StatusCode::SERVICE_UNAVAILABLE, "busy", &[]);
+    assert_eq!(world.post("/commit", &commit).await.status, StatusCode::OK);
+}

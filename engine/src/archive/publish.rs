@@ -9,11 +9,14 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fs::File;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Archive, ArchiveError, ArchiveLimits, FileContent, Format, ListOptions, Listing, Memory};
 use crate::account::Principal;
@@ -25,11 +28,11 @@ use crate::id::PlanId;
 use crate::manifest::Settings;
 use crate::meta::MetaError;
 use crate::name::{EnvironmentName, ProjectName};
-use crate::plan::{BatchBlob, NewPlan, PlanError, PlanView, PlannedFile, UploadError};
+use crate::plan::{BatchBlob, NewPlan, PlanError, PlanView, PlannedFile, UploadError, check_texts};
 use crate::publish::{
-    CommitError, CommitRequest, Committed, Diagnostic, ProjectSelector, ReleaseError, ReleaseRequest, Released,
-    Severity,
+    CommitError, CommitRequest, Committed, ProjectSelector, ReleaseError, ReleaseRequest, Released, site_diagnostics,
 };
+use crate::records;
 use crate::records::idempotency::IdempotencyKey;
 use crate::records::images::GitFacts;
 
@@ -40,6 +43,9 @@ const PIECES: usize = 4;
 const LARGE_AT_ONCE: usize = 4;
 /// Smaller files that are read ahead.
 const SMALL_AHEAD: usize = 64;
+/// How long a batch waits for its next file. What is read next may be a large one, which waits for memory that batches
+/// hold, so a batch that waited for it could wait for ever.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// An archive that is to be published and shown.
 #[derive(Clone, Debug)]
@@ -63,7 +69,7 @@ pub struct ArchivePublish {
 pub struct ArchivePublished {
     /// How it was packed.
     pub format: Format,
-    /// What was committed. The archive's own diagnostics are among its.
+    /// What was committed.
     pub committed: Committed,
     /// What was released.
     pub released: Released,
@@ -98,6 +104,24 @@ pub enum ArchivePublishError {
 }
 
 impl Engine {
+    /// Says what of a publish can be refused before its archive is there.
+    ///
+    /// # Errors
+    ///
+    /// Where its texts are too long, the project is another team's, or the environment is a preview.
+    pub async fn check_archive_publish(
+        &self,
+        caller: &Principal,
+        publish: &ArchivePublish,
+    ) -> Result<(), ArchivePublishError> {
+        check_texts(Settings::default(), publish.git.as_ref(), publish.message.as_deref(), self.limits())?;
+        match records::projects::find_by_name(self.meta(), &publish.project).await.map_err(PlanError::from)? {
+            Some(project) if project.team != caller.team => Err(PlanError::ProjectTaken.into()),
+            Some(project) => Ok(self.check_lasting(project, &publish.environment).await?),
+            None => Ok(()),
+        }
+    }
+
     /// Publishes the archive in `file` and lets an environment show it.
     ///
     /// The same `key` with the same content gives the same commit and release. `memory` is held until this is answered.
@@ -115,14 +139,17 @@ impl Engine {
         mut memory: M,
     ) -> Result<ArchivePublished, ArchivePublishError> {
         let (limits, options) = (ArchiveLimits::from(self.limits()), publish.options.clone());
+        let publish_strictly = publish.strict;
         let reading = move || {
             let mut archive = Archive::open(file, limits)?;
             let listing = archive.list(&options, &mut memory)?;
-            Ok::<_, ArchiveError>((archive, listing, memory))
+            if publish_strictly {
+                refuse_diagnostics(&listing)?;
+            }
+            Ok::<_, ArchivePublishError>((archive, listing, memory))
         };
         let (archive, listing, memory) = join(tokio::task::spawn_blocking(reading).await)??;
         let (format, ignored, links_followed) = (archive.format(), listing.ignored, listing.links_followed);
-        let mut diagnostics: Vec<Diagnostic> = no_index(&listing).into_iter().collect();
         let new_plan = NewPlan {
             project: publish.project.clone(),
             files: listing.files.iter().map(planned).collect(),
@@ -132,7 +159,6 @@ impl Engine {
         };
         let step = |step| key.map(|key| key.derived(step));
         let view = self.plan(caller, new_plan, step("plan").as_ref()).await?;
-        diagnostics.extend(case_collisions(&view));
         let plan = view.id;
         let committed = async {
             self.store_missing(caller, plan, archive, listing, &view).await?;
@@ -140,7 +166,7 @@ impl Engine {
             let committed = self.commit(caller, request, step("commit").as_ref()).await?;
             Ok::<_, ArchivePublishError>(committed)
         };
-        let mut committed: Committed = match committed.await {
+        let committed: Committed = match committed.await {
             Ok(committed) => committed,
             Err(error) => {
                 // With a key the next try goes on with this plan; without one nobody knows it.
@@ -152,8 +178,6 @@ impl Engine {
                 return Err(error);
             }
         };
-        diagnostics.append(&mut committed.diagnostics);
-        committed.diagnostics = diagnostics;
         let request = ReleaseRequest {
             project: ProjectSelector::Name(publish.project),
             environment: publish.environment,
@@ -188,20 +212,18 @@ impl Engine {
             return Ok(());
         }
         let missing = view.missing.iter().map(|blob| blob.hash).collect();
-        let (small, mut small_ones) = mpsc::channel(SMALL_AHEAD);
-        let (large, mut large_ones) = mpsc::channel(LARGE_AT_ONCE);
+        let (small, small_ones) = mpsc::channel(SMALL_AHEAD);
+        let (large, large_ones) = mpsc::channel(LARGE_AT_ONCE);
         let small_size = LARGEST_PACKED.min(self.limits().batch_size);
         let mut found = Found { missing, small_size, small, large };
         let reading = tokio::task::spawn_blocking(move || found.read(archive, &listing));
-        let stored = futures_util::try_join!(
-            self.store_small(caller, plan, &mut small_ones),
-            self.store_large(caller, plan, &mut large_ones)
-        );
-        // Where storing failed nobody takes what is read any more, and reading ends.
-        drop((small_ones, large_ones));
+        // Where one of the two fails it takes nothing any more, so reading ends, and with it the other.
+        let (small_stored, large_stored) =
+            futures_util::join!(self.store_small(caller, plan, small_ones), self.store_large(caller, plan, large_ones));
         // A file that could not be read arrived cut off, so what reading says comes first.
         join(reading.await)??;
-        stored?;
+        small_stored?;
+        large_stored?;
         Ok(())
     }
 
@@ -210,7 +232,7 @@ impl Engine {
         &self,
         caller: &Principal,
         plan: PlanId,
-        found: &mut mpsc::Receiver<BatchBlob>,
+        mut found: mpsc::Receiver<BatchBlob>,
     ) -> Result<(), UploadError> {
         let mut next = None;
         loop {
@@ -221,9 +243,17 @@ impl Engine {
                 return Ok(());
             }
             let (mut blobs, mut bytes) = (self.limits().batch_blobs.clamp(1, MOST_PACKED), self.limits().batch_size);
+            let mut pause = Box::pin(tokio::time::sleep(PAUSE));
             let batch = stream::poll_fn(|context| {
                 if next.is_none() {
-                    next = ready!(found.poll_recv(context));
+                    next = match found.poll_recv(context) {
+                        Poll::Ready(found) => found,
+                        Poll::Pending => {
+                            ready!(pause.as_mut().poll(context));
+                            return Poll::Ready(None);
+                        }
+                    };
+                    pause.as_mut().reset(Instant::now() + PAUSE);
                 }
                 // What does not fit begins the next batch.
                 let fitting = next.take_if(|blob| blobs > 0 && blob.bytes.len() as u64 <= bytes);
@@ -240,20 +270,33 @@ impl Engine {
         }
     }
 
-    /// Stores larger files as they are read.
+    /// Stores larger files as they are read. Where one fails, those that are under way come to their own ends: whoever is
+    /// dropped leaves its parts in a store that is far away.
     async fn store_large(
         &self,
         caller: &Principal,
         plan: PlanId,
-        found: &mut mpsc::Receiver<LargeBlob>,
+        mut found: mpsc::Receiver<LargeBlob>,
     ) -> Result<(), UploadError> {
         let store = |LargeBlob { hash, size, mut pieces }| {
             let body =
                 stream::poll_fn(move |context| pieces.poll_recv(context).map(|piece| piece.map(Ok::<_, Infallible>)));
             self.upload(caller, plan, hash, Some(size), body)
         };
-        let found = stream::poll_fn(|context| found.poll_recv(context));
-        found.map(store).buffer_unordered(LARGE_AT_ONCE).try_for_each(async |_| Ok(())).await
+        let has_failed = AtomicBool::new(false);
+        let found = stream::poll_fn(|context| match has_failed.load(Ordering::Relaxed) {
+            true => Poll::Ready(None),
+            false => found.poll_recv(context),
+        });
+        let mut stored = std::pin::pin!(found.map(store).buffer_unordered(LARGE_AT_ONCE));
+        let mut result = Ok(());
+        while let Some(ended) = stored.next().await {
+            if let (Err(error), Ok(())) = (ended, &result) {
+                has_failed.store(true, Ordering::Relaxed);
+                result = Err(error);
+            }
+        }
+        result
     }
 }
 
@@ -331,40 +374,16 @@ fn piece(content: &mut FileContent<'_>, most: usize) -> Result<Vec<u8>, ArchiveE
     Ok(bytes)
 }
 
+/// Refuses a site that has diagnostics before anything of it is recorded.
+fn refuse_diagnostics(listing: &Listing) -> Result<(), CommitError> {
+    match site_diagnostics(listing.files.iter().map(|file| file.path.as_str())).len() {
+        0 => Ok(()),
+        count => Err(CommitError::Strict { count }),
+    }
+}
+
 fn planned(file: &super::ArchiveFile) -> PlannedFile {
     PlannedFile { path: file.path.clone(), blob: file.blob, size: Some(file.size), content_type: None }
-}
-
-/// What is to be said of a site without a first page: mostly everything is in one folder.
-fn no_index(listing: &Listing) -> Option<Diagnostic> {
-    if listing.files.binary_search_by(|file| file.path.as_str().cmp("index.html")).is_ok() {
-        return None;
-    }
-    let folder = |path: &str| path.split_once('/').map(|(folder, _)| folder.to_owned());
-    let first = folder(&listing.files.first()?.path);
-    let message = match first {
-        Some(folder)
-            if listing.files.iter().all(|file| file.path.split_once('/').is_some_and(|(f, _)| f == folder)) =>
-        {
-            format!(
-                "all files are in the folder `{folder}`, so the site's first page is not found: strip one folder from the \
-                 names to publish what is in it"
-            )
-        }
-        _ => "there is no `index.html`, so the site's first page is not found".to_owned(),
-    };
-    Some(warning("index.html", "no_index", message))
-}
-
-fn case_collisions(view: &PlanView) -> impl Iterator<Item = Diagnostic> {
-    view.case_collisions.iter().map(|(first, second)| {
-        let message = format!("`{second}` differs from `{first}` only in case: many file systems cannot hold both");
-        warning(second, "case_collision", message)
-    })
-}
-
-fn warning(file: &str, code: &str, message: String) -> Diagnostic {
-    Diagnostic { file: file.to_owned(), line: 0, severity: Severity::Warning, code: code.to_owned(), message }
 }
 
 /// What a task answered. It panics where the task did; that the runtime is ending is a store that is closed.

@@ -7,16 +7,12 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
 use super::Fault;
+use crate::unzstd::{Unzstd, UnzstdError};
 
 /// How much is read from the file at once.
 pub(super) const WINDOW: usize = 64 << 10;
-
-/// The largest window of a zstd frame, as a power of two: 8 MiB, what every decoder is asked to support (RFC 8878
-/// section 3.1.1.1.2). `zstd` needs more only with `--long` or `--ultra`.
-const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// What a tar is packed with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -140,19 +136,15 @@ pub(super) fn fault_of(error: io::Error, wrong: &'static str) -> Fault {
     }
 }
 
-/// Zstandard frames, one behind another, each of which is looked at before the decoder sees it: the library also knows
-/// the formats of before its first version, which nobody sends and which are bounded by nothing.
+/// Frames of zstd out of a file.
 struct Zstd<R> {
     packed: R,
-    decoder: DCtx<'static>,
-    in_frame: bool,
+    frames: Unzstd,
 }
 
 impl<R: BufRead> Zstd<R> {
     fn new(packed: R) -> Result<Self, Fault> {
-        let mut decoder = DCtx::try_create().ok_or(Fault::NoMemory)?;
-        decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(zstd_fault)?;
-        Ok(Self { packed, decoder, in_frame: false })
+        Ok(Self { packed, frames: Unzstd::new()? })
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
@@ -160,61 +152,33 @@ impl<R: BufRead> Zstd<R> {
             return Ok(0);
         }
         loop {
-            if !self.in_frame && !self.begin_frame()? {
+            let packed = self.packed.fill_buf().map_err(|error| fault_of(error, "it cannot be read"))?;
+            let is_over = packed.is_empty();
+            if is_over && self.frames.is_between_frames() {
                 return Ok(0);
             }
-            let input = self.packed.fill_buf().map_err(|error| fault_of(error, "it cannot be read"))?;
-            let (mut input, mut output) = (InBuffer::around(input), OutBuffer::around(&mut *buffer));
-            let hint = self.decoder.decompress_stream(&mut output, &mut input).map_err(zstd_fault)?;
-            let (consumed, produced) = (input.pos(), output.pos());
-            self.packed.consume(consumed);
-            self.in_frame = hint != 0;
-            if produced > 0 {
-                return Ok(produced);
+            let (taken, came) = self.frames.step(packed, buffer)?;
+            self.packed.consume(taken);
+            if came > 0 {
+                return Ok(came);
             }
-            if consumed == 0 && self.in_frame {
+            if is_over {
                 return Err(ENDS_EARLY);
             }
         }
     }
+}
 
-    /// Takes the first bytes of a frame in; answers whether there is one.
-    fn begin_frame(&mut self) -> Result<bool, Fault> {
-        let mut magic = [0; 4];
-        let mut filled = 0;
-        while filled < magic.len() {
-            match self.packed.read(&mut magic[filled..]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(fault_of(error, "it cannot be read")),
+impl From<UnzstdError> for Fault {
+    fn from(error: UnzstdError) -> Self {
+        match error {
+            UnzstdError::Wrong => Self::Damaged("its zstd stream is wrong"),
+            UnzstdError::NoFrame => Self::Damaged("something follows its last zstd frame"),
+            UnzstdError::Window => {
+                Self::Unsupported("its zstd window is larger than 8 MiB: compress it without `--long` and `--ultra`")
             }
+            UnzstdError::NoMemory => Self::NoMemory,
         }
-        match magic {
-            _ if filled == 0 => return Ok(false),
-            _ if is_zstd(&magic[..filled]) => {}
-            _ => return Err(Fault::Damaged("something follows its last zstd frame")),
-        }
-        let (mut input, mut nowhere) = (InBuffer::around(&magic), [0; 1]);
-        let mut nowhere = OutBuffer::around(&mut nowhere[..]);
-        self.decoder.decompress_stream(&mut nowhere, &mut input).map_err(zstd_fault)?;
-        self.in_frame = true;
-        Ok(true)
-    }
-}
-
-/// Whether bytes begin with a frame of zstd, or with one that decoders skip (RFC 8878 section 3.1).
-pub(super) fn is_zstd(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
-}
-
-fn zstd_fault(code: usize) -> Fault {
-    match get_error_name(code) {
-        "Frame requires too much memory for decoding" => {
-            Fault::Unsupported("its zstd window is larger than 8 MiB: compress it without `--long` and `--ultra`")
-        }
-        "Allocation error : not enough memory" => Fault::NoMemory,
-        _ => Fault::Damaged("its zstd stream is wrong"),
     }
 }
 

@@ -9,12 +9,12 @@ use super::{BlobState, BlobStore, Digests, IndexWrite, PutError};
 use crate::hash::BlobHash;
 use crate::id::TeamId;
 
-/// Whether a blob of a batch has to be stored.
+/// What a blob of a batch is to its team. What others have makes no difference.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Packed {
-    /// It was not there.
+    /// The team did not have it.
     Stored,
-    /// It was there already, from before or from earlier in the batch.
+    /// The team had it already, from before or from earlier in the batch.
     Already,
 }
 
@@ -45,7 +45,7 @@ impl BlobStore {
 
 impl BatchWriter {
     /// Adds blobs whose bytes were digested and are not larger than [`LARGEST_PACKED`](super::pack::LARGEST_PACKED), and
-    /// says of each whether it was new.
+    /// says of each whether it was new to the team.
     ///
     /// # Errors
     ///
@@ -53,16 +53,23 @@ impl BatchWriter {
     pub(crate) async fn add(&mut self, blobs: Vec<(Digests, Bytes)>) -> Result<Vec<Packed>, PutError> {
         let hashes: Vec<BlobHash> = blobs.iter().map(|(digests, _)| digests.blake3).collect();
         let known = self.store.index.get(&hashes).await?;
+        let owned = match self.team {
+            Some(team) => self.store.index.owned(team, &hashes).await?,
+            // What nobody sent, nobody is told of.
+            None => vec![true; hashes.len()],
+        };
         let mut packed = Vec::with_capacity(blobs.len());
-        for ((digests, bytes), known) in blobs.into_iter().zip(known) {
+        for (((digests, bytes), known), owned) in blobs.into_iter().zip(known).zip(owned) {
             let hash = digests.blake3;
             if !self.seen.insert(hash) {
                 packed.push(Packed::Already);
                 continue;
             }
             self.writes.extend(self.team.map(|team| IndexWrite::Own { team, hash }));
-            if known.is_some_and(|record| record.state == BlobState::Live) {
-                packed.push(Packed::Already);
+            let is_stored = known.is_some_and(|record| record.state == BlobState::Live);
+            // Whoever is told of a blob that only another team has learns that somebody has it.
+            packed.push(if is_stored && owned { Packed::Already } else { Packed::Stored });
+            if is_stored {
                 continue;
             }
             let pack = match &mut self.pack {
@@ -71,7 +78,6 @@ impl BatchWriter {
             };
             let record = pack.add(&digests, bytes).await?;
             self.writes.push(IndexWrite::Put { hash, record });
-            packed.push(Packed::Stored);
         }
         Ok(packed)
     }

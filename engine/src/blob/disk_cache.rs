@@ -422,7 +422,7 @@ impl Shared {
         }
         let _turn = self.turn().await?;
         // Those who asked may have left while this one waited its turn, and the store may have gone.
-        if told.receiver_count() == 0 {
+        if self.is_abandoned((wanted.kind, wanted.key), told) {
             return Err(Failure::GivenUp);
         }
         let _probe = self.probe()?;
@@ -437,6 +437,17 @@ impl Shared {
         };
         self.note(&fetched);
         fetched
+    }
+
+    /// Whether nobody waits for a fetch. Then nobody will: whoever asks from now on begins another.
+    fn is_abandoned(&self, key: (Kind, Key), told: &Told) -> bool {
+        // Under the lock under which others join.
+        let mut flights = self.flights.lock();
+        let is_abandoned = told.receiver_count() == 0;
+        if is_abandoned {
+            flights.remove(&key);
+        }
+        is_abandoned
     }
 
     /// Waits for a turn to fetch.

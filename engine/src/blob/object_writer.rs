@@ -49,7 +49,8 @@ impl ObjectWriter {
                     self.room = self.writing.room().await;
                 }
                 if self.gathered.len() > self.writing.gather {
-                    let parts = Parts::around(self.objects.put_multipart(&self.path).await?);
+                    let writer = self.writing.staging.as_ref().map(|staging| staging.enter(&self.path));
+                    let parts = Parts::around(self.objects.put_multipart(&self.path).await?, writer);
                     let parts = self.parts.insert(WriteMultipart::new_with_chunk_size(parts, self.writing.part));
                     parts.put(self.gathered.split().freeze());
                 }
@@ -68,10 +69,13 @@ impl ObjectWriter {
 
     /// Gives the object up.
     pub(super) async fn abort(self) {
-        if let Some(parts) = self.parts
-            && let Ok(Err(error)) = tokio::time::timeout(ABORT, parts.abort()).await
-        {
-            tracing::warn!(%error, "an object that was given up left temporary files or parts in the store");
+        let Some(parts) = self.parts else { return };
+        match tokio::time::timeout(ABORT, parts.abort()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "an object that was given up left temporary files or parts in the store");
+            }
+            Err(_) => tracing::warn!("an object that was given up left parts in the store, which does not answer"),
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::disk_cache::{DiskCache, DiskCacheOptions, Kind, Part, Wanted};
+use super::multipart::Staging;
 use super::{BlobRecord, BlobSource, BlobStore, GATHER, Location, MARKER, PART, PARTS_IN_FLIGHT, ReadError};
 use super::{blob_path, manifest_path, pack_path};
 use crate::hash::{BlobHash, ManifestId};
@@ -32,11 +33,13 @@ pub(crate) struct Writing {
     pub(super) part: usize,
     /// One permit for each body of more than [`GATHER`] bytes that may be in memory.
     room: Option<Arc<Semaphore>>,
+    /// Who writes to which object, where these are files of this machine.
+    pub(super) staging: Option<Arc<Staging>>,
 }
 
 impl Default for Writing {
     fn default() -> Self {
-        Self { gather: GATHER, part: PART, room: None }
+        Self { gather: GATHER, part: PART, room: None, staging: None }
     }
 }
 
@@ -46,7 +49,7 @@ impl Writing {
         // A part that is gathered, beside those that are sent.
         let each = REMOTE_PART as u64 * (PARTS_IN_FLIGHT as u64 + 1);
         let bodies = usize::try_from(memory / each).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
-        Self { gather: REMOTE_PART, part: REMOTE_PART, room: Some(Arc::new(Semaphore::new(bodies))) }
+        Self { gather: REMOTE_PART, part: REMOTE_PART, room: Some(Arc::new(Semaphore::new(bodies))), staging: None }
     }
 
     /// Waits until a large body may be in memory; it may as long as the permit lives.
@@ -69,6 +72,14 @@ impl BlobStore {
     #[cfg(feature = "rocksdb")]
     pub(crate) fn marked(mut self) -> Self {
         self.heard = Arc::new(Heard { is_marked: true, last: Mutex::default() });
+        self
+    }
+
+    /// Says that the objects are the files below `folder`, so that an upload that fails at its end leaves no temporary file
+    /// there.
+    #[must_use]
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        self.writing.staging = Some(Staging::new(folder.to_owned()));
         self
     }
 

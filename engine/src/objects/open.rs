@@ -39,7 +39,8 @@ pub(crate) enum Purpose {
 /// The objects of a data folder.
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
-    unsynced: Option<Unsynced>,
+    /// For a folder of this machine, which one it is.
+    local: Option<(Unsynced, PathBuf)>,
     remote: Option<(Writing, Option<DiskCache>)>,
 }
 
@@ -47,8 +48,8 @@ impl Objects {
     /// The blob store over these objects.
     pub(crate) fn into_blobs(self, index: Arc<dyn BlobIndex>) -> BlobStore {
         let mut blobs = BlobStore::new(self.store, index).marked();
-        if let Some(unsynced) = self.unsynced {
-            blobs = blobs.with_unsynced(unsynced);
+        if let Some((unsynced, folder)) = self.local {
+            blobs = blobs.with_unsynced(unsynced).in_folder(&folder);
         }
         match self.remote {
             Some((writing, cache)) => blobs.remote(writing, cache),
@@ -141,8 +142,8 @@ impl FolderToOpen {
         if purpose == Purpose::Serve {
             folder.make_object_folders(&self.path)?;
         }
-        folder.keep_objects_in(Some(self.path));
-        Ok(Objects { store, unsynced: Some(unsynced), remote: None })
+        folder.keep_objects_in(Some(self.path.clone()));
+        Ok(Objects { store, local: Some((unsynced, self.path)), remote: None })
     }
 
     /// Objects are not put among things that are none.
@@ -285,7 +286,7 @@ async fn open_s3(
             Some(opened.map_err(OpenError::io("open the cache", &path))?)
         }
     };
-    Ok(Objects { store, unsynced: None, remote: Some((writing, cache)) })
+    Ok(Objects { store, local: None, remote: Some((writing, cache)) })
 }
 
 /// Whether a store that failed like this may answer later, without anything being changed here.

@@ -1,7 +1,7 @@
 //! A store that did not answer at the start: nothing in it is touched before it has shown its id.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,7 +12,6 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult,
 };
-use tokio::sync::OnceCell;
 
 use super::belonging::{Marker, StoreId};
 
@@ -21,7 +20,7 @@ pub(super) struct Unproven {
     store: Arc<dyn ObjectStore>,
     id: StoreId,
     url: String,
-    proven: Arc<OnceCell<()>>,
+    proven: Arc<OnceLock<()>>,
 }
 
 impl Unproven {
@@ -29,19 +28,24 @@ impl Unproven {
         Self { store, id, url, proven: Arc::default() }
     }
 
-    /// Waits until it is known to be the right store, or fails as the store does.
+    /// Waits until it is known to be the right store, or fails as the store does. Everybody asks for himself: who waited
+    /// for others to ask a store that is down would then have to ask it all the same.
     async fn prove(&self) -> object_store::Result<()> {
-        let ask = async || match Marker::read(&*self.store).await? {
+        if self.proven.get().is_some() {
+            return Ok(());
+        }
+        match Marker::read(&*self.store).await? {
             Marker::Store(id) if id == self.id => {
-                tracing::info!(store = %self.url, "the store answers");
+                if self.proven.set(()).is_ok() {
+                    tracing::info!(store = %self.url, "the store answers");
+                }
                 Ok(())
             }
             _ => {
                 tracing::error!(store = %self.url, "this is not the store of this data folder; nothing is read from it");
                 Err(object_store::Error::Generic { store: "objects", source: Box::new(NotOurs) })
             }
-        };
-        self.proven.get_or_try_init(ask).await.map(drop)
+        }
     }
 
     fn clone_shared(&self) -> Self {
@@ -135,8 +139,13 @@ impl ObjectStore for Unproven {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use futures_util::future::join_all;
     use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
+    use object_store::throttle::{ThrottleConfig, ThrottledStore};
+    use tokio::time::Instant;
 
     const ONE: StoreId = StoreId([1; 16]);
     const TWO: StoreId = StoreId([2; 16]);
@@ -158,5 +167,15 @@ mod tests {
         Marker::write(&*inner, ONE).await.unwrap();
         store.put(&object, PutPayload::from("x")).await.unwrap();
         assert_eq!(store.get(&object).await.unwrap().bytes().await.unwrap(), "x");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_others_who_ask_a_store_that_is_down() {
+        let slow = ThrottleConfig { wait_get_per_call: Duration::from_secs(10), ..ThrottleConfig::default() };
+        let store = Unproven::new(Arc::new(ThrottledStore::new(InMemory::new(), slow)), ONE, "memory".to_owned());
+        let (object, began) = (ObjectPath::from("blobs/x"), Instant::now());
+        let asked = join_all((0..20).map(|_| store.get(&object))).await;
+        assert!(asked.iter().all(Result::is_err));
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?} for all of them", began.elapsed());
     }
 }

@@ -28,9 +28,9 @@ pub struct BatchBlob {
 /// What became of a batch. Everything that is counted here is durable.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// How many blobs were stored.
+    /// How many blobs the team has since.
     pub stored: u64,
-    /// How many were there already.
+    /// How many it had already.
     pub already: u64,
     /// The others: their place in the batch, from 0, and why they were not taken. In the order of places.
     pub failed: Vec<(usize, UploadError)>,
@@ -49,9 +49,9 @@ impl Engine {
         S: Stream<Item = Result<BatchBlob, E>> + Send + Unpin,
         E: Into<UploadError>,
     {
-        let body = self.open_plan(caller, plan).await?;
+        self.open_plan(caller, plan).await?;
         let mut writer = self.blobs().batch(caller.team);
-        match self.fill(&mut writer, &body, blobs).await {
+        match self.fill(&mut writer, plan, blobs).await {
             Ok(batch) => {
                 writer.finish().await?;
                 Ok(batch)
@@ -63,7 +63,9 @@ impl Engine {
         }
     }
 
-    async fn fill<S, E>(&self, writer: &mut BatchWriter, body: &PlanBody, mut blobs: S) -> Result<Batch, UploadError>
+    /// Takes group after group. The plan's list of files is large, and a body may take its time: it is asked for with each
+    /// group, and not held while the next one arrives.
+    async fn fill<S, E>(&self, writer: &mut BatchWriter, plan: PlanId, mut blobs: S) -> Result<Batch, UploadError>
     where
         S: Stream<Item = Result<BatchBlob, E>> + Send + Unpin,
         E: Into<UploadError>,
@@ -87,11 +89,13 @@ impl Engine {
             group.push((count, blob));
             count += 1;
             if group_bytes >= GROUP_BYTES || group.len() >= GROUP_BLOBS {
-                add_group(writer, body, std::mem::take(&mut group), &mut batch).await?;
+                let body = self.planned(plan).await?;
+                add_group(writer, &body, std::mem::take(&mut group), &mut batch).await?;
                 group_bytes = 0;
             }
         }
-        add_group(writer, body, group, &mut batch).await?;
+        let body = self.planned(plan).await?;
+        add_group(writer, &body, group, &mut batch).await?;
         Ok(batch)
     }
 }
@@ -138,4 +142,55 @@ fn digests(bytes: &[u8]) -> Digests {
     let mut hasher = Hasher::default();
     hasher.update(bytes);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::stream;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::manifest::Settings;
+    use crate::path::SitePath;
+    use crate::plan::{NewPlan, PlannedFile};
+
+    #[tokio::test]
+    async fn a_batch_that_waits_for_its_body_holds_no_list_of_files() {
+        let engine = Engine::in_memory(Clock::system()).await;
+        let owner = engine.owner_principal();
+        let blob = |bytes: &'static [u8]| BatchBlob { hash: BlobHash::of(bytes), bytes: Bytes::from_static(bytes) };
+        let planned = |(path, bytes): (&str, &[u8])| PlannedFile {
+            path: SitePath::new(path).unwrap(),
+            blob: BlobHash::of(bytes),
+            size: None,
+            content_type: None,
+        };
+        let new = NewPlan {
+            project: "demo".parse().unwrap(),
+            files: [("a", &b"1"[..]), ("b", &b"2"[..])].map(planned).to_vec(),
+            git: None,
+            message: None,
+            settings: Settings::default(),
+        };
+        let plan = engine.plan(&owner, new, None).await.unwrap().id;
+        let (waits, waiting) = tokio::sync::oneshot::channel();
+        let (go_on, told) = tokio::sync::oneshot::channel::<()>();
+        let second = stream::once(async move {
+            waits.send(()).unwrap();
+            told.await.unwrap();
+            Ok(blob(b"2"))
+        });
+        let blobs = Box::pin(stream::iter([Ok::<_, UploadError>(blob(b"1"))]).chain(second));
+        let uploading = {
+            let engine = engine.clone();
+            tokio::spawn(async move { engine.upload_batch(&owner, plan, blobs).await })
+        };
+        waiting.await.unwrap();
+        let list = engine.plan_bodies().get(&plan).await.unwrap();
+        assert_eq!(Arc::strong_count(&list), 2, "the cache's and this test's");
+        go_on.send(()).unwrap();
+        assert_eq!(uploading.await.unwrap().unwrap().stored, 2);
+    }
 }

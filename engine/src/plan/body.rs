@@ -9,7 +9,8 @@ use super::{MissingBlob, PlanError, PlannedFile, file_list};
 use crate::blob::BlobRecord;
 use crate::hash::{BlobHash, ContentHash};
 use crate::limits::Limits;
-use crate::manifest::{Settings, case_collisions, content_hash};
+use crate::manifest::{Settings, content_hash};
+use crate::publish::{Diagnostic, site_diagnostics};
 
 /// The longest content type that is kept of what a publisher sends; a longer one counts as not sent.
 const LONGEST_CONTENT_TYPE: usize = 128;
@@ -97,7 +98,7 @@ pub(super) struct Prepared {
     pub(super) body: Arc<PlanBody>,
     pub(super) list: Bytes,
     pub(super) content_hash: ContentHash,
-    pub(super) case_collisions: Vec<(String, String)>,
+    pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 /// Checks a plan's files and sorts them.
@@ -131,10 +132,9 @@ pub(crate) fn checked(mut files: Vec<PlannedFile>, limits: &Limits) -> Result<Ve
 pub(super) fn prepare(files: Vec<PlannedFile>, settings: Settings, limits: &Limits) -> Result<Prepared, PlanError> {
     let files = checked(files, limits)?;
     let content_hash = content_hash(files.iter().map(|file| (file.path.as_str(), file.blob)), settings);
-    let collisions = case_collisions(files.iter().map(|file| file.path.as_str()));
-    let case_collisions = collisions.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+    let diagnostics = site_diagnostics(files.iter().map(|file| file.path.as_str()));
     let list = file_list::encode(&files);
-    Ok(Prepared { body: Arc::new(PlanBody::new(files)?), list, content_hash, case_collisions })
+    Ok(Prepared { body: Arc::new(PlanBody::new(files)?), list, content_hash, diagnostics })
 }
 
 /// The hashes in the list of files of a plan; nothing where it cannot be read.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Diagnostic;
+use super::{Diagnostic, site_diagnostics};
 use crate::account::Principal;
 use crate::blob::BlobRecord;
 use crate::clock::UnixMillis;
@@ -117,7 +117,8 @@ impl Engine {
         if request.message.as_ref().is_some_and(|message| message.len() > limit) {
             return Err(CommitError::MessageTooLong { limit });
         }
-        let once = key.map(|key| Once::new(caller.team, caller.user, key, "commit", &(request.plan, &request.message)));
+        let asked = (request.plan, &request.message, request.strict);
+        let once = key.map(|key| Once::new(caller.team, caller.user, key, "commit", &asked));
         let mut stale = match self.look(once.as_ref()).await? {
             ControlFlow::Break(answer) => return Ok(answer),
             ControlFlow::Continue(in_the_way) => in_the_way,
@@ -138,11 +139,12 @@ impl Engine {
                 };
             }
         };
-        let built = self.build_manifest(&plan.record, body).await?;
+        let (built, diagnostics) = self.build_manifest(&plan.record, body, request.strict).await?;
         for attempt in 0..ATTEMPTS {
             pause(attempt).await;
-            let (mut commit, committed) =
-                self.commit_of_plan(caller, &plan, &built, request.message.as_deref()).await?;
+            let message = request.message.as_deref();
+            let (mut commit, mut committed) = self.commit_of_plan(caller, &plan, &built, message).await?;
+            committed.diagnostics.clone_from(&diagnostics);
             let wants_variants = committed.new_image && self.knows_no_variants(&[built.manifest]).await?.len() == 1;
             if wants_variants {
                 let (key, value) = records::variants::want(&built.manifest, committed.committed_at);
@@ -201,6 +203,14 @@ impl Engine {
     async fn committed_before(&self, plan: &PlanRecord, committed: CommittedPlan) -> Result<Committed, CommitError> {
         let image = records::images::get(self.meta(), plan.project(), committed.image).await?;
         let image = image.ok_or(MetaError::Damaged { what: "committed plan" })?.record;
+        let diagnostics = match self.blobs().manifest(&image.manifest).await {
+            Ok(manifest) => {
+                let found = move || site_diagnostics(manifest.entries().map(|entry| entry.path));
+                tokio::task::spawn_blocking(found).await.map_err(|_| MetaError::Closed)?
+            }
+            // It was committed all the same, and warnings are worth no failure.
+            Err(_) => Vec::new(),
+        };
         Ok(Committed {
             image: image.image,
             content_hash: image.content_hash,
@@ -209,12 +219,18 @@ impl Engine {
             files: image.files,
             total_size: image.total_size,
             new_image: committed.new_image,
-            diagnostics: Vec::new(),
+            diagnostics,
         })
     }
 
-    /// Builds the manifest of a plan and stores it, durably.
-    async fn build_manifest(&self, plan: &PlanRecord, body: Arc<PlanBody>) -> Result<Built, CommitError> {
+    /// Builds the manifest of a plan and stores it, durably; with what was found in the site, which refuses it where that
+    /// is `strict`.
+    async fn build_manifest(
+        &self,
+        plan: &PlanRecord,
+        body: Arc<PlanBody>,
+        strict: bool,
+    ) -> Result<(Built, Vec<Diagnostic>), CommitError> {
         let hashes = body.hashes();
         let present = self.present(plan.team, &hashes).await?;
         let count = present.iter().filter(|record| record.is_none()).count();
@@ -230,10 +246,16 @@ impl Engine {
         }
         let settings = plan.settings;
         // Two hundred thousand files take a good part of a second to sort and encode.
-        let built = tokio::task::spawn_blocking(move || build(&body, &blobs, settings));
-        let (manifest, bytes, files, total_size) = built.await.map_err(|_| MetaError::Closed)??;
+        let built = tokio::task::spawn_blocking(move || {
+            let found = site_diagnostics(body.files.iter().map(|file| file.path.as_str()));
+            match found.len() {
+                count if strict && count > 0 => Err(CommitError::Strict { count }),
+                _ => Ok::<_, CommitError>((build(&body, &blobs, settings)?, found)),
+            }
+        });
+        let ((manifest, bytes, files, total_size), found) = built.await.map_err(|_| MetaError::Closed)??;
         self.blobs().put_manifest(&manifest, bytes).await?;
-        Ok(Built { manifest, content_hash: plan.content_hash, files, total_size })
+        Ok((Built { manifest, content_hash: plan.content_hash, files, total_size }, found))
     }
 
     /// The commit that makes an image of a plan, and what it will have made.

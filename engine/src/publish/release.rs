@@ -241,6 +241,18 @@ impl Engine {
         self.move_pointer(caller, project, environment, Move::away(Kind::Any)).await.map(drop)
     }
 
+    /// Refuses the name of a preview, to which nothing can be released.
+    pub(crate) async fn check_lasting(
+        &self,
+        project: ProjectRef,
+        environment: &EnvironmentName,
+    ) -> Result<(), ReleaseError> {
+        let stored = records::environments::get(self.meta(), project, environment).await?;
+        let now = self.clock().now();
+        let shown = stored.and_then(|stored| stored.record.shows).filter(|shown| !shown.has_lapsed(now));
+        Kind::Lasting.check(shown.as_ref())
+    }
+
     async fn move_for(
         &self,
         caller: &Principal,

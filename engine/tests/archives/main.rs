@@ -6,4 +6,5 @@ mod build;
 mod good;
 mod hostile;
 mod publish;
+mod store;
 mod world;

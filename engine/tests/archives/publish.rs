@@ -1,10 +1,23 @@
 //! An archive on its way into the stores: what is there is not stored again, and what is repeated is done once.
 
-use pinstone_engine::Limits;
-use pinstone_engine::archive::{Archive, ArchivePublish, ArchivePublishError, Fault, Format, ListOptions, Memory};
+use std::io::{Seek, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pinstone_engine::archive::{
+    Archive, ArchivePublish, ArchivePublishError, Fault, Format, ListOptions, Memory, Unbounded,
+};
+use pinstone_engine::blob::BlobStore;
+use pinstone_engine::blob::index::MemoryIndex;
+use pinstone_engine::clock::Clock;
+use pinstone_engine::meta::MemoryMeta;
 use pinstone_engine::plan::PlanError;
+use pinstone_engine::publish::CommitError;
+use pinstone_engine::{Engine, Limits};
 
 use crate::build::*;
+use crate::store::NoPacks;
 use crate::world::{World, limits, publish};
 
 fn large(seed: u32) -> Vec<u8> {
@@ -76,6 +89,47 @@ async fn what_is_wrong_with_a_site_is_told_and_taken() {
     };
     let published = world.publish_with(&tar(&entries), strip, None).await.unwrap();
     assert_eq!(codes(&published), ["case_collision"]);
+}
+
+#[tokio::test]
+async fn a_strict_publish_refuses_what_would_be_told_and_leaves_nothing() {
+    let world = World::new().await;
+    let strict = || ArchivePublish { strict: true, ..publish("demo") };
+    let before = world.everything().await;
+    for entries in [vec![file("page.html", "1")], vec![file("index.html", "1"), file("A", "2"), file("a", "3")]] {
+        let error = world.publish_with(&tar(&entries), strict(), None).await.unwrap_err();
+        assert!(matches!(error, ArchivePublishError::Commit(CommitError::Strict { count: 1 })), "{error:?}");
+        assert_eq!(world.everything().await, before);
+    }
+    world.publish_with(&tar(&[file("index.html", "1")]), strict(), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_archive_does_not_wait_for_the_memory_that_it_holds_itself() {
+    // Memory for one upload of more than 256 KiB, an archive that begins with small files of more than a MiB, and a large
+    // one that has more pieces than wait for it.
+    let world = World::far(1).await;
+    let small = |number: u32| file(&format!("small-{number}"), large(2 * number + 1).split_off(650_000));
+    let entries: Vec<_> =
+        (0..30).map(small).chain([file("large", large(7).repeat(4))]).chain((30..40).map(small)).collect();
+    let published = tokio::time::timeout(Duration::from_secs(60), world.publish(&tar(&entries))).await;
+    assert_eq!(published.expect("it goes on").unwrap().new, 41);
+}
+
+#[tokio::test]
+async fn uploads_that_are_under_way_end_where_another_has_failed() {
+    let store = Arc::new(NoPacks::new());
+    let blobs = BlobStore::new(store.clone(), Arc::new(MemoryIndex::default()));
+    let clock = Clock::system();
+    let meta = Arc::new(MemoryMeta::new(clock.clone()));
+    let engine = Engine::assemble(meta, blobs, clock, Limits::default(), "pin_test").await.unwrap();
+    let mut archive = engine.spool_file().unwrap();
+    archive.write_all(&tar(&[file("large", large(7)), file("larger", large(9)), file("small", "1")])).unwrap();
+    archive.rewind().unwrap();
+    let owner = engine.owner_principal();
+    let error = engine.publish_archive(&owner, archive, publish("demo"), None, Unbounded).await.unwrap_err();
+    assert!(matches!(error, ArchivePublishError::Upload(_)), "{error:?}");
+    assert_eq!(store.open.load(Ordering::SeqCst), 0, "uploads in parts that nobody ended");
 }
 
 #[tokio::test]

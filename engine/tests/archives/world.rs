@@ -11,12 +11,13 @@ use pinstone_engine::archive::{
     Archive, ArchiveError, ArchiveLimits, ArchivePublish, ArchivePublishError, ArchivePublished, ListOptions, Listing,
     Unbounded,
 };
-use pinstone_engine::blob::BlobStore;
 use pinstone_engine::blob::index::MemoryIndex;
+use pinstone_engine::blob::{BlobStore, DiskCacheOptions};
 use pinstone_engine::clock::{Clock, UnixMillis};
 use pinstone_engine::meta::{Key, MemoryMeta, MetaStore, Order};
 use pinstone_engine::records::idempotency::IdempotencyKey;
 use pinstone_engine::{Engine, Limits, Principal};
+use tempfile::TempDir;
 
 /// An engine, and its stores.
 pub(crate) struct World {
@@ -24,6 +25,7 @@ pub(crate) struct World {
     pub(crate) owner: Principal,
     meta: Arc<MemoryMeta>,
     objects: Arc<InMemory>,
+    _cache: Option<TempDir>,
 }
 
 impl World {
@@ -32,13 +34,28 @@ impl World {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::over(limits, |blobs| (blobs, None)).await
+    }
+
+    /// The same with objects that count as far away, and `upload_memory` bytes for large uploads to them.
+    pub(crate) async fn far(upload_memory: u64) -> Self {
+        let cache = tempfile::tempdir().unwrap();
+        let options = DiskCacheOptions { bytes: Some(1 << 20), ..DiskCacheOptions::default() };
+        let far = |blobs: BlobStore| {
+            let blobs = blobs.behind_cache(cache.path(), &options, upload_memory).unwrap();
+            (blobs, Some(cache))
+        };
+        Self::over(Limits::default(), far).await
+    }
+
+    async fn over(limits: Limits, change: impl FnOnce(BlobStore) -> (BlobStore, Option<TempDir>)) -> Self {
         let clock = Clock::manual(UnixMillis(1_700_000_000_000));
         let meta = Arc::new(MemoryMeta::new(clock.clone()));
         let objects = Arc::new(InMemory::new());
-        let blobs = BlobStore::new(objects.clone(), Arc::new(MemoryIndex::default()));
+        let (blobs, cache) = change(BlobStore::new(objects.clone(), Arc::new(MemoryIndex::default())));
         let engine = Engine::assemble(meta.clone(), blobs, clock, limits, "pin_test").await.unwrap();
         let owner = engine.owner_principal();
-        Self { engine, owner, meta, objects }
+        Self { engine, owner, meta, objects, _cache: cache }
     }
 
     /// Publishes an archive to `demo` and shows it on `prod`.

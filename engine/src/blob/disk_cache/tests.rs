@@ -413,3 +413,16 @@ async fn fetches_are_bounded_and_who_waits_too_long_is_told() {
         assert!(asked.unwrap(), "those whose turn it was are answered");
     }
 }
+
+#[tokio::test]
+async fn who_comes_when_a_fetch_is_given_up_begins_another() {
+    let world = world();
+    let (key, shared) = ((Kind::Blob, [7; 32]), &world.cache.shared);
+    let (told, landed) = watch::channel(None);
+    let told = Arc::new(told);
+    shared.flights.lock().insert(key, Arc::clone(&told));
+    assert!(!shared.is_abandoned(key, &told), "somebody waits for it");
+    drop(landed);
+    assert!(shared.is_abandoned(key, &told));
+    assert!(shared.flights.lock().is_empty(), "nobody can join it any more");
+}
