@@ -741,6 +741,7 @@ mod tests {
                 "edge.shutdown_grace",
                 "edge.shutdown_delay",
                 "tls.hsts",
+                "variants.workers",
                 "cache.manifest_bytes",
                 "cache.blob_bytes",
                 "cache.small_blob",

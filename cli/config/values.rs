@@ -63,10 +63,11 @@ pub(super) fn access_log(text: &str) -> Result<AccessLogTarget, &'static str> {
     }
 }
 
+/// Reads what is on or off.
 pub(super) fn switch(text: &str) -> Result<bool, &'static str> {
     match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
+        "true" | "on" => Ok(true),
+        "false" | "off" => Ok(false),
         _ => Err("it is `true` or `false`"),
     }
 }

@@ -46,6 +46,8 @@ fn sites_are_served_over_tls() {
     world.serve_with(&[
         "--base-domain",
         "pages.test",
+        "--control-hosts",
+        "localhost",
         "--tls-listen",
         "127.0.0.1:0",
         "--tls-cert",
