@@ -3,6 +3,8 @@
 //!
 //! Everything but the last is named by a hash, so it never expires and is never wrong. Whatever is missing is loaded on
 //! the loader's threads, once for all who ask for it at the same time; the edge's own threads only await.
+//!
+//! What loads is boxed: it is large and rare, and each future that has it within is moved with it for every request.
 
 use std::collections::hash_map::RandomState;
 use std::os::unix::fs::FileExt;
@@ -133,19 +135,23 @@ impl Caches {
             self.lists.keep_up(&site);
             return Ok(site);
         }
+        let site = Box::pin(self.load_manifest(*id)).await;
+        self.looked_up(facts, Lookup::Manifest, false);
+        let site = site?;
+        self.lists.keep_up(&site);
+        Ok(site)
+    }
+
+    async fn load_manifest(&self, id: ManifestId) -> Result<Arc<Site>, EdgeError> {
         let load = async {
-            let (resolver, lists, id) = (self.resolver.clone(), self.lists.clone(), *id);
+            let (resolver, lists) = (self.resolver.clone(), self.lists.clone());
             self.load(async move {
                 let (manifest, list) = tokio::join!(resolver.manifest(&id), lists.soon(&id));
                 Ok(Arc::new(Site::new(manifest.map_err(share)?, list)))
             })
             .await
         };
-        let site = self.manifests.try_get_with(*id, load).await;
-        self.looked_up(facts, Lookup::Manifest, false);
-        let site = site.map_err(|error| edge_error(&error, EdgeError::Manifest))?;
-        self.lists.keep_up(&site);
-        Ok(site)
+        self.manifests.try_get_with(id, load).await.map_err(|error| edge_error(&error, EdgeError::Manifest))
     }
 
     /// The `size` bytes of a file of a site: all of them in memory where they are few, else where they are stored.
@@ -159,6 +165,12 @@ impl Caches {
             self.looked_up(facts, what, true);
             return Ok(source);
         }
+        let loaded = Box::pin(self.load_blob(hash, size)).await;
+        self.looked_up(facts, what, false);
+        loaded
+    }
+
+    async fn load_blob(&self, hash: BlobHash, size: u64) -> Result<BlobSource, EdgeError> {
         let loaded = if size <= self.small_blob {
             let load = async {
                 let resolver = self.resolver.clone();
@@ -172,7 +184,6 @@ impl Caches {
             };
             self.large.try_get_with(hash, load).await
         };
-        self.looked_up(facts, what, false);
         loaded.map_err(|error| edge_error(&error, EdgeError::Blob))
     }
 
@@ -182,7 +193,7 @@ impl Caches {
             let resolver = self.resolver.clone();
             self.load(async move { resolver.sha256(&hash).await.map_err(share) }).await
         };
-        self.digests.try_get_with(hash, load).await.map_err(|error| edge_error(&error, EdgeError::Blob))
+        Box::pin(self.digests.try_get_with(hash, load)).await.map_err(|error| edge_error(&error, EdgeError::Blob))
     }
 
     /// The image of a project whose id begins with these digits, as it was known a short while ago.
@@ -202,7 +213,7 @@ impl Caches {
             })
             .await
         };
-        let image = self.hosted.try_get_with((project.project, digits.into()), load).await;
+        let image = Box::pin(self.hosted.try_get_with((project.project, digits.into()), load)).await;
         self.looked_up(facts, Lookup::HostedImage, found);
         image.map_err(|error| edge_error(&error, EdgeError::Meta))
     }

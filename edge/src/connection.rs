@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -106,8 +107,9 @@ pub(crate) async fn serve(
     let service = service_fn({
         let watch = Arc::clone(&watch);
         move |request| {
-            let answer = service::serve(Arc::clone(&shared), Arc::clone(&watch), Arc::clone(&link), request);
-            async { Ok::<_, std::convert::Infallible>(answer.await) }
+            // Not within an `async` block, which would keep a second copy of the future.
+            service::serve(Arc::clone(&shared), Arc::clone(&watch), Arc::clone(&link), request)
+                .map(Ok::<_, std::convert::Infallible>)
         }
     });
     let ended = if is_http2 {
