@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::conditional::{self, Verdict};
+use crate::conditional::{self, ETag, Verdict};
 use crate::encoding::Accepted;
 use crate::entity::{Asked, Entity, Published, Representation};
 use crate::multipart::{self, Multipart};
@@ -200,16 +200,13 @@ fn form(
     ranges: RangeVerdict,
 ) -> Answer {
     let validators = entity.validators(representation);
+    let head = |status| with_validators(Head::new(status), entity, &validators.etag);
     match conditional::evaluate(&asked.preconditions, &validators) {
         Verdict::Proceed => {}
-        Verdict::NotModified => {
-            let head = with_validators(Head::new(Status::NotModified), entity, representation);
-            return Answer { head, body: Body::Empty };
-        }
+        Verdict::NotModified => return Answer { head: head(Status::NotModified), body: Body::Empty },
         Verdict::PreconditionFailed => return page(method, Page::PreconditionFailed),
     }
     let (content_type, length) = (entity.published.content_type, representation.length);
-    let head = |status| with_validators(Head::new(status), entity, representation);
     let (head, body) = match ranges {
         RangeVerdict::Whole => (with_form(head(Status::Ok), content_type, representation), Body::File(0..length)),
         RangeVerdict::Part(part) => {
@@ -239,13 +236,13 @@ fn form(
 }
 
 /// What a 200, 206 and 304 have in common.
-fn with_validators(head: Head, entity: &Entity<'_>, representation: &Representation) -> Head {
+fn with_validators(head: Head, entity: &Entity<'_>, etag: &ETag) -> Head {
     // What lies in the future is sent as now (RFC 9110 section 8.8.2.1), and compared as it is: so a client that got a
     // date early is sent the file again, never told that it has it.
     let date = UNIX_EPOCH + Duration::from_secs(entity.last_modified.min(entity.now));
     let head = head
         .with(Field::CacheControl, entity.cache_control)
-        .with(Field::ETag, entity.validators(representation).etag.as_str().to_owned())
+        .with(Field::ETag, etag.as_str().to_owned())
         .with(Field::LastModified, httpdate::fmt_http_date(date));
     with_vary(head, &entity.published)
 }

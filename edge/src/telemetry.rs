@@ -85,11 +85,9 @@ pub(crate) const LOOKUPS: [&str; 4] = ["manifest", "small_blob", "open_file", "h
 pub enum Refusal {
     /// Its source address has as many as it may have.
     PerSource,
-    /// There are as many as there may be in all.
-    OverLimit,
 }
 
-pub(crate) const REFUSALS: [&str; 2] = ["per_source", "over_limit"];
+pub(crate) const REFUSALS: [&str; 1] = ["per_source"];
 
 /// What an edge has done and is doing.
 #[derive(Debug)]

@@ -1,6 +1,9 @@
 //! Files are compressed in the background: seen from outside, over restarts, kills and imports.
 
+use std::io::Read;
+
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::publish::all_served;
 use crate::site::{self, Files};
@@ -78,6 +81,94 @@ fn a_site_is_compressed_once_and_what_it_saves_is_shown() {
     world.restart();
     assert_eq!(variants(&world, "demo", &image), shown);
     all_served(&world, "demo.localhost", &files());
+}
+
+fn decode(coding: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    match coding {
+        "br" => brotli::Decompressor::new(bytes, 4096).read_to_end(&mut decoded).map(|_| ()),
+        "gzip" => flate2::read::GzDecoder::new(bytes).read_to_end(&mut decoded).map(|_| ()),
+        "zstd" => zstd::stream::copy_decode(bytes, &mut decoded),
+        _ => panic!("the coding {coding}"),
+    }
+    .unwrap_or_else(|error| panic!("{coding}: {error}"));
+    decoded
+}
+
+#[test]
+fn visitors_get_what_they_accept_and_it_decodes_to_what_was_published() {
+    let world = World::start();
+    let image = world.publish("demo", &files());
+    wait_until_made(&world, "demo", &image);
+    let host = "demo.localhost";
+    // Said of the files that are worth it, whatever is sent; and of no other.
+    until("the edge knows", || {
+        world.request("HEAD", host, "/", &[("Accept-Encoding", "br")]).header("content-encoding").is_some()
+    });
+    let (_, docs) = files().swap_remove(1);
+    let plain = world.get(host, "/docs/").expect(200);
+    assert_eq!((plain.header("content-encoding"), plain.header("vary")), (None, Some("Accept-Encoding")));
+    assert_eq!(plain.body, docs);
+    let mut tags = vec![plain.header("etag").expect("a tag").to_owned()];
+    for (accept, coding) in [
+        ("br", "br"),
+        ("gzip, deflate, br, zstd", "br"),
+        ("gzip, deflate, zstd", "zstd"),
+        ("zstd;q=0.5, gzip", "gzip"),
+        ("x-gzip", "gzip"),
+        ("*", "br"),
+        ("br;q=0, *", "zstd"),
+    ] {
+        let fields =
+            [("Accept-Encoding", accept), ("Want-Repr-Digest", "sha-256=1"), ("Want-Unencoded-Digest", "sha-256=1")];
+        let answer = world.request("GET", host, "/docs/", &fields).expect(200);
+        assert_eq!(answer.header("content-encoding"), Some(coding), "{accept}");
+        assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "{accept}");
+        assert_eq!(answer.header("content-type"), plain.header("content-type"), "{accept}");
+        assert_eq!(answer.header("content-length"), Some(&*answer.body.len().to_string()), "{accept}");
+        assert!(answer.body.len() * 4 < docs.len(), "{accept}: {} bytes", answer.body.len());
+        assert!(decode(coding, &answer.body) == docs, "{accept}");
+        let sha256 = |bytes: &[u8]| format!("sha-256=:{}:", base64(&Sha256::digest(bytes)));
+        assert_eq!(answer.header("repr-digest"), Some(&*sha256(&answer.body)), "{accept}");
+        assert_eq!(answer.header("unencoded-digest"), Some(&*sha256(&docs)), "{accept}");
+
+        let etag = answer.header("etag").expect("a tag").to_owned();
+        assert_eq!(etag, site::etag(&answer.body), "{accept}");
+        let known = [("Accept-Encoding", accept), ("If-None-Match", &*etag)];
+        let unchanged = world.request("GET", host, "/docs/", &known).expect(304);
+        assert_eq!(unchanged.header("vary"), Some("Accept-Encoding"), "{accept}");
+        let head = world.request("HEAD", host, "/docs/", &known[..1]).expect(200);
+        assert_eq!(head.header("content-length"), answer.header("content-length"), "{accept}");
+        // A range is of the file as it was published.
+        let part = world.request("GET", host, "/docs/", &[known[0], ("Range", "bytes=10-19")]).expect(206);
+        assert_eq!((part.header("content-encoding"), &*part.body), (None, &docs[10..20]), "{accept}");
+        assert_eq!(part.header("etag"), Some(&*tags[0]), "{accept}");
+        tags.push(etag);
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    assert_eq!(tags.len(), 4, "one for each form: {tags:?}");
+    for accept in ["identity", "br;q=0", "deflate", "br;q=0.5, identity"] {
+        let answer = world.request("GET", host, "/docs/", &[("Accept-Encoding", accept)]).expect(200);
+        assert_eq!((answer.header("content-encoding"), answer.body == docs), (None, true), "{accept}");
+    }
+    // Not worth it, by size or by type; nor is what no coding makes smaller, though it might have been.
+    for (target, vary) in [("/small.css", None), ("/photo.png", None), ("/noise.txt", Some("Accept-Encoding"))] {
+        let answer = world.request("GET", host, target, &[("Accept-Encoding", "br, gzip, zstd")]).expect(200);
+        assert_eq!((answer.header("content-encoding"), answer.header("vary")), (None, vary), "{target}");
+    }
+}
+
+/// Base 64 with padding (RFC 4648 section 4).
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |chunk: &[u8]| {
+        let [a, b, c] = [0, 1, 2].map(|index| chunk.get(index).copied().unwrap_or(0));
+        let bits = u32::from_be_bytes([0, a, b, c]);
+        let digit = |place: u32| char::from(DIGITS[(bits >> (18 - 6 * place) & 63) as usize]);
+        (0..4).map(move |place| if place as usize <= chunk.len() { digit(place) } else { '=' }).collect::<String>()
+    };
+    bytes.chunks(3).map(digits).collect()
 }
 
 #[test]
