@@ -18,13 +18,14 @@ use crate::debug::Debugging;
 use crate::request::Protocol;
 use crate::service::{Link, Shared};
 use crate::telemetry::{Class, Ended, Lookup, Side, micros};
+use crate::worker::Worker;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// One request, from its head to the end of its answer.
 #[derive(Debug)]
 pub(crate) struct Account {
-    shared: Arc<Shared>,
+    worker: Arc<Worker>,
     facts: Facts,
 }
 
@@ -51,25 +52,25 @@ pub(crate) struct Facts {
 impl Account {
     /// Opens the account of a request that has just arrived.
     pub(crate) fn begin<B>(
-        shared: Arc<Shared>,
+        worker: Arc<Worker>,
         protocol: Protocol,
         link: &Link,
         client: Client,
         request: &Request<B>,
     ) -> Self {
-        shared.counters.request_begun();
-        let record = shared.access_log.as_ref().map(|_| {
-            let mut record = record(&shared, protocol, client.address, request);
+        worker.counters.request_begun();
+        let record = worker.access_log.as_ref().map(|_| {
+            let mut record = record(&worker, protocol, client.address, request);
             record.tls = link.tls_version;
             record
         });
         let is_head = request.method() == http::Method::HEAD;
-        Self { shared, facts: Facts::new(protocol, is_head, record) }
+        Self { worker, facts: Facts::new(protocol, is_head, record) }
     }
 
     /// What answers the request, and where facts are noted meanwhile.
-    pub(crate) fn parts(&mut self) -> (&Shared, &mut Facts) {
-        (&self.shared, &mut self.facts)
+    pub(crate) fn parts(&mut self) -> (&Worker, &mut Facts) {
+        (&self.worker, &mut self.facts)
     }
 
     /// There is an answer: its head is on the way.
@@ -114,8 +115,8 @@ impl Drop for Account {
         let Facts { protocol, side, status, first_byte, sent, complete, variant, found, .. } = self.facts;
         let last_byte = self.facts.started.elapsed();
         let class = Class::of(status);
-        self.shared.counters.request_ended(&Ended { side, protocol, class, sent, complete, first_byte, last_byte });
-        if let (Some(mut record), Some(log)) = (self.facts.record.take(), &self.shared.access_log) {
+        self.worker.counters.request_ended(&Ended { side, protocol, class, sent, complete, first_byte, last_byte });
+        if let (Some(mut record), Some(log)) = (self.facts.record.take(), &self.worker.access_log) {
             (record.status, record.sent, record.complete) = (status, sent, complete);
             // Without an answer there was no first byte: both are then the moment when the client had left.
             record.first_byte_micros = micros(if status == 0 { last_byte } else { first_byte });

@@ -154,9 +154,27 @@ impl Caches {
         self.manifests.try_get_with(id, load).await.map_err(|error| edge_error(&error, EdgeError::Manifest))
     }
 
+    /// As if it had been loaded.
+    #[cfg(test)]
+    pub(crate) async fn put_manifest(&self, manifest: pinstone_engine::manifest::Manifest) {
+        let (id, site) = (manifest.id(), Arc::new(Site::new(manifest, None)));
+        self.lists.keep_up(&site);
+        self.manifests.insert(id, site).await;
+    }
+
+    /// As if it had been loaded.
+    #[cfg(test)]
+    pub(crate) async fn put_list(
+        &self,
+        id: pinstone_engine::hash::VariantListId,
+        list: pinstone_engine::variants::VariantList,
+    ) {
+        self.lists.put(id, list).await;
+    }
+
     /// The `size` bytes of a file of a site: all of them in memory where they are few, else where they are stored.
     pub(crate) async fn blob(&self, hash: BlobHash, size: u64, facts: &mut Facts) -> Result<BlobSource, EdgeError> {
-        let (what, kept) = if size <= self.small_blob {
+        let (what, kept) = if self.is_small(size) {
             (Lookup::SmallBlob, self.small.get(&hash).await.map(BlobSource::Memory))
         } else {
             (Lookup::OpenFile, self.large.get(&hash).await)
@@ -171,7 +189,7 @@ impl Caches {
     }
 
     async fn load_blob(&self, hash: BlobHash, size: u64) -> Result<BlobSource, EdgeError> {
-        let loaded = if size <= self.small_blob {
+        let loaded = if self.is_small(size) {
             let load = async {
                 let resolver = self.resolver.clone();
                 self.load(async move { read_small(&resolver, hash, size).await }).await
@@ -232,7 +250,13 @@ impl Caches {
         ]
     }
 
-    fn looked_up(&self, facts: &mut Facts, what: Lookup, found: bool) {
+    /// Whether a file of `size` bytes is kept in memory as a whole.
+    pub(crate) fn is_small(&self, size: u64) -> bool {
+        size <= self.small_blob
+    }
+
+    /// Notes that something was looked for in memory.
+    pub(crate) fn looked_up(&self, facts: &mut Facts, what: Lookup, found: bool) {
         self.counters.looked_up(what, found);
         facts.looked_up(what, found);
     }

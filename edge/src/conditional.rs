@@ -60,7 +60,7 @@ pub struct Validators {
 ///
 /// List fields have one item per field line. A date that came several times counts as absent, as a malformed one does;
 /// an `If-Range` that came several times must be given as one that matches nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Preconditions<'r> {
     /// The lines of `If-Match`.
     pub if_match: Vec<&'r [u8]>,
@@ -72,6 +72,15 @@ pub struct Preconditions<'r> {
     pub if_modified_since: Option<&'r [u8]>,
     /// `If-Range`.
     pub if_range: Option<&'r [u8]>,
+}
+
+impl Preconditions<'_> {
+    /// Whether there is none that [`evaluate`] looks at.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { if_match, if_unmodified_since, if_none_match, if_modified_since, if_range: _ } = self;
+        if_match.is_empty() && if_none_match.is_empty() && if_unmodified_since.is_none() && if_modified_since.is_none()
+    }
 }
 
 /// What the preconditions of a GET or HEAD come to.

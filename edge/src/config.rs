@@ -155,6 +155,9 @@ pub struct CacheConfig {
     pub blob_bytes: u64,
     /// The largest blob that is kept whole, in bytes; larger ones are sent from files.
     pub small_blob: u64,
+    /// Bytes of what the workers together have at hand of the files that they sent lately: heads of answers, and small
+    /// blobs, which are mostly those of `blob_bytes`.
+    pub hot_bytes: u64,
     /// Files kept open.
     pub open_files: u64,
     /// SHA-256 digests of files that were asked for with their digests, some 100 bytes each.
@@ -173,6 +176,7 @@ impl Default for CacheConfig {
             manifest_bytes: 256 << 20,
             blob_bytes: 256 << 20,
             small_blob: 64 << 10,
+            hot_bytes: 64 << 20,
             open_files: 1024,
             digests: 10_000,
             hosted_images: 10_000,

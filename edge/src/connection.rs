@@ -26,6 +26,7 @@ use crate::service::{self, Link, Shared};
 use crate::stream::{Transport, WatchedStream};
 use crate::tls::handshake;
 use crate::watch::Watch;
+use crate::worker::Worker;
 
 /// The client's preface of HTTP/2 (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -87,7 +88,7 @@ struct Opened {
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    worker: Arc<Worker>,
     protocols: Protocols,
     accepted: Accepted,
     watch: Arc<Watch>,
@@ -95,7 +96,7 @@ pub(crate) async fn serve(
 ) {
     let Accepted { stream, peer, is_tls, slot: _slot } = accepted;
     let opened = tokio::select! {
-        opened = open(&shared, stream, peer, is_tls, &watch) => opened,
+        opened = open(&worker, stream, peer, is_tls, &watch) => opened,
         () = watch.close.cancelled() => return,
         () = watch.cut.cancelled() => return,
         // Nothing was asked yet that could be answered.
@@ -108,7 +109,7 @@ pub(crate) async fn serve(
         let watch = Arc::clone(&watch);
         move |request| {
             // Not within an `async` block, which would keep a second copy of the future.
-            service::serve(Arc::clone(&shared), Arc::clone(&watch), Arc::clone(&link), request)
+            service::serve(Arc::clone(&worker), Arc::clone(&watch), Arc::clone(&link), request)
                 .map(Ok::<_, std::convert::Infallible>)
         }
     });

@@ -4,11 +4,13 @@
 //! its own, so what a client or a cache has of one is never taken for another. Preconditions speak of the selected form
 //! alone (RFC 9110 section 13.1.2): a client that has another one gets this one.
 
+use std::ops::Range;
+
 use pinstone_engine::coding::{self, Coding, Variants};
 use pinstone_engine::fingerprint::is_fingerprinted;
 use pinstone_engine::hash::BlobHash;
 
-use crate::conditional::{self, ETag, Preconditions, Validators};
+use crate::conditional::{self, ETag, Preconditions, Validators, Verdict};
 use crate::encoding::Accepted;
 use crate::range::{self, RangeVerdict};
 use crate::request::Method;
@@ -92,7 +94,44 @@ pub struct Asked<'r> {
     pub accepted: Accepted,
 }
 
+/// What a GET or HEAD for a file comes to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// All of the selected form: 200.
+    Whole,
+    /// These bytes of the file as it was published: 206.
+    Part(Range<u64>),
+    /// These parts of the file as it was published, two or more: 206.
+    Parts(Vec<Range<u64>>),
+    /// The client has the selected form: 304.
+    NotModified,
+    /// The client wanted another state, or another form: 412.
+    PreconditionFailed,
+    /// The file has none of the bytes that are asked for: 416.
+    Unsatisfiable,
+}
+
 impl Entity<'_> {
+    /// Decides what a request is answered with, and which form of the file the answer is about.
+    #[must_use]
+    pub fn decide(&self, method: Method, asked: &Asked<'_>) -> (Representation, Decision) {
+        let (representation, ranges) = self.select(method, asked);
+        let verdict = if asked.preconditions.is_empty() {
+            Verdict::Proceed
+        } else {
+            conditional::evaluate(&asked.preconditions, &self.validators(&representation))
+        };
+        let decision = match (verdict, ranges) {
+            (Verdict::NotModified, _) => Decision::NotModified,
+            (Verdict::PreconditionFailed, _) => Decision::PreconditionFailed,
+            (Verdict::Proceed, RangeVerdict::Whole) => Decision::Whole,
+            (Verdict::Proceed, RangeVerdict::Part(part)) => Decision::Part(part),
+            (Verdict::Proceed, RangeVerdict::Parts(parts)) => Decision::Parts(parts),
+            (Verdict::Proceed, RangeVerdict::Unsatisfiable) => Decision::Unsatisfiable,
+        };
+        (representation, decision)
+    }
+
     /// What `representation` is compared by.
     #[must_use]
     pub fn validators(&self, representation: &Representation) -> Validators {

@@ -7,12 +7,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::conditional::{self, ETag, Verdict};
+use crate::conditional::ETag;
 use crate::encoding::Accepted;
-use crate::entity::{Asked, Entity, Published, Representation};
+use crate::entity::{Asked, Decision, Entity, Published, Representation};
 use crate::multipart::{self, Multipart};
 use crate::pages::Page;
-use crate::range::RangeVerdict;
 use crate::request::Method;
 
 /// A status that the edge answers with.
@@ -72,8 +71,6 @@ pub enum Field {
     Allow,
     /// `Cache-Control`.
     CacheControl,
-    /// `Connection`; HTTP/1 only.
-    Connection,
     /// `Content-Encoding`.
     ContentEncoding,
     /// `Content-Length`.
@@ -98,8 +95,6 @@ pub enum Field {
     Vary,
     /// `X-Content-Type-Options`.
     ContentTypeOptions,
-    /// `X-Robots-Tag`.
-    RobotsTag,
 }
 
 /// A field's value.
@@ -137,24 +132,6 @@ impl Head {
         self.fields.iter().find(|(name, _)| *name == field).map(|(_, value)| &**value)
     }
 
-    /// Says that no search engine shall list what this host shows.
-    pub fn forbid_indexing(&mut self) {
-        self.fields.push((Field::RobotsTag, Cow::Borrowed("noindex")));
-    }
-
-    /// Says that the answer depends on these fields of the request, beside those that it names already.
-    pub fn vary(&mut self, names: &'static str) {
-        match self.fields.iter_mut().find(|(field, _)| *field == Field::Vary) {
-            Some((_, named)) => *named = Cow::Owned(format!("{named}, {names}")),
-            None => self.fields.push((Field::Vary, Cow::Borrowed(names))),
-        }
-    }
-
-    /// Says that the connection ends with this answer.
-    pub fn close(&mut self) {
-        self.fields.push((Field::Connection, Cow::Borrowed("close")));
-    }
-
     fn with_content(self, content_type: impl Into<Value>, length: u64) -> Self {
         self.with(Field::ContentType, content_type)
             .with(Field::ContentTypeOptions, "nosniff")
@@ -188,51 +165,53 @@ pub enum Body {
 /// that it speaks of.
 #[must_use]
 pub fn file(method: Method, asked: &Asked<'_>, entity: &Entity<'_>) -> (Answer, Representation) {
-    let (representation, ranges) = entity.select(method, asked);
-    (form(method, asked, entity, &representation, ranges), representation)
+    let (representation, decision) = entity.decide(method, asked);
+    (decided(method, entity, &representation, decision), representation)
 }
 
-fn form(
-    method: Method,
-    asked: &Asked<'_>,
-    entity: &Entity<'_>,
-    representation: &Representation,
-    ranges: RangeVerdict,
-) -> Answer {
-    let validators = entity.validators(representation);
-    let head = |status| with_validators(Head::new(status), entity, &validators.etag);
-    match conditional::evaluate(&asked.preconditions, &validators) {
-        Verdict::Proceed => {}
-        Verdict::NotModified => return Answer { head: head(Status::NotModified), body: Body::Empty },
-        Verdict::PreconditionFailed => return page(method, Page::PreconditionFailed),
-    }
+/// The answer that a decision about a file is carried out by.
+#[must_use]
+pub fn decided(method: Method, entity: &Entity<'_>, representation: &Representation, decision: Decision) -> Answer {
     let (content_type, length) = (entity.published.content_type, representation.length);
-    let (head, body) = match ranges {
-        RangeVerdict::Whole => (with_form(head(Status::Ok), content_type, representation), Body::File(0..length)),
-        RangeVerdict::Part(part) => {
+    let etag = ETag::of(&representation.blob);
+    let head = |status| with_validators(Head::new(status), entity, &etag);
+    let (head, body) = match decision {
+        Decision::Whole => (with_form(head(Status::Ok), content_type, representation), Body::File(0..length)),
+        Decision::Part(part) => {
             let head = head(Status::PartialContent)
                 .with_content(content_type.to_owned(), part.end - part.start)
                 .with(Field::ContentRange, multipart::content_range(&part, length));
             (head, Body::File(part))
         }
-        RangeVerdict::Parts(parts) => {
-            let boundary = validators.etag.opaque();
-            let parts = Multipart::new(boundary, content_type, length, parts);
+        Decision::Parts(parts) => {
+            let parts = Multipart::new(etag.opaque(), content_type, length, parts);
             let head = head(Status::PartialContent).with_content(parts.content_type.clone(), parts.content_length());
             (head, Body::Parts(parts))
         }
-        RangeVerdict::Unsatisfiable => {
+        Decision::NotModified => return Answer { head: head(Status::NotModified), body: Body::Empty },
+        Decision::PreconditionFailed => return page(method, Page::PreconditionFailed),
+        Decision::Unsatisfiable => {
             let mut answer = page(method, Page::RangeNotSatisfiable);
             answer.head = answer.head.with(Field::ContentRange, format!("bytes */{length}"));
             return answer;
         }
     };
-    let body = match body {
+    Answer { head: head.with(Field::AcceptRanges, "bytes"), body: sent(method, body) }
+}
+
+/// What of a body is sent: nothing of one that has no bytes, or that is asked about by HEAD.
+fn sent(method: Method, body: Body) -> Body {
+    match body {
         Body::File(part) if part.is_empty() => Body::Empty,
         _ if method == Method::Head => Body::Empty,
         body => body,
-    };
-    Answer { head: head.with(Field::AcceptRanges, "bytes"), body }
+    }
+}
+
+/// The body of an answer that has all of a form.
+#[must_use]
+pub fn whole(method: Method, representation: &Representation) -> Body {
+    sent(method, Body::File(0..representation.length))
 }
 
 /// What a 200, 206 and 304 have in common.
@@ -267,9 +246,7 @@ pub fn not_found(method: Method, accepted: &Accepted, page: &Published<'_>) -> (
     let representation = page.negotiate(accepted);
     let head = with_vary(Head::new(Status::NotFound).with(Field::CacheControl, "no-cache"), page);
     let head = with_form(head, page.content_type, &representation);
-    let length = representation.length;
-    let body = if method == Method::Head || length == 0 { Body::Empty } else { Body::File(0..length) };
-    (Answer { head, body }, representation)
+    (Answer { head, body: whole(method, &representation) }, representation)
 }
 
 /// Sends the client to `location`, a path of the same host. It does not stick: five minutes, then it is asked again.
@@ -331,14 +308,6 @@ mod tests {
 
     fn fields(head: &Head) -> Vec<(Field, &str)> {
         head.fields.iter().map(|(field, value)| (*field, &**value)).collect()
-    }
-
-    #[test]
-    fn what_an_answer_depends_on_is_one_field() {
-        let mut head = Head::new(Status::Ok);
-        head.vary("Accept-Encoding");
-        head.vary("Sec-Fetch-Mode, Accept");
-        assert_eq!(fields(&head), [(Field::Vary, "Accept-Encoding, Sec-Fetch-Mode, Accept")]);
     }
 
     #[test]

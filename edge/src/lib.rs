@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 mod access_log;
 mod account;
+mod answer;
 mod body;
 mod cache;
 mod client;
@@ -33,9 +34,11 @@ mod edge_metrics;
 pub mod encoding;
 pub mod entity;
 mod error;
+mod fields;
 mod forwarded;
 mod gather;
 pub mod head;
+mod hot;
 mod https;
 mod listener;
 pub mod metrics;
@@ -45,6 +48,8 @@ pub mod pages;
 mod parts;
 pub mod path;
 mod per_source;
+mod place;
+mod prepared;
 mod proxy_header;
 pub mod range;
 pub mod request;
@@ -56,6 +61,7 @@ mod telemetry;
 pub mod tls;
 mod watch;
 mod windows;
+mod worker;
 
 pub use access_log::{AccessLog, AccessLogConfig, AccessLogFormat, AccessLogTarget, Lost, NotAFormat};
 pub use client::{Client, Network, Networks, NotANetwork};
@@ -125,6 +131,7 @@ impl Edge {
             hosts,
             limits,
             caches,
+            hot_bytes: usize::try_from(cache.hot_bytes).unwrap_or(usize::MAX) / workers.get(),
             control,
             counters,
             access_log,

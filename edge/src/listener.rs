@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::{self, Accepted, Protocols};
 use crate::service::Shared;
 use crate::watch::{self, Watch};
+use crate::worker::Worker;
 
 /// Connections that may wait to be accepted, for each socket; the kernel has a bound of its own.
 const BACKLOG: i32 = 4096;
@@ -206,6 +207,7 @@ pub(crate) async fn run(
     let listener = |Listener { socket, is_tls }| TcpListener::from_std(socket).map(|socket| (socket, is_tls));
     let listeners = listeners.into_iter().map(listener).collect::<io::Result<Vec<_>>>()?;
     let protocols = Protocols::new(&shared.limits);
+    let worker = Worker::new(Arc::clone(&shared));
     let mut connections = Connections::new(&shared);
     let mut sweep = tokio::time::interval(watch::sweep_period(&shared.limits));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -224,7 +226,7 @@ pub(crate) async fn run(
                 };
                 let watch = Watch::new();
                 let served = connection::serve(
-                    Arc::clone(&shared),
+                    Arc::clone(&worker),
                     protocols.clone(),
                     Accepted { stream, peer, is_tls, slot },
                     Arc::clone(&watch),

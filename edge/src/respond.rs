@@ -1,16 +1,18 @@
 //! From a decided answer to a response of the layer below: the only place that builds one.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use pinstone_engine::blob::{BlobSource, FileRegion};
 use tokio::runtime::Handle;
 
+use crate::answer::Decided;
 use crate::body::{Content, EdgeBody, RegionBody};
 use crate::control::ControlBody;
-use crate::head::{Body, Field, Head};
+use crate::head::{Body, Field, Head, Value};
 use crate::parts::PartsBody;
 use crate::watch::InFlight;
 use crate::windows::Budget;
@@ -26,26 +28,60 @@ pub(crate) struct Sending {
     pub(crate) pool: Handle,
 }
 
-/// Builds the response. `source` has the bytes that `body` speaks of, where it speaks of a file.
-pub(crate) fn response(
-    head: Head,
-    body: Body,
-    source: Option<&BlobSource>,
-    sending: &Sending,
-    in_flight: InFlight,
-) -> Response<EdgeBody> {
+/// Turns a head into what the layer below sends.
+pub(crate) fn head(head: Head) -> (StatusCode, HeaderMap) {
+    let mut headers = HeaderMap::with_capacity(head.fields.len());
+    for (field, value) in head.fields {
+        add(&mut headers, field, value);
+    }
+    (StatusCode::from_u16(head.status.code()).expect("a status has three digits"), headers)
+}
+
+/// Adds a field.
+pub(crate) fn add(headers: &mut HeaderMap, field: Field, value: Value) {
+    let value = match value {
+        Cow::Borrowed(text) => HeaderValue::from_static(text),
+        Cow::Owned(text) => HeaderValue::try_from(text).expect("manifests and locations have only printable ASCII"),
+    };
+    headers.append(name(field), value);
+}
+
+/// Says that the answer depends on these fields of the request, beside those that it names already.
+pub(crate) fn vary(headers: &mut HeaderMap, names: &'static str) {
+    let named = headers.get(header::VARY).and_then(|named| named.to_str().ok());
+    let value = match named {
+        Some(named) => HeaderValue::try_from(format!("{named}, {names}")).expect("names of fields are ASCII"),
+        None => HeaderValue::from_static(names),
+    };
+    headers.insert(header::VARY, value);
+}
+
+/// Says that the connection ends with this answer.
+pub(crate) fn close(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// Says that no search engine shall list what this host shows.
+pub(crate) fn forbid_indexing(headers: &mut HeaderMap) {
+    const ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
+    headers.insert(ROBOTS_TAG, HeaderValue::from_static("noindex"));
+}
+
+/// Builds the response.
+pub(crate) fn response(decided: Decided, sending: &Sending, in_flight: InFlight) -> Response<EdgeBody> {
+    let Decided { status, headers, body, source } = decided;
     let content = match (body, source) {
         (Body::Page(page), _) => Content::Bytes(Bytes::from_static(page.html().as_bytes())),
         (Body::File(part), Some(BlobSource::File(region))) => {
-            Content::Region(region_body(region, &part, sending, &in_flight))
+            Content::Region(region_body(&region, &part, sending, &in_flight))
         }
         (Body::Parts(parts), Some(BlobSource::File(region))) => {
             // Of no bytes yet: the parts are read one after the other, within the same window.
-            let window = region_body(region, &(0..0), sending, &in_flight);
+            let window = region_body(&region, &(0..0), sending, &in_flight);
             Content::Parts(Box::new(PartsBody::of_file(parts, region.offset, window)))
         }
         (Body::Parts(parts), Some(BlobSource::Memory(bytes))) => {
-            Content::Parts(Box::new(PartsBody::of_memory(parts, bytes.clone())))
+            Content::Parts(Box::new(PartsBody::of_memory(parts, bytes)))
         }
         (Body::File(part), Some(BlobSource::Memory(bytes))) => {
             let at = |end| usize::try_from(end).expect("a part of what is in memory fits memory");
@@ -54,18 +90,8 @@ pub(crate) fn response(
         (Body::Empty | Body::File(_) | Body::Parts(_), _) => Content::Empty,
     };
     let mut response = Response::new(EdgeBody::new(content, in_flight));
-    *response.status_mut() = StatusCode::from_u16(head.status.code()).expect("a status has three digits");
-    let headers = response.headers_mut();
-    headers.reserve(head.fields.len());
-    for (field, value) in head.fields {
-        let value = match value {
-            std::borrow::Cow::Borrowed(text) => HeaderValue::from_static(text),
-            std::borrow::Cow::Owned(text) => {
-                HeaderValue::try_from(text).expect("manifests and locations have only printable ASCII")
-            }
-        };
-        headers.append(name(field), value);
-    }
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response
 }
 
@@ -87,7 +113,6 @@ fn name(field: Field) -> HeaderName {
         Field::AcceptRanges => header::ACCEPT_RANGES,
         Field::Allow => header::ALLOW,
         Field::CacheControl => header::CACHE_CONTROL,
-        Field::Connection => header::CONNECTION,
         Field::ContentEncoding => header::CONTENT_ENCODING,
         Field::ContentLength => header::CONTENT_LENGTH,
         Field::ContentRange => header::CONTENT_RANGE,
@@ -100,6 +125,22 @@ fn name(field: Field) -> HeaderName {
         Field::UnencodedDigest => const { HeaderName::from_static("unencoded-digest") },
         Field::Vary => header::VARY,
         Field::ContentTypeOptions => header::X_CONTENT_TYPE_OPTIONS,
-        Field::RobotsTag => const { HeaderName::from_static("x-robots-tag") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_depends_on_is_one_field() {
+        let mut headers = HeaderMap::new();
+        for (names, want) in [
+            ("Accept-Encoding", "Accept-Encoding"),
+            ("Sec-Fetch-Mode, Accept", "Accept-Encoding, Sec-Fetch-Mode, Accept"),
+        ] {
+            vary(&mut headers, names);
+            assert_eq!(headers.get_all(header::VARY).iter().collect::<Vec<_>>(), [want]);
+        }
     }
 }

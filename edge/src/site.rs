@@ -58,9 +58,16 @@ impl Site {
         }
     }
 
-    /// The variants of a file's bytes that are known so far.
-    pub(crate) fn variants(&self, blob: &BlobHash) -> Variants {
-        self.variants.load().as_ref().map(|list| list.get(blob)).unwrap_or_default()
+    /// The variants of a file's bytes that are known so far, and the list that they are from.
+    pub(crate) fn variants(&self, blob: &BlobHash) -> (Variants, Option<VariantListId>) {
+        let list = self.variants.load();
+        let variants = list.as_ref().map(|list| list.get(blob)).unwrap_or_default();
+        (variants, list.as_ref().map(|list| list.id()))
+    }
+
+    /// Whether the variants that are known are those that the directory had in this generation.
+    pub(crate) fn is_current(&self, generation: u64) -> bool {
+        self.seen.load(Ordering::Acquire) == generation
     }
 
     /// The most memory that this may take: the list may come when the cache has weighed it already.
@@ -75,7 +82,7 @@ impl Site {
         let list = directory.list(&self.manifest.id());
         let had = self.variants.load().as_ref().map(|list| list.id());
         if list == had {
-            self.seen.store(generation, Ordering::Relaxed);
+            self.seen.store(generation, Ordering::Release);
             return None;
         }
         let Some(list) = list else {
@@ -87,7 +94,7 @@ impl Site {
 
     fn put(&self, list: Option<Arc<VariantList>>, generation: u64) {
         self.variants.store(list);
-        self.seen.store(generation, Ordering::Relaxed);
+        self.seen.store(generation, Ordering::Release);
     }
 }
 
@@ -143,6 +150,12 @@ impl ListLoader {
         });
     }
 
+    /// As if it had been loaded.
+    #[cfg(test)]
+    pub(crate) async fn put(&self, id: VariantListId, list: VariantList) {
+        self.lists.insert(id, Arc::new(list)).await;
+    }
+
     async fn load(&self, id: VariantListId) -> Result<Arc<VariantList>, Arc<ReadError>> {
         self.lists.try_get_with(id, async { self.resolver.variant_list(&id).await.map(Arc::new) }).await
     }
@@ -178,13 +191,13 @@ mod tests {
         let announce = |list| {
             resolver.pointers().apply(PointerEvent::Variants { manifest: site.manifest.id(), list });
         };
-        let size = || site.variants(&page).get(Coding::Gzip).map(|variant| variant.size);
+        let size = || site.variants(&page).0.get(Coding::Gzip).map(|variant| variant.size);
         lists.keep_up(&site);
         assert_eq!(size(), None);
         for size_of_it in [100, 200] {
             let (id, bytes) = list(size_of_it);
             // As if it had been read: what stores it is the engine's own.
-            lists.lists.insert(id, Arc::new(VariantList::open(bytes).unwrap())).await;
+            lists.put(id, VariantList::open(bytes).unwrap()).await;
             announce(Some(id));
             while size() != Some(size_of_it) {
                 lists.keep_up(&site);
@@ -209,8 +222,8 @@ mod tests {
         tokio::time::sleep(RETRY / 2).await;
         assert!(site.is_loading.load(Ordering::Relaxed), "it is left alone for a while");
         tokio::time::sleep(RETRY).await;
-        lists.lists.insert(id, Arc::new(VariantList::open(bytes).unwrap())).await;
-        while site.variants(&BlobHash::of(b"page")).is_empty() {
+        lists.put(id, VariantList::open(bytes).unwrap()).await;
+        while site.variants(&BlobHash::of(b"page")).0.is_empty() {
             lists.keep_up(&site);
             tokio::task::yield_now().await;
         }

@@ -182,6 +182,8 @@ pub struct PointerTable {
     /// How many slots show something.
     shown: AtomicUsize,
     variants: VariantDirectory,
+    /// How many changes of projects and pointers were taken.
+    changes: AtomicU64,
     applied: watch::Sender<u64>,
 }
 
@@ -219,6 +221,7 @@ impl Default for PointerTable {
             by_id: papaya::HashMap::new(),
             shown: AtomicUsize::new(0),
             variants: VariantDirectory::default(),
+            changes: AtomicU64::new(0),
             applied: watch::Sender::new(0),
         }
     }
@@ -274,6 +277,13 @@ impl PointerTable {
         self.len() == 0
     }
 
+    /// Changes with every change of what a host shows: what was found before is looked for again only then. It is to be
+    /// read before [`PointerTable::find`] is called, so that what is found is at least as new.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     /// Takes one change. Called by one task at a time: readers may be many, the writer is one.
     pub fn apply(&self, event: PointerEvent) {
         match event {
@@ -281,21 +291,27 @@ impl PointerTable {
                 self.apply_project(team, project_id, name, settings);
             }
             PointerEvent::Pointer { project_id, environment, number, shows } => {
-                let projects = self.by_id.pin();
-                // A snapshot can hold a pointer of a project that is newer than the snapshot of projects. The feed then
-                // has both events, in order.
-                let Some(project) = projects.get(&project_id) else { return };
-                match project.apply(environment, number, shows) {
-                    (false, true) => {
-                        self.shown.fetch_add(1, Ordering::Relaxed);
-                    }
-                    (true, false) => {
-                        self.shown.fetch_sub(1, Ordering::Relaxed);
-                    }
-                    _ => {}
-                }
+                self.apply_pointer(&project_id, environment, number, shows);
             }
-            PointerEvent::Variants { manifest, list } => self.variants.set(&manifest, list),
+            PointerEvent::Variants { manifest, list } => return self.variants.set(&manifest, list),
+        }
+        // After the change: who reads the new number finds what it counts.
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    fn apply_pointer(&self, project: &ProjectId, environment: EnvironmentName, number: u64, shows: Option<Shown>) {
+        let projects = self.by_id.pin();
+        // A snapshot can hold a pointer of a project that is newer than the snapshot of projects. The feed then has both
+        // events, in order.
+        let Some(project) = projects.get(project) else { return };
+        match project.apply(environment, number, shows) {
+            (false, true) => {
+                self.shown.fetch_add(1, Ordering::Relaxed);
+            }
+            (true, false) => {
+                self.shown.fetch_sub(1, Ordering::Relaxed);
+            }
+            _ => {}
         }
     }
 

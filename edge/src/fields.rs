@@ -1,0 +1,185 @@
+//! The fields of a request that its answer depends on, gathered in one pass over its head.
+//!
+//! A look-up by name costs a hash each; there are a dozen names to ask for, and most requests have few of them.
+
+use http::header::{HeaderMap, HeaderValue};
+
+use crate::conditional::Preconditions;
+use crate::encoding::Accepted;
+
+/// What the head of a request says.
+#[derive(Debug, Default)]
+pub(crate) struct Fields<'r> {
+    /// The first two lines of Host: a second one is a mistake, and so is a third.
+    pub(crate) hosts: [Option<&'r [u8]>; 2],
+    pub(crate) preconditions: Preconditions<'r>,
+    range: Once<'r>,
+    accept_encoding: Lines<'r>,
+    pub(crate) accept: Lines<'r>,
+    pub(crate) sec_fetch_mode: Lines<'r>,
+    pub(crate) want_repr_digest: Lines<'r>,
+    pub(crate) want_unencoded_digest: Lines<'r>,
+    pub(crate) has_transfer_encoding: bool,
+    /// Whether there is an Authorization or a Cookie.
+    pub(crate) has_credentials: bool,
+}
+
+impl<'r> Fields<'r> {
+    /// Reads all of a head.
+    pub(crate) fn of(headers: &'r HeaderMap) -> Self {
+        let mut fields = Self::default();
+        let (mut if_modified_since, mut if_unmodified_since) = (Once::default(), Once::default());
+        let mut if_range = Once::default();
+        for (name, value) in headers {
+            let value = HeaderValue::as_bytes(value);
+            match name.as_str() {
+                "host" => {
+                    let free = usize::from(fields.hosts[0].is_some());
+                    fields.hosts[free] = Some(value);
+                }
+                "if-match" => fields.preconditions.if_match.push(value),
+                "if-none-match" => fields.preconditions.if_none_match.push(value),
+                "if-modified-since" => if_modified_since.add(value),
+                "if-unmodified-since" => if_unmodified_since.add(value),
+                "if-range" => if_range.add(value),
+                "range" => fields.range.add(value),
+                "accept-encoding" => fields.accept_encoding.add(value),
+                "accept" => fields.accept.add(value),
+                "sec-fetch-mode" => fields.sec_fetch_mode.add(value),
+                "want-repr-digest" => fields.want_repr_digest.add(value),
+                "want-unencoded-digest" => fields.want_unencoded_digest.add(value),
+                "transfer-encoding" => fields.has_transfer_encoding = true,
+                "authorization" | "cookie" => fields.has_credentials = true,
+                _ => {}
+            }
+        }
+        // A date that came several times says nothing; If-Range then matches nothing.
+        fields.preconditions.if_modified_since = if_modified_since.only();
+        fields.preconditions.if_unmodified_since = if_unmodified_since.only();
+        fields.preconditions.if_range = if_range.any().then(|| if_range.only().unwrap_or_default());
+        fields
+    }
+
+    /// The value of Range, where it came once.
+    pub(crate) fn range(&self) -> Option<&'r [u8]> {
+        self.range.only()
+    }
+
+    /// What Accept-Encoding says.
+    pub(crate) fn accepted(&self) -> Accepted {
+        Accepted::parse(self.accept_encoding.iter())
+    }
+}
+
+/// The lines of a list field. One line, as it mostly is, costs no memory.
+#[derive(Debug, Default)]
+pub(crate) struct Lines<'r> {
+    first: Option<&'r [u8]>,
+    others: Vec<&'r [u8]>,
+}
+
+impl<'r> Lines<'r> {
+    fn add(&mut self, line: &'r [u8]) {
+        if self.first.is_none() {
+            self.first = Some(line);
+        } else {
+            self.others.push(line);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'r [u8]> {
+        self.first.into_iter().chain(self.others.iter().copied())
+    }
+}
+
+/// A field that may come once.
+#[derive(Debug, Default)]
+struct Once<'r> {
+    first: Option<&'r [u8]>,
+    came_again: bool,
+}
+
+impl<'r> Once<'r> {
+    fn add(&mut self, value: &'r [u8]) {
+        self.came_again |= self.first.is_some();
+        self.first = Some(value);
+    }
+
+    fn any(&self) -> bool {
+        self.first.is_some()
+    }
+
+    fn only(&self) -> Option<&'r [u8]> {
+        self.first.filter(|_| !self.came_again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::HeaderName;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn fields_that_may_come_once_and_those_that_are_lists() {
+        let nothing = HeaderMap::new();
+        let fields = Fields::of(&nothing);
+        assert_eq!((fields.hosts, fields.range()), ([None; 2], None));
+        assert_eq!(fields.preconditions, Preconditions::default());
+        assert!(!fields.has_transfer_encoding && !fields.has_credentials);
+
+        let mut once = headers(&[
+            ("host", "a.test"),
+            ("range", "bytes=0-1"),
+            ("if-range", "\"a\""),
+            ("if-match", "\"b\""),
+            ("if-none-match", "\"c\""),
+            ("if-modified-since", "now"),
+            ("if-unmodified-since", "then"),
+            ("accept-encoding", "br"),
+            ("cookie", "a=b"),
+        ]);
+        let want = Preconditions {
+            if_match: vec![b"\"b\""],
+            if_none_match: vec![b"\"c\""],
+            if_modified_since: Some(b"now"),
+            if_unmodified_since: Some(b"then"),
+            if_range: Some(b"\"a\""),
+        };
+        let fields = Fields::of(&once);
+        assert_eq!((fields.hosts, fields.range()), ([Some(&b"a.test"[..]), None], Some(&b"bytes=0-1"[..])));
+        assert_eq!(fields.preconditions, want);
+        assert_eq!(fields.accepted(), Accepted::parse([&b"br"[..]]));
+        assert!(fields.has_credentials);
+
+        let again = once.clone();
+        once.extend(again.iter().map(|(name, value)| (name.clone(), value.clone())).filter(|(name, _)| name != "host"));
+        once.append("host", HeaderValue::from_static("b.test"));
+        once.append("host", HeaderValue::from_static("c.test"));
+        let fields = Fields::of(&once);
+        assert!(fields.hosts.iter().all(Option::is_some), "too many");
+        assert_eq!(fields.range(), None);
+        let want = Preconditions {
+            if_match: vec![b"\"b\""; 2],
+            if_none_match: vec![b"\"c\""; 2],
+            if_modified_since: None,
+            if_unmodified_since: None,
+            if_range: Some(b""),
+        };
+        assert_eq!(fields.preconditions, want);
+        assert_eq!(fields.accept_encoding.iter().count(), 2);
+        let three: HeaderMap = headers(&[("accept", "a")]);
+        assert_eq!(Fields::of(&three).accept.iter().collect::<Vec<_>>(), [b"a"]);
+    }
+
+    #[test]
+    fn what_came_three_times_did_not_come_once() {
+        let mut three = headers(&[("range", "bytes=0-1")]);
+        three.append("range", HeaderValue::from_static("bytes=0-2"));
+        three.append("range", HeaderValue::from_static("bytes=0-3"));
+        assert_eq!(Fields::of(&three).range(), None);
+    }
+}

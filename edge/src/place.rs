@@ -1,0 +1,92 @@
+//! What a host shows at the time of one request, or the page that says why it shows nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use pinstone_engine::clock::UnixMillis;
+use pinstone_engine::hash::ManifestId;
+use pinstone_engine::host::{HostName, HostTarget};
+use pinstone_engine::pointers::{ImageHosts, Pointer};
+
+use crate::account::Facts;
+use crate::pages::Page;
+use crate::worker::Worker;
+
+/// An image, as a host shows it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    host: Box<str>,
+    /// What makes the host show it; nothing where the host is the image's own.
+    pointer: Option<Arc<Pointer>>,
+    pub(crate) manifest: ManifestId,
+    pub(crate) last_modified: UnixMillis,
+    /// The state of the pointer table in which this was found to hold.
+    pub(crate) seen: AtomicU64,
+}
+
+impl Place {
+    pub(crate) fn of_pointer(host: &str, pointer: Arc<Pointer>) -> Self {
+        let (manifest, last_modified) = (pointer.manifest, pointer.last_modified);
+        Self { host: host.into(), pointer: Some(pointer), manifest, last_modified, seen: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn is_of(&self, host: &str) -> bool {
+        *self.host == *host
+    }
+
+    pub(crate) fn is_what(&self, pointer: &Arc<Pointer>) -> bool {
+        self.pointer.as_ref().is_some_and(|own| Arc::ptr_eq(own, pointer))
+    }
+
+    /// Whether the host is the image's own.
+    pub(crate) fn is_image_host(&self) -> bool {
+        self.pointer.is_none()
+    }
+}
+
+/// Finds what a host shows, or the page that says why it shows nothing.
+pub(crate) async fn find(
+    worker: &Worker,
+    host: &HostName<'_>,
+    target: HostTarget<'_>,
+    facts: &mut Facts,
+) -> Result<Arc<Place>, Page> {
+    let resolver = worker.caches.resolver();
+    match target {
+        HostTarget::Site { project, environment } => {
+            let place = worker.hot.place(host.as_str(), project, environment, resolver.pointers());
+            let place = place.ok_or(Page::UnknownHost)?;
+            if let Some(pointer) = &place.pointer {
+                facts.shows(project, Some(environment), &pointer.image);
+                if pointer.expires_at.is_some() && pointer.is_expired(resolver.clock().now()) {
+                    return Err(Page::Expired);
+                }
+            }
+            Ok(place)
+        }
+        HostTarget::Image { project, digits } => {
+            let (of, image_hosts) = resolver.pointers().image_hosts(project).ok_or(Page::UnknownHost)?;
+            // Decided before the image is looked for, so that who may not see it does not learn whether it is there.
+            match image_hosts {
+                ImageHosts::Public => {}
+                ImageHosts::Protected => return Err(Page::Protected),
+                ImageHosts::Off => return Err(Page::UnknownHost),
+            }
+            match worker.caches.hosted(of, digits, facts).await {
+                Ok(Some(image)) if image.is_collected => Err(Page::ImageGone),
+                Ok(Some(image)) => {
+                    facts.shows(project, None, &image.image);
+                    let (manifest, last_modified) = (image.manifest, image.first_committed_at);
+                    let (host, seen) = (host.as_str().into(), AtomicU64::new(0));
+                    Ok(Arc::new(Place { host, pointer: None, manifest, last_modified, seen }))
+                }
+                Ok(None) => Err(Page::UnknownHost),
+                Err(error) => {
+                    error.report();
+                    Err(error.page())
+                }
+            }
+        }
+        HostTarget::Control | HostTarget::Custom(_) | HostTarget::Unknown => Err(Page::UnknownHost),
+    }
+}

@@ -1,0 +1,153 @@
+//! A file as a host answers with it, worked out once: what it is, and the heads of its commonest answers.
+//!
+//! All of it follows from the place and the path, so it is the same for every request that names both. What a request
+//! decides itself (conditions, ranges, which form) is decided for each, by `entity.rs`.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use pinstone_engine::coding::{Coding, Variants};
+use pinstone_engine::hash::{BlobHash, VariantListId};
+use pinstone_engine::manifest::Entry;
+use pinstone_engine::variants::VariantDirectory;
+
+use crate::entity::{self, Published, Representation};
+use crate::place::Place;
+use crate::site::Site;
+
+/// Bytes of a head's map: 10 fields, and what their values take.
+const HEAD: usize = 2 << 10;
+
+/// A file at a place.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    place: Arc<Place>,
+    /// How it was asked for. That of a page that stands for what is missing has no leading slash: no request has that.
+    path: Box<str>,
+    content_type: Box<str>,
+    blob: BlobHash,
+    length: u64,
+    variants: Variants,
+    pub(crate) cache_control: &'static str,
+    /// The list that the variants are from, and the state of the directory in which it was found to be the manifest's.
+    list: Option<VariantListId>,
+    generation: AtomicU64,
+    /// By coding; the last is the file as it was published.
+    forms: [OnceLock<Box<Form>>; Coding::ALL.len() + 1],
+    weight: AtomicUsize,
+}
+
+/// One form of a file.
+#[derive(Debug, Default)]
+struct Form {
+    whole: OnceLock<HeaderMap>,
+    not_modified: OnceLock<HeaderMap>,
+    bytes: OnceLock<Bytes>,
+}
+
+/// A head that is worth keeping.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Of an answer that has all of a form.
+    Whole,
+    /// Of one that says that the client has it.
+    NotModified,
+}
+
+impl Prepared {
+    /// The file that `path` leads to at `place`. `generation` is that of the directory before the site was looked at.
+    pub(crate) fn new(place: &Arc<Place>, site: &Site, entry: &Entry<'_>, path: &str, generation: u64) -> Self {
+        let Entry { content_type, blob, size, .. } = *entry;
+        let (variants, list) = site.variants(&blob);
+        Self {
+            place: Arc::clone(place),
+            path: path.into(),
+            content_type: content_type.into(),
+            blob,
+            length: size,
+            variants,
+            cache_control: entity::cache_control(path, entry.path, content_type, place.is_image_host()),
+            list,
+            generation: AtomicU64::new(generation),
+            forms: Default::default(),
+            weight: AtomicUsize::new(size_of::<Self>() + path.len() + content_type.len()),
+        }
+    }
+
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn is_of(&self, place: &Arc<Place>, path: &str) -> bool {
+        Arc::ptr_eq(&self.place, place) && *self.path == *path
+    }
+
+    /// Whether its variants are still those that its manifest has.
+    pub(crate) fn is_current(&self, directory: &VariantDirectory) -> bool {
+        let generation = directory.generation();
+        if self.generation.load(Relaxed) == generation {
+            return true;
+        }
+        let is_same = directory.list(&self.place.manifest) == self.list;
+        if is_same {
+            self.generation.store(generation, Relaxed);
+        }
+        is_same
+    }
+
+    /// What it is.
+    pub(crate) fn published(&self) -> Published<'_> {
+        Published { content_type: &self.content_type, blob: self.blob, length: self.length, variants: self.variants }
+    }
+
+    /// Bytes of memory that it takes, and keeps others from being dropped.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight.load(Relaxed)
+    }
+
+    pub(crate) fn add_weight(&self, bytes: usize) {
+        self.weight.fetch_add(bytes, Relaxed);
+    }
+
+    /// A head of a form, made by `make` where there is none yet; and how many bytes were added by that.
+    pub(crate) fn head(
+        &self,
+        form: &Representation,
+        kind: Kind,
+        make: impl FnOnce() -> HeaderMap,
+    ) -> (HeaderMap, usize) {
+        let form = self.form(form);
+        let kept = match kind {
+            Kind::Whole => &form.whole,
+            Kind::NotModified => &form.not_modified,
+        };
+        let mut added = 0;
+        let head = kept.get_or_init(|| {
+            added = HEAD;
+            make()
+        });
+        (head.clone(), added)
+    }
+
+    /// The bytes of a form, where they are at hand.
+    pub(crate) fn bytes(&self, form: &Representation) -> Option<Bytes> {
+        self.form(form).bytes.get().cloned()
+    }
+
+    /// Keeps the bytes of a form at hand; answers how many.
+    pub(crate) fn keep_bytes(&self, form: &Representation, bytes: &Bytes) -> usize {
+        // Of an owner of its own: a count that the workers share would be passed between their cores.
+        if self.form(form).bytes.set(Bytes::from_owner(bytes.clone())).is_ok() { bytes.len() } else { 0 }
+    }
+
+    fn form(&self, form: &Representation) -> &Form {
+        let index = form.coding.map_or(Coding::ALL.len(), |coding| coding as usize);
+        self.forms[index].get_or_init(Box::default)
+    }
+}
