@@ -133,7 +133,7 @@ impl Call<'_> {
 
     /// Answers with a file: 200, or what the conditions and the range of the request make of it.
     async fn file(self, file: &Arc<Prepared>, facts: &mut Facts) -> Result<Decided, EdgeError> {
-        let now = self.worker.caches.resolver().clock().now().as_secs();
+        let now = self.worker.caches.resolver().clock().coarse().as_secs();
         let (published, last_modified) = (file.published(), file.place().last_modified.as_secs());
         let asked = Asked {
             preconditions: self.fields.preconditions.clone(),

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,7 @@ const CONNECTION_WINDOWS: u64 = 1 << 20;
 /// one, and zero stands for none.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    opened: Instant,
+    opened: Duration,
     in_flight: AtomicU32,
     sending: AtomicU32,
     idle_since: AtomicU64,
@@ -107,6 +107,13 @@ fn judge(notes: &Notes, now: Duration, limits: &Limits) -> Verdict {
     Verdict::Fine
 }
 
+/// The monotonic clock as of the last tick of the kernel's timer. A request notes half a dozen times, all of them for
+/// deadlines of seconds, and this costs a quarter of the exact time.
+fn ticks() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
+}
+
 /// How often connections are looked at, so that no deadline is missed by much.
 pub(crate) fn sweep_period(limits: &Limits) -> Duration {
     let shortest = limits.head_timeout.min(limits.write_timeout).min(limits.idle_timeout);
@@ -116,7 +123,7 @@ pub(crate) fn sweep_period(limits: &Limits) -> Duration {
 impl Watch {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            opened: Instant::now(),
+            opened: ticks(),
             in_flight: AtomicU32::new(0),
             sending: AtomicU32::new(0),
             idle_since: AtomicU64::new(1),
@@ -151,7 +158,7 @@ impl Watch {
             blocked_since: time(&self.blocked_since),
             lingering_since: time(&self.lingering_since),
         };
-        match judge(&notes, self.opened.elapsed(), limits) {
+        match judge(&notes, ticks().saturating_sub(self.opened), limits) {
             Verdict::Fine => {}
             Verdict::Close => self.close.cancel(),
             Verdict::Cut => self.cut.cancel(),
@@ -267,7 +274,7 @@ impl Watch {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).map_or(u64::MAX, |now| now.saturating_add(1))
+        u64::try_from(ticks().saturating_sub(self.opened).as_millis()).map_or(u64::MAX, |now| now.saturating_add(1))
     }
 }
 
@@ -400,7 +407,8 @@ mod tests {
             (0..8).for_each(|_| watch.on_write(17));
         }
         assert_eq!(watch.progress_at.load(Relaxed), 1, "a client that takes nothing gets no time");
-        std::thread::sleep(Duration::from_millis(2));
+        // Longer than a tick of the coarsest timer.
+        std::thread::sleep(Duration::from_millis(25));
         watch.on_read(13);
         (0..4).for_each(|_| watch.on_write(512));
         assert!(watch.progress_at.load(Relaxed) > 1, "a slow client that takes something does");

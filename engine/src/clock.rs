@@ -75,6 +75,20 @@ impl Clock {
         }
     }
 
+    /// The time some milliseconds ago at most: the last tick of the kernel's timer, which costs a quarter of [`Clock::now`]
+    /// to ask for. For what is compared in seconds.
+    #[must_use]
+    pub fn coarse(&self) -> UnixMillis {
+        match &self.0 {
+            Source::System => {
+                let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+                let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+                UnixMillis(seconds.unwrap_or_default() * 1000 + nanoseconds.unwrap_or_default() / 1_000_000)
+            }
+            Source::Manual(_) => self.now(),
+        }
+    }
+
     /// Moves a manual clock forward; the machine's clock is not ours to move.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(now) = &self.0 {
@@ -89,5 +103,20 @@ impl fmt::Debug for Clock {
             Source::System => f.write_str("Clock::System"),
             Source::Manual(now) => write!(f, "Clock::Manual({})", now.load(Ordering::Relaxed)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_time_lags_behind_a_little() {
+        let clock = Clock::system();
+        let coarse = clock.coarse();
+        assert!(coarse <= clock.now(), "{coarse:?}");
+        assert!(clock.now().minus(Duration::from_secs(60)) < clock.coarse());
+        let manual = Clock::manual(UnixMillis(7));
+        assert_eq!(manual.coarse(), UnixMillis(7));
     }
 }

@@ -179,7 +179,7 @@ impl Hosts {
         if label.is_empty() || label.contains('.') {
             return HostTarget::Unknown;
         }
-        match label.split_once("--") {
+        match split_at_hyphens(label) {
             Some((project, rest)) => match rest.strip_prefix("i-") {
                 Some(digits) if is_image_digits(digits) => HostTarget::Image { project, digits },
                 Some(_) => HostTarget::Unknown,
@@ -207,6 +207,13 @@ impl Hosts {
     pub fn image_host(&self, project: &ProjectName, image: ImageId) -> String {
         format!("{project}--i-{}.{}", image.host_digits(), self.base_domain)
     }
+}
+
+/// What stands before and behind the first two hyphens in a row. A label is too short for the search that the standard
+/// library prepares for.
+fn split_at_hyphens(label: &str) -> Option<(&str, &str)> {
+    let at = label.as_bytes().windows(2).position(|pair| pair == b"--")?;
+    Some((&label[..at], &label[at + 2..]))
 }
 
 fn is_image_digits(digits: &str) -> bool {
