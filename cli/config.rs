@@ -186,6 +186,8 @@ keys! {
     cache_blob_bytes: "cache.blob_bytes", "cache-blob-bytes", "SIZE";
     /// The largest file that is kept in memory [default: 64KiB]
     cache_small_blob: "cache.small_blob", "cache-small-blob", "SIZE";
+    /// Memory for the heads of common answers, and for the small files that go with them [default: 64MiB]
+    cache_hot_bytes: "cache.hot_bytes", "cache-hot-bytes", "SIZE";
     /// Files kept open [default: 1024]
     cache_open_files: "cache.open_files", "cache-open-files", "COUNT";
     /// Disk for what an S3 store has sent [default: 10GiB, or half of what is free]
@@ -531,6 +533,7 @@ impl Reader<'_> {
                 manifest_bytes: self.one("cache.manifest_bytes", size_or_zero).unwrap_or(cache.manifest_bytes),
                 blob_bytes: self.one("cache.blob_bytes", size_or_zero).unwrap_or(cache.blob_bytes),
                 small_blob: self.one("cache.small_blob", size_or_zero).unwrap_or(cache.small_blob),
+                hot_bytes: self.one("cache.hot_bytes", size_or_zero).unwrap_or(cache.hot_bytes),
                 open_files: self.one("cache.open_files", count).unwrap_or(cache.open_files),
                 ..cache
             },
@@ -745,6 +748,7 @@ mod tests {
                 "cache.manifest_bytes",
                 "cache.blob_bytes",
                 "cache.small_blob",
+                "cache.hot_bytes",
                 "cache.disk_bytes",
             ];
             match result {
