@@ -12,13 +12,14 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::config::Limits;
+use crate::executor::InPlace;
 use crate::gather::Gathered;
 use crate::per_source::Slot;
 use crate::proxy_header;
@@ -37,7 +38,7 @@ const FIRST_READ: usize = 2048;
 #[derive(Clone, Debug)]
 pub(crate) struct Protocols {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    http2: http2::Builder<InPlace>,
 }
 
 impl Protocols {
@@ -49,7 +50,7 @@ impl Protocols {
             // The default costs no allocation.
             http1.max_headers(limits.fields);
         }
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        let mut http2 = http2::Builder::new(InPlace);
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(128)

@@ -33,6 +33,7 @@ mod edge_metrics;
 pub mod encoding;
 pub mod entity;
 mod error;
+mod executor;
 mod forwarded;
 mod gather;
 pub mod head;
