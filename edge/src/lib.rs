@@ -35,6 +35,7 @@ pub mod entity;
 mod error;
 mod executor;
 mod forwarded;
+mod frames;
 mod gather;
 pub mod head;
 mod https;

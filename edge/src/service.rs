@@ -121,7 +121,8 @@ pub(crate) async fn serve(
     let client = forwarded::client(link.client, &shared.trusted, request.headers());
     let mut account = Account::begin(shared, protocol, &link, client, &request);
     let (shared, facts) = account.parts();
-    let answered = AssertUnwindSafe(route(shared, protocol, &link, client, request, facts)).catch_unwind().await;
+    let answered =
+        AssertUnwindSafe(route(shared, protocol, &watch, &link, client, request, facts)).catch_unwind().await;
     let mut response = match answered {
         Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
         Ok(Routed::Site(decided, close)) => finish(shared, protocol, *decided, close, in_flight),
@@ -177,6 +178,7 @@ enum Routed {
 async fn route(
     shared: &Shared,
     protocol: Protocol,
+    watch: &Watch,
     link: &Link,
     client: Client,
     mut request: Request<Incoming>,
@@ -204,6 +206,7 @@ async fn route(
         }
         let control = control.clone();
         facts.goes_to_control();
+        watch.goes_to_control();
         request.extensions_mut().insert(client);
         return match control.oneshot(request).await {
             Ok(response) => Routed::Control(response),
