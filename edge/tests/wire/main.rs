@@ -11,6 +11,7 @@ mod http1;
 mod http2;
 mod https;
 mod lifecycle;
+mod memory;
 mod observed;
 mod paths;
 mod previews;
