@@ -84,7 +84,7 @@ keys! {
     control_hosts: "control_hosts", "control-hosts", "NAME", list;
     /// How the log looks: `text` or `json` [default: text]
     log_format: "log_format", "log-format", "FORMAT";
-    /// What is logged, such as `info` or `warn,pinstone_api=debug` [default: warn,pinstone=info]
+    /// What is logged, such as `info` or `warn,pinstone_api=debug` [default: warn,h2=error,pinstone=info]
     log: "log", "log", "FILTER";
     /// Where requests are logged: a file, or `-` for standard output [default: nowhere]
     access_log: "access_log", "access-log", "FILE";
@@ -480,7 +480,8 @@ impl Reader<'_> {
             listen: self.many("listen", address),
             control_hosts: self.many("control_hosts", host),
             public_url,
-            log: self.one("log", filter).unwrap_or_else(|| "warn,pinstone=info".to_owned()),
+            // A client that floods a connection of HTTP/2 is to end it, and not to fill the log.
+            log: self.one("log", filter).unwrap_or_else(|| "warn,h2=error,pinstone=info".to_owned()),
             log_format: self.one("log_format", log_format).unwrap_or(LogFormat::Text),
             access_log: self.access_log(),
             metrics_listen: self.one("metrics_listen", address),

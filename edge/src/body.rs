@@ -25,6 +25,8 @@ use crate::parts::PartsBody;
 use crate::watch::InFlight;
 use crate::windows::{self, Budget, Room, Windows};
 
+type PolledFrame = Result<Frame<Bytes>, BoxError>;
+
 /// The body of any answer. It holds what it needs until its last byte was taken.
 #[derive(Debug)]
 pub(crate) struct EdgeBody {
@@ -56,8 +58,10 @@ impl EdgeBody {
     /// A body that keeps its request in flight until it is dropped.
     pub(crate) fn new(content: Content, in_flight: InFlight) -> Self {
         let in_flight = match &content {
-            Content::Empty | Content::Control(_) => in_flight,
-            Content::Bytes(_) | Content::Region(_) | Content::Parts(_) => in_flight.sending(),
+            Content::Bytes(_) => in_flight.sending(),
+            // Clients owe these piece by piece: that a disk is slow, that there is no memory for a window, or that the
+            // control plane thinks, is no fault of theirs.
+            Content::Empty | Content::Region(_) | Content::Parts(_) | Content::Control(_) => in_flight,
         };
         Self { content, in_flight: Some(in_flight), account: None }
     }
@@ -84,18 +88,22 @@ impl http_body::Body for EdgeBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PolledFrame>> {
         let this = self.get_mut();
         let frame = match &mut this.content {
             Content::Empty => None,
             Content::Bytes(bytes) => {
-                let bytes = std::mem::take(bytes);
+                let mut bytes = std::mem::take(bytes);
                 this.content = Content::Empty;
+                // The layer below may keep them for long, and has no use for a body whose end it knows.
+                if let Some(in_flight) = this.in_flight.take_if(|in_flight| in_flight.is_multiplexed()) {
+                    bytes = in_flight.until_taken(bytes);
+                }
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
-            Content::Region(region) => read_frame(ready!(region.poll_window(cx))),
-            Content::Parts(parts) => read_frame(ready!(parts.poll_piece(cx))),
-            Content::Control(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Content::Region(region) => read_frame(ready!(region.poll_window(cx, this.in_flight.as_ref()))),
+            Content::Parts(parts) => owed(read_frame(ready!(parts.poll_piece(cx))), this.in_flight.as_ref()),
+            Content::Control(body) => owed(ready!(Pin::new(body).poll_frame(cx)), this.in_flight.as_ref()),
         };
         match &frame {
             None => {
@@ -133,8 +141,14 @@ impl http_body::Body for EdgeBody {
     }
 }
 
+/// The same frame, whose bytes the client owes to take until they are dropped by the layer below.
+fn owed(frame: Option<PolledFrame>, in_flight: Option<&InFlight>) -> Option<PolledFrame> {
+    let Some(in_flight) = in_flight else { return frame };
+    frame.map(|frame| frame.map(|frame| frame.map_data(|data| in_flight.owe(data))))
+}
+
 /// The frame for what was read of a file.
-fn read_frame(read: Option<io::Result<Bytes>>) -> Option<Result<Frame<Bytes>, BoxError>> {
+fn read_frame(read: Option<io::Result<Bytes>>) -> Option<PolledFrame> {
     match read? {
         Ok(bytes) => Some(Ok(Frame::data(bytes))),
         Err(error) => {
@@ -185,8 +199,12 @@ impl RegionBody {
         self.left = part;
     }
 
-    /// The next window; `None` where nothing is left.
-    pub(crate) fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    /// The next window; `None` where nothing is left. The client of `in_flight` owes to take it.
+    pub(crate) fn poll_window(
+        &mut self,
+        cx: &mut Context<'_>,
+        in_flight: Option<&InFlight>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
         if self.left.is_empty() {
             return Poll::Ready(None);
         }
@@ -196,7 +214,7 @@ impl RegionBody {
         }
         if self.reading.is_none() {
             match self.read_resident(wanted) {
-                Some(Ok(window)) => return Poll::Ready(Some(Ok(self.take(window)))),
+                Some(Ok(window)) => return Poll::Ready(Some(Ok(self.take(window, in_flight)))),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {}
             }
@@ -212,7 +230,7 @@ impl RegionBody {
         let read = ready!(Pin::new(reading).poll(cx));
         self.reading = None;
         let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
-        Poll::Ready(Some(read.map(|window| self.take(window))))
+        Poll::Ready(Some(read.map(|window| self.take(window, in_flight))))
     }
 
     /// Takes what the page cache has, or says that only the pool can read it.
@@ -242,10 +260,10 @@ impl RegionBody {
         }
     }
 
-    fn take(&mut self, window: Vec<u8>) -> Bytes {
+    fn take(&mut self, window: Vec<u8>, in_flight: Option<&InFlight>) -> Bytes {
         self.left.start += window.len() as u64;
         let room = self.room.take().expect("room was taken before the window was read");
-        windows::window(window, room)
+        windows::window(window, room, in_flight.map(InFlight::owed))
     }
 }
 
@@ -261,9 +279,12 @@ impl Drop for RegionBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limits;
     use crate::watch::Watch;
-    use http_body_util::BodyExt;
+    use futures_util::{StreamExt, stream};
+    use http_body_util::{BodyExt, StreamBody};
     use std::io::Write;
+    use std::time::Duration;
 
     fn region(bytes: &[u8], offset: u64, length: u64) -> FileRegion {
         let mut file = tempfile::tempfile().unwrap();
@@ -334,6 +355,49 @@ mod tests {
         assert!(waits(&mut second), "a connection has its own bound");
         drop(held);
         assert!(!waits(&mut second));
+    }
+
+    #[tokio::test]
+    async fn a_client_owes_only_what_it_could_take() {
+        let limits = Limits { write_timeout: Duration::from_millis(1), ..Limits::default() };
+        let is_cut = |watch: &Watch| {
+            // Longer than any kernel's tick.
+            std::thread::sleep(Duration::from_millis(25));
+            watch.sweep(&limits);
+            watch.cut.is_cancelled()
+        };
+        let region = region(&[7; 200_000], 0, 200_000);
+        let budget = Budget::new(64 << 10);
+        let file = |watch: &Arc<Watch>| {
+            let body = RegionBody::new(&region, &(0..200_000), 64 << 10, &budget, Handle::current());
+            EdgeBody::new(Content::Region(body), watch.begin(false))
+        };
+        let (holder, waiter) = (Watch::new(), Watch::new());
+        let (mut holds, mut waits) = (file(&holder), file(&waiter));
+        let held = holds.frame().await.unwrap().unwrap();
+        assert!(poll(&mut waits).is_pending());
+        assert!(!is_cut(&waiter), "we make it wait for memory");
+        assert!(is_cut(&holder));
+        drop((held, holds));
+        let _held = waits.frame().await.unwrap().unwrap();
+        assert!(is_cut(&waiter), "now it could take something");
+
+        let control = |watch: &Arc<Watch>| {
+            let first = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"first")))]);
+            let body = ControlBody::new(StreamBody::new(first.chain(stream::pending())));
+            EdgeBody::new(Content::Control(body), watch.begin(false))
+        };
+        let (thinking, stalled) = (Watch::new(), Watch::new());
+        let (mut thinks, mut stalls) = (control(&thinking), control(&stalled));
+        let _held = stalls.frame().await.unwrap().unwrap();
+        drop(thinks.frame().await.unwrap().unwrap());
+        assert!(poll(&mut thinks).is_pending());
+        assert!(!is_cut(&thinking), "the control plane takes its time");
+        assert!(is_cut(&stalled));
+    }
+
+    fn poll(body: &mut EdgeBody) -> Poll<Option<PolledFrame>> {
+        http_body::Body::poll_frame(Pin::new(body), &mut Context::from_waker(std::task::Waker::noop()))
     }
 
     #[tokio::test]

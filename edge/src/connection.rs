@@ -12,13 +12,14 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::config::Limits;
+use crate::executor::InPlace;
 use crate::gather::Gathered;
 use crate::per_source::Slot;
 use crate::proxy_header;
@@ -29,7 +30,11 @@ use crate::watch::Watch;
 use crate::worker::Worker;
 
 /// The client's preface of HTTP/2 (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// HTTP/1: what a connection queues for a client that takes nothing, beyond which nothing is added: a window of the usual size.
+/// The layer below would take six of them.
+const QUEUE: usize = 64 << 10;
 
 /// How much is read at once to tell the protocol: a common head whole.
 const FIRST_READ: usize = 2048;
@@ -38,19 +43,24 @@ const FIRST_READ: usize = 2048;
 #[derive(Clone, Debug)]
 pub(crate) struct Protocols {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    http2: http2::Builder<InPlace>,
 }
 
 impl Protocols {
     pub(crate) fn new(limits: &Limits) -> Self {
         let mut http1 = http1::Builder::new();
         // Deadlines are the watch's: hyper's would cut idle connections too.
-        http1.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(limits.head_bytes);
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_header_size(limits.head_bytes)
+            // A head has to fit, for it is the bound of what is read too.
+            .max_buf_size(limits.head_bytes.max(QUEUE));
         if limits.fields != 100 {
             // The default costs no allocation.
             http1.max_headers(limits.fields);
         }
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        let mut http2 = http2::Builder::new(InPlace);
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(128)
@@ -103,11 +113,12 @@ pub(crate) async fn serve(
         () = shutdown.cancelled() => return,
     };
     let Some(Opened { transport, read_before, is_http2, link, _slot: _other_slot }) = opened else { return };
-    let stream = WatchedStream::new(transport, read_before, Arc::clone(&watch));
+    let stream = WatchedStream::new(transport, read_before, is_http2, Arc::clone(&watch));
     let link = Arc::new(link);
     let service = service_fn({
         let watch = Arc::clone(&watch);
         move |request| {
+            watch.on_request();
             // Not within an `async` block, which would keep a second copy of the future.
             service::serve(Arc::clone(&worker), Arc::clone(&watch), Arc::clone(&link), request)
                 .map(Ok::<_, std::convert::Infallible>)

@@ -79,7 +79,8 @@ impl Source {
                 let part = std::mem::take(part);
                 Poll::Ready((!part.is_empty()).then_some(Ok(part)))
             }
-            Self::File { window, .. } => window.poll_window(cx),
+            // Whoever sends the pieces sees to it that the client takes them.
+            Self::File { window, .. } => window.poll_window(cx, None),
         }
     }
 

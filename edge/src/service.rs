@@ -100,7 +100,8 @@ pub(crate) async fn serve(
     let client = forwarded::client(link.client, &worker.trusted, request.headers());
     let mut account = Account::begin(worker, protocol, &link, client, &request);
     let (worker, facts) = account.parts();
-    let answered = AssertUnwindSafe(route(worker, protocol, &link, client, request, facts)).catch_unwind().await;
+    let answered =
+        AssertUnwindSafe(route(worker, protocol, &watch, &link, client, request, facts)).catch_unwind().await;
     let mut response = match answered {
         Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
         Ok(Routed::Site(decided, close)) => finish(worker, protocol, decided, close, in_flight),
@@ -161,6 +162,7 @@ impl Routed {
 async fn route(
     worker: &Worker,
     protocol: Protocol,
+    watch: &Watch,
     link: &Link,
     client: Client,
     request: Request<Incoming>,
@@ -182,6 +184,7 @@ async fn route(
         return match without_tls(worker, method, &host, true, client, request.uri(), &fields) {
             https::Verdict::Serve => {
                 facts.goes_to_control();
+                watch.goes_to_control();
                 Routed::Control(Box::pin(to_control(control.clone(), client, request)).await)
             }
             https::Verdict::Redirect(location) => Routed::site(head::redirect(location), has_body),

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::frames::Frames;
 use crate::watch::Watch;
 
 /// How many bytes are read away after the last answer.
@@ -106,14 +107,24 @@ pub(crate) struct WatchedStream {
     transport: Transport,
     read_before: Bytes,
     watch: Arc<Watch>,
+    /// HTTP/2: where heads begin and end.
+    frames: Option<Frames>,
     end_of_stream: bool,
+    /// The layer above waits for more to read, and there is nothing but the end.
+    end_is_hidden: bool,
     /// What is left of [`LINGER_BYTES`], from the moment when our side was closed.
     lingering: Option<usize>,
 }
 
 impl WatchedStream {
-    pub(crate) fn new(transport: Transport, read_before: Bytes, watch: Arc<Watch>) -> Self {
-        Self { transport, read_before, watch, end_of_stream: false, lingering: None }
+    pub(crate) fn new(transport: Transport, read_before: Bytes, is_http2: bool, watch: Arc<Watch>) -> Self {
+        let frames = is_http2.then(Frames::new);
+        Self { transport, read_before, watch, frames, end_of_stream: false, end_is_hidden: false, lingering: None }
+    }
+
+    /// Whether the layer above is not to see yet that the client has closed its side: it would give up an answer.
+    fn hides_end(&self) -> bool {
+        self.end_of_stream && self.frames.is_none() && self.watch.may_finish()
     }
 
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
@@ -128,16 +139,29 @@ impl WatchedStream {
 impl AsyncRead for WatchedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.end_is_hidden && this.hides_end() {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
         if this.read_before.has_remaining() {
             let taken = this.read_before.len().min(buf.remaining());
             buf.put_slice(&this.read_before.split_to(taken));
-            return Poll::Ready(Ok(()));
+        } else {
+            ready!(either!(&mut this.transport, poll_read(cx, buf)))?;
+            match buf.filled().len() - before {
+                0 => {
+                    this.end_of_stream = true;
+                    this.end_is_hidden = this.hides_end();
+                    if this.end_is_hidden {
+                        // Nothing more comes that would wake the connection: the end of the answer does.
+                        return Poll::Pending;
+                    }
+                }
+                read => this.watch.on_read(read),
+            }
         }
-        let before = buf.filled().len();
-        ready!(either!(&mut this.transport, poll_read(cx, buf)))?;
-        match buf.filled().len() - before {
-            0 => this.end_of_stream = true,
-            read => this.watch.on_read(read),
+        if let Some(frames) = &mut this.frames {
+            this.watch.on_frames(frames.take(&buf.filled()[before..]));
         }
         Poll::Ready(Ok(()))
     }
@@ -171,6 +195,10 @@ impl AsyncWrite for WatchedStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.end_is_hidden && !this.hides_end() {
+            this.end_is_hidden = false;
+            cx.waker().wake_by_ref();
+        }
         let stream = match &mut this.transport {
             Transport::Plain(stream) => return Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => stream,

@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::R
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
+use crate::frames::Moved;
 use crate::windows;
 
 /// How long a connection whose client may be sending still stays half open, so that the last answer arrives.
@@ -33,6 +35,7 @@ const CONNECTION_WINDOWS: u64 = 1 << 20;
 pub(crate) struct Watch {
     opened: Duration,
     in_flight: AtomicU32,
+    /// Bodies and pieces of bodies that the client has to take.
     sending: AtomicU32,
     idle_since: AtomicU64,
     head_since: AtomicU64,
@@ -45,6 +48,10 @@ pub(crate) struct Watch {
     balance: AtomicI64,
     /// HTTP/2: what the windows of this connection's answers may take.
     windows: OnceLock<Arc<Semaphore>>,
+    /// A request has come that was not begun yet.
+    is_asked: AtomicBool,
+    /// The last request went to the control plane.
+    is_of_control: AtomicBool,
     /// HTTP/2: frames come between requests too, and begin no head.
     multiplexed: AtomicBool,
     /// The request in flight has a body: bytes that come now are not the next head.
@@ -134,6 +141,8 @@ impl Watch {
             written: AtomicU64::new(0),
             balance: AtomicI64::new(0),
             windows: OnceLock::new(),
+            is_asked: AtomicBool::new(false),
+            is_of_control: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
             reading_body: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
@@ -189,9 +198,19 @@ impl Watch {
         }
     }
 
+    /// HTTP/2: what the bytes that were read have begun and ended.
+    pub(crate) fn on_frames(&self, moved: Moved) {
+        self.unparsed.store(moved.is_partial, Relaxed);
+        if !moved.is_partial {
+            self.head_since.store(0, Relaxed);
+        } else if moved.ended || self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(self.now(), Relaxed);
+        }
+    }
+
     /// Bytes came under TLS, perhaps not enough for a record.
     pub(crate) fn on_sealed_read(&self) {
-        if self.multiplexed.load(Relaxed) || self.reading_body.load(Relaxed) {
+        if self.reading_body.load(Relaxed) {
             return;
         }
         if self.in_flight.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
@@ -255,11 +274,34 @@ impl Watch {
     /// A request arrived. It is in flight until what is returned is dropped.
     pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
-        self.head_since.store(0, Relaxed);
-        self.unparsed.store(false, Relaxed);
+        self.is_asked.store(false, Relaxed);
+        if !self.multiplexed.load(Relaxed) {
+            // Over HTTP/2 a part of the next head may have come already, and is known.
+            self.head_since.store(0, Relaxed);
+            self.unparsed.store(false, Relaxed);
+        }
         self.reading_body.store(has_body, Relaxed);
         self.unread_body.store(false, Relaxed);
         InFlight { watch: Arc::clone(self), sending: false }
+    }
+
+    /// A request was taken from what came. It is begun when its future is polled, and more may be read before that.
+    pub(crate) fn on_request(&self) {
+        self.is_asked.store(true, Relaxed);
+        self.is_of_control.store(false, Relaxed);
+    }
+
+    /// The last request is the control plane's.
+    pub(crate) fn goes_to_control(&self) {
+        self.is_of_control.store(true, Relaxed);
+    }
+
+    /// Whether there is an answer to be finished for a client that has closed its side: it may have asked for one thing and
+    /// wait for it (RFC 9112 section 9.6), or be gone. What a site answers is soon over either way; the control plane may
+    /// work for long, and is told that nobody waits.
+    pub(crate) fn may_finish(&self) -> bool {
+        let is_answering = self.in_flight.load(Relaxed) > 0 || self.is_asked.load(Relaxed);
+        is_answering && !self.is_of_control.load(Relaxed)
     }
 
     /// Whether the client may be sending still when the connection closes, as one that speaks HTTP/2 always may. Closing
@@ -271,6 +313,14 @@ impl Watch {
     /// The connection is half closed.
     pub(crate) fn on_linger(&self) {
         self.lingering_since.store(self.now(), Relaxed);
+    }
+
+    /// There is something for the client to take. Its time begins with the first such thing: who takes nothing gains none by
+    /// asking for more.
+    fn on_owed(&self) {
+        if self.sending.fetch_add(1, Relaxed) == 0 {
+            self.progress_at.store(self.now(), Relaxed);
+        }
     }
 
     fn now(&self) -> u64 {
@@ -293,15 +343,58 @@ impl InFlight {
 
     /// Bytes that the connection's socket took so far; nothing where the answers of several requests are among them.
     pub(crate) fn written(&self) -> Option<u64> {
-        (!self.watch.multiplexed.load(Relaxed)).then(|| self.watch.written.load(Relaxed))
+        (!self.is_multiplexed()).then(|| self.watch.written.load(Relaxed))
     }
 
-    /// From now on a file is being sent, and the client has to take it.
+    /// From now on the client has to take the body.
     pub(crate) fn sending(mut self) -> Self {
         self.sending = true;
-        self.watch.progress_at.store(self.watch.now(), Relaxed);
-        self.watch.sending.fetch_add(1, Relaxed);
+        self.watch.on_owed();
         self
+    }
+
+    /// Whether the connection has other requests too.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.watch.multiplexed.load(Relaxed)
+    }
+
+    /// The same bytes, which are all that is left of the answer; the request is in flight until they are dropped.
+    pub(crate) fn until_taken(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Kept { bytes, _until: self })
+    }
+
+    /// From now on, and until what is returned is dropped, the client has to take a piece of the body.
+    pub(crate) fn owed(&self) -> Owed {
+        self.watch.on_owed();
+        Owed(Arc::clone(&self.watch))
+    }
+
+    /// The same bytes; the client has to take them until they are dropped.
+    pub(crate) fn owe(&self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Kept { bytes, _until: self.owed() })
+    }
+}
+
+/// Something that the client has to take. It lies in the bytes that the layer below holds, and outlives the answer's body
+/// where those are its last.
+#[derive(Debug)]
+pub(crate) struct Owed(Arc<Watch>);
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.0.sending.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Bytes that something ends with.
+struct Kept<T> {
+    bytes: Bytes,
+    _until: T,
+}
+
+impl<T> AsRef<[u8]> for Kept<T> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -326,6 +419,9 @@ impl Drop for InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Longer than any kernel's tick.
+    const A_TICK: Duration = Duration::from_millis(25);
 
     #[test]
     fn deadlines() {
@@ -407,19 +503,50 @@ mod tests {
             (0..8).for_each(|_| watch.on_write(17));
         }
         assert_eq!(watch.progress_at.load(Relaxed), 1, "a client that takes nothing gets no time");
-        // Longer than a tick of the coarsest timer.
-        std::thread::sleep(Duration::from_millis(25));
+        std::thread::sleep(A_TICK);
         watch.on_read(13);
         (0..4).for_each(|_| watch.on_write(512));
         assert!(watch.progress_at.load(Relaxed) > 1, "a slow client that takes something does");
     }
 
     #[test]
-    fn http_2_has_no_heads_between_requests() {
+    fn http_2_has_no_heads_but_those_that_began() {
         let watch = Watch::new();
+        let moved = |ended, is_partial| Moved { ended, is_partial };
         watch.on_read(1);
         watch.set_multiplexed();
         watch.on_read(1);
+        watch.on_frames(moved(true, false));
         assert_eq!(watch.head_since.load(Relaxed), 0);
+        watch.on_frames(moved(false, true));
+        watch.head_since.store(1, Relaxed);
+        std::thread::sleep(A_TICK);
+        watch.on_frames(moved(false, true));
+        assert_eq!(watch.head_since.load(Relaxed), 1, "more of the same head");
+        watch.on_frames(moved(true, true));
+        assert!(watch.head_since.load(Relaxed) > 1, "the next one");
+        let request = watch.begin(false);
+        assert_ne!(watch.head_since.load(Relaxed), 0, "was of another head");
+        drop(request);
+        assert_ne!(watch.head_since.load(Relaxed), 0);
+        watch.on_frames(moved(true, false));
+        assert_eq!(watch.head_since.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn asking_for_more_gives_no_time() {
+        let watch = Watch::new();
+        watch.set_multiplexed();
+        let request = watch.begin(false);
+        let stalled = request.owe(Bytes::from_static(b"window"));
+        watch.progress_at.store(1, Relaxed);
+        std::thread::sleep(A_TICK);
+        let _more = watch.begin(false).sending();
+        let _further = watch.begin(false).owed();
+        assert_eq!(watch.progress_at.load(Relaxed), 1);
+        drop(request);
+        assert_eq!(watch.sending.load(Relaxed), 3, "the last window of an answer is owed too");
+        drop(stalled);
+        assert_eq!(watch.sending.load(Relaxed), 2);
     }
 }

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
+use crate::watch::Owed;
+
 /// What a permit stands for, in bytes.
 const UNIT: u64 = 4 << 10;
 
@@ -84,14 +86,15 @@ fn units(bytes: usize) -> u32 {
     u32::try_from((bytes as u64).div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
-/// A window's bytes, which give their memory back when they are dropped.
-pub(crate) fn window(bytes: Vec<u8>, room: Room) -> Bytes {
-    Bytes::from_owner(Window { bytes, _room: room })
+/// A window's bytes, which give their memory back when they are dropped. Until then they are `owed` by the client.
+pub(crate) fn window(bytes: Vec<u8>, room: Room, owed: Option<Owed>) -> Bytes {
+    Bytes::from_owner(Window { bytes, _room: room, _owed: owed })
 }
 
 struct Window {
     bytes: Vec<u8>,
     _room: Room,
+    _owed: Option<Owed>,
 }
 
 impl AsRef<[u8]> for Window {

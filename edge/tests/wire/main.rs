@@ -3,6 +3,7 @@
 // A test fails where it panics; clippy knows only functions that are marked as tests.
 #![allow(clippy::unwrap_used)]
 
+mod abuse;
 mod content;
 mod control;
 mod floods;
@@ -10,11 +11,13 @@ mod http1;
 mod http2;
 mod https;
 mod lifecycle;
+mod memory;
 mod observed;
 mod paths;
 mod previews;
 mod proxies;
 mod ranges;
+mod raw_http2;
 mod sources;
 mod tls;
 mod tls_client;

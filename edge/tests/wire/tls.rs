@@ -438,7 +438,9 @@ async fn the_end_is_announced() {
         stream.read_to_end(&mut answer).unwrap();
         assert!(answer.ends_with(&large));
     }
-    let idle = world.connect_tls(SITE);
+    let mut idle = world.connect_tls(SITE);
+    // The handshake is over for the client before it is for the edge.
+    assert_eq!(idle.get(SITE, "/nothing", "").status, 404);
     world.shutdown.cancel();
     let mut idle = idle.stream;
     assert_eq!(idle.read(&mut [0; 1]).map_err(|error| error.kind()), Ok(0), "nor is an idle one just cut");
