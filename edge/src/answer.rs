@@ -77,7 +77,8 @@ impl Call<'_> {
                 self.worker.caches.looked_up(facts, Lookup::Manifest, true);
                 self.file(&file, facts).await
             }
-            None => self.look_up(place, facts).await,
+            // Boxed, as all that is rare or waits: what lies within the future of a request is moved with it.
+            None => Box::pin(self.look_up(place, facts)).await,
         }
     }
 
@@ -146,7 +147,9 @@ impl Call<'_> {
             let decided = self.carry_out(file, &entity, &form, decision);
             match self.fetch(file, &form, decided, facts).await {
                 Ok(mut decided) => {
-                    self.add_digests(&mut decided, &form, &entity.published).await;
+                    if self.fields.wants_digests() {
+                        Box::pin(self.add_digests(&mut decided, &form, &entity.published)).await;
+                    }
                     return Ok(decided);
                 }
                 Err(error) => give_up_variants(&form, &mut entity.published, error)?,
@@ -231,7 +234,7 @@ impl Call<'_> {
                 self.worker.caches.looked_up(facts, Lookup::SmallBlob, true);
                 BlobSource::Memory(bytes)
             }
-            None => self.load(file, form, facts).await?,
+            None => Box::pin(self.load(file, form, facts)).await?,
         };
         decided.source = Some(source);
         Ok(decided)
@@ -269,7 +272,7 @@ impl Call<'_> {
             if !digest::wants_sha256(wish.iter()) {
                 continue;
             }
-            match self.worker.caches.sha256(blob).await {
+            match Box::pin(self.worker.caches.sha256(blob)).await {
                 Ok(sha256) => respond::add(&mut decided.headers, field, digest::value(&sha256).into()),
                 Err(error) => error.report(),
             }

@@ -65,6 +65,11 @@ impl<'r> Fields<'r> {
         self.range.only()
     }
 
+    /// Whether there is a wish for digests.
+    pub(crate) fn wants_digests(&self) -> bool {
+        self.want_repr_digest.first.is_some() || self.want_unencoded_digest.first.is_some()
+    }
+
     /// What Accept-Encoding says.
     pub(crate) fn accepted(&self) -> Accepted {
         Accepted::parse(self.accept_encoding.iter())

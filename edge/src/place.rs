@@ -64,29 +64,38 @@ pub(crate) async fn find(
             }
             Ok(place)
         }
-        HostTarget::Image { project, digits } => {
-            let (of, image_hosts) = resolver.pointers().image_hosts(project).ok_or(Page::UnknownHost)?;
-            // Decided before the image is looked for, so that who may not see it does not learn whether it is there.
-            match image_hosts {
-                ImageHosts::Public => {}
-                ImageHosts::Protected => return Err(Page::Protected),
-                ImageHosts::Off => return Err(Page::UnknownHost),
-            }
-            match worker.caches.hosted(of, digits, facts).await {
-                Ok(Some(image)) if image.is_collected => Err(Page::ImageGone),
-                Ok(Some(image)) => {
-                    facts.shows(project, None, &image.image);
-                    let (manifest, last_modified) = (image.manifest, image.first_committed_at);
-                    let (host, seen) = (host.as_str().into(), AtomicU64::new(0));
-                    Ok(Arc::new(Place { host, pointer: None, manifest, last_modified, seen }))
-                }
-                Ok(None) => Err(Page::UnknownHost),
-                Err(error) => {
-                    error.report();
-                    Err(error.page())
-                }
-            }
-        }
+        HostTarget::Image { project, digits } => Box::pin(find_image(worker, host, project, digits, facts)).await,
         HostTarget::Control | HostTarget::Custom(_) | HostTarget::Unknown => Err(Page::UnknownHost),
+    }
+}
+
+/// Finds the image that a host is the image's own host of.
+async fn find_image(
+    worker: &Worker,
+    host: &HostName<'_>,
+    project: &str,
+    digits: &str,
+    facts: &mut Facts,
+) -> Result<Arc<Place>, Page> {
+    let (of, image_hosts) = worker.caches.resolver().pointers().image_hosts(project).ok_or(Page::UnknownHost)?;
+    // Decided before the image is looked for, so that who may not see it does not learn whether it is there.
+    match image_hosts {
+        ImageHosts::Public => {}
+        ImageHosts::Protected => return Err(Page::Protected),
+        ImageHosts::Off => return Err(Page::UnknownHost),
+    }
+    match worker.caches.hosted(of, digits, facts).await {
+        Ok(Some(image)) if image.is_collected => Err(Page::ImageGone),
+        Ok(Some(image)) => {
+            facts.shows(project, None, &image.image);
+            let (manifest, last_modified) = (image.manifest, image.first_committed_at);
+            let (host, seen) = (host.as_str().into(), AtomicU64::new(0));
+            Ok(Arc::new(Place { host, pointer: None, manifest, last_modified, seen }))
+        }
+        Ok(None) => Err(Page::UnknownHost),
+        Err(error) => {
+            error.report();
+            Err(error.page())
+        }
     }
 }
