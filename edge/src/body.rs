@@ -362,7 +362,7 @@ mod tests {
         let limits = Limits { write_timeout: Duration::from_millis(1), ..Limits::default() };
         let is_cut = |watch: &Watch| {
             std::thread::sleep(Duration::from_millis(5));
-            watch.sweep(&limits);
+            watch.sweep(&limits, false);
             watch.cut.is_cancelled()
         };
         let region = region(&[7; 200_000], 0, 200_000);
