@@ -363,7 +363,7 @@ mod tests {
         let is_cut = |watch: &Watch| {
             // Longer than any kernel's tick.
             std::thread::sleep(Duration::from_millis(25));
-            watch.sweep(&limits);
+            watch.sweep(&limits, false);
             watch.cut.is_cancelled()
         };
         let region = region(&[7; 200_000], 0, 200_000);

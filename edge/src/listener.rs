@@ -293,8 +293,10 @@ impl Connections {
     }
 
     fn sweep(&self) {
+        let Shared { limits, sending, .. } = &*self.shared;
+        let is_scarce = sending.budget.available() < limits.window_bytes as u64;
         for watch in self.watches.values() {
-            watch.sweep(&self.shared.limits);
+            watch.sweep(limits, is_scarce);
         }
     }
 }

@@ -5,7 +5,7 @@
 //! a head's time starts with its first byte. Where that byte came together with the end of the request before, nobody
 //! but hyper sees it: then the time starts with the next byte, or the connection counts as idle.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -37,6 +37,11 @@ pub(crate) struct Watch {
     in_flight: AtomicU32,
     /// Bodies and pieces of bodies that the client has to take.
     sending: AtomicU32,
+    /// The pieces among them, by the generation in which they were handed out.
+    owed: [AtomicU32; 2],
+    /// The generation of what is handed out now: an index of `owed`. The other one is at least as old as this one.
+    generation: AtomicUsize,
+    generation_since: AtomicU64,
     idle_since: AtomicU64,
     head_since: AtomicU64,
     progress_at: AtomicU64,
@@ -133,6 +138,9 @@ impl Watch {
             opened: ticks(),
             in_flight: AtomicU32::new(0),
             sending: AtomicU32::new(0),
+            owed: [AtomicU32::new(0), AtomicU32::new(0)],
+            generation: AtomicUsize::new(0),
+            generation_since: AtomicU64::new(1),
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
             progress_at: AtomicU64::new(0),
@@ -152,8 +160,13 @@ impl Watch {
         })
     }
 
-    /// Looks at the connection now, and tells it where it has to end.
-    pub(crate) fn sweep(&self, limits: &Limits) {
+    /// Looks at the connection now, and tells it where it has to end. Where memory for windows `is_scarce`, each has its
+    /// deadline; else a connection that takes some may leave others, as the stream of a film that is paused.
+    pub(crate) fn sweep(&self, limits: &Limits, is_scarce: bool) {
+        if self.holds_old(limits.write_timeout) && is_scarce {
+            self.cut.cancel();
+            return;
+        }
         let time = |noted: &AtomicU64| match noted.load(Relaxed) {
             0 => None,
             noted => Some(Duration::from_millis(noted - 1)),
@@ -172,6 +185,23 @@ impl Watch {
             Verdict::Close => self.close.cancel(),
             Verdict::Cut => self.cut.cancel(),
         }
+    }
+
+    /// Whether the client has left a piece for longer than this. Pieces are told apart by two generations, not by their
+    /// times: a new one begins when nothing is left of the one before the last.
+    fn holds_old(&self, limit: Duration) -> bool {
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let now = self.now();
+        if now.saturating_sub(self.generation_since.load(Relaxed)) <= limit {
+            return false;
+        }
+        let other = 1 - self.generation.load(Relaxed);
+        if self.owed[other].load(Relaxed) > 0 {
+            return true;
+        }
+        self.generation.store(other, Relaxed);
+        self.generation_since.store(now, Relaxed);
+        false
     }
 
     /// The connection speaks HTTP/2.
@@ -365,8 +395,11 @@ impl InFlight {
 
     /// From now on, and until what is returned is dropped, the client has to take a piece of the body.
     pub(crate) fn owed(&self) -> Owed {
-        self.watch.on_owed();
-        Owed(Arc::clone(&self.watch))
+        let watch = &self.watch;
+        watch.on_owed();
+        let generation = watch.generation.load(Relaxed);
+        watch.owed[generation].fetch_add(1, Relaxed);
+        Owed { watch: Arc::clone(watch), generation }
     }
 
     /// The same bytes; the client has to take them until they are dropped.
@@ -378,11 +411,15 @@ impl InFlight {
 /// Something that the client has to take. It lies in the bytes that the layer below holds, and outlives the answer's body
 /// where those are its last.
 #[derive(Debug)]
-pub(crate) struct Owed(Arc<Watch>);
+pub(crate) struct Owed {
+    watch: Arc<Watch>,
+    generation: usize,
+}
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        self.0.sending.fetch_sub(1, Relaxed);
+        self.watch.sending.fetch_sub(1, Relaxed);
+        self.watch.owed[self.generation].fetch_sub(1, Relaxed);
     }
 }
 
@@ -531,6 +568,30 @@ mod tests {
         assert_ne!(watch.head_since.load(Relaxed), 0);
         watch.on_frames(moved(true, false));
         assert_eq!(watch.head_since.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn where_memory_is_scarce_every_window_has_its_deadline() {
+        let limits = Limits { write_timeout: Duration::from_millis(200), ..Limits::default() };
+        for (is_scarce, is_stalled) in [(false, true), (true, false), (true, true)] {
+            let watch = Watch::new();
+            watch.set_multiplexed();
+            let request = watch.begin(false);
+            let stalled = is_stalled.then(|| request.owed());
+            let mut taken = request.owed();
+            let end = Instant::now() + Duration::from_millis(700);
+            while Instant::now() < end {
+                // Some of it is taken all the time.
+                taken = request.owed();
+                watch.on_write(2000);
+                watch.sweep(&limits, is_scarce);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let cut = watch.cut.is_cancelled();
+            assert_eq!(cut, is_scarce && is_stalled, "scarce: {is_scarce}, stalled: {is_stalled}");
+            drop((stalled, taken));
+            assert!(watch.owed.iter().all(|owed| owed.load(Relaxed) == 0));
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A permit is taken before a window is read and lies in the window's bytes, so it comes back when the client has taken
 //! them or is gone, however long the layer below holds them. Whoever finds nothing left waits its turn; clients that take
-//! nothing are cut by their deadline, so the turn comes.
+//! nothing are cut by their deadline, and while nothing is left so are those that leave a single window for that long, so
+//! the turn comes.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};

@@ -200,6 +200,40 @@ async fn a_control_plane_may_think_and_its_client_must_take() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_takes_a_trickle_does_not_keep_the_memory_of_all() {
+    let configure = |config: &mut EdgeConfig| {
+        config.limits.write_timeout = Duration::from_secs(1);
+        config.limits.window_memory = 256 << 10;
+    };
+    let world = world(None, configure, &large(1 << 20)).await;
+    // With nothing to be loaded, the first streams have the memory.
+    assert_eq!(world.get(SITE, "/large.bin").status, 200);
+    let mut client = Client::with_windows(world.address, 0);
+    // Just enough of a window for progress, in the time that there is for it; then of the next one. All others are kept.
+    let drip = |number: u32| frame(WINDOW_UPDATE, 0, 1 + 2 * (number / 12), &1200_u32.to_be_bytes());
+    assert!(client.ask("/large.bin", 1, 100));
+    let (address, mut reader) = (world.address, client.0.try_clone().unwrap());
+    let read = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    let other = std::thread::spawn(move || {
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        Connection::over(stream).get(SITE, "/large.bin", "").body.len()
+    });
+    let end = Instant::now() + PATIENCE;
+    for number in 0.. {
+        if other.is_finished() || !client.send(&drip(number)) {
+            break;
+        }
+        assert!(Instant::now() < end, "the memory is kept");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    drop(client);
+    assert_eq!(other.join().unwrap(), 1 << 20);
+    let _ended = read.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_memory_has_its_deadline_too() {
     let configure = |config: &mut EdgeConfig| config.limits.write_timeout = Duration::from_millis(300);
     let world = world(None, configure, &[7; 10_000]).await;
