@@ -3,22 +3,28 @@
 //! HTTP/2 is told from HTTP/1 by its preface (prior knowledge, RFC 9113 section 3.3), or by what TLS has agreed on. A
 //! connection ends by itself, by its deadlines, or by shutdown: then what is in flight is finished, and only that.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::body::EdgeBody;
 use crate::client::Client;
 use crate::config::Limits;
+use crate::control::BoxError;
 use crate::executor::InPlace;
 use crate::gather::Gathered;
 use crate::per_source::Slot;
@@ -26,7 +32,7 @@ use crate::proxy_header;
 use crate::service::{self, Link, Shared};
 use crate::stream::{Transport, WatchedStream};
 use crate::tls::handshake;
-use crate::watch::Watch;
+use crate::watch::{Order, Watch};
 use crate::worker::Worker;
 
 /// The client's preface of HTTP/2 (RFC 9113 section 3.4).
@@ -84,6 +90,8 @@ pub(crate) struct Accepted {
     pub(crate) is_tls: bool,
     /// Its place among those of its source.
     pub(crate) slot: Slot,
+    /// Its place among all.
+    pub(crate) permit: OwnedSemaphorePermit,
 }
 
 /// A connection on which requests may come.
@@ -97,26 +105,18 @@ struct Opened {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(
-    worker: Arc<Worker>,
-    protocols: Protocols,
-    accepted: Accepted,
-    watch: Arc<Watch>,
-    shutdown: CancellationToken,
-) {
-    let Accepted { stream, peer, is_tls, slot: _slot } = accepted;
+pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Watch>) {
+    let Accepted { stream, peer, is_tls, slot: _slot, permit: _permit } = accepted;
     let opened = tokio::select! {
         opened = open(&worker, stream, peer, is_tls, &watch) => opened,
-        () = watch.close.cancelled() => return,
-        () = watch.cut.cancelled() => return,
         // Nothing was asked yet that could be answered.
-        () = shutdown.cancelled() => return,
+        () = watch.ends() => return,
     };
     let Some(Opened { transport, read_before, is_http2, link, _slot: _other_slot }) = opened else { return };
     let stream = WatchedStream::new(transport, read_before, is_http2, Arc::clone(&watch));
     let link = Arc::new(link);
     let service = service_fn({
-        let watch = Arc::clone(&watch);
+        let (worker, watch) = (Arc::clone(&worker), Arc::clone(&watch));
         move |request| {
             watch.on_request();
             // Not within an `async` block, which would keep a second copy of the future.
@@ -126,14 +126,102 @@ pub(crate) async fn serve(
     });
     let ended = if is_http2 {
         watch.set_multiplexed();
-        let io = TokioIo::new(Gathered::new(stream));
-        drive(protocols.http2.serve_connection(io, service), &watch, &shutdown).await
+        let connection = worker.protocols.http2.serve_connection(TokioIo::new(Gathered::new(stream)), service);
+        drive(Box::pin(connection), &watch).await
     } else {
-        drive(protocols.http1.serve_connection(TokioIo::new(stream), service), &watch, &shutdown).await
+        take_turns(&worker.protocols.http1, stream, service, &watch).await
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection broke off");
     }
+}
+
+/// Serves HTTP/1: whenever nothing was asked for a while, what the layer below has for the connection is given back, and
+/// made anew for the next request. An idle connection then costs what its socket and its task do.
+async fn take_turns<S>(
+    builder: &http1::Builder,
+    mut stream: WatchedStream,
+    mut service: S,
+    watch: &Watch,
+) -> hyper::Result<()>
+where
+    S: HttpService<Incoming, ResBody = EdgeBody>,
+    S::Error: Into<BoxError>,
+{
+    loop {
+        let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), service));
+        if let Some(ended) = poll_fn(|cx| poll_http1(&mut connection, watch, cx)).await {
+            return ended;
+        }
+        let parts = connection.into_parts();
+        stream = parts.io.into_inner();
+        service = parts.service;
+        if !parts.read_buf.is_empty() {
+            stream.put_back(parts.read_buf);
+        } else if !rest(&mut stream, watch).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Nothing where the connection may rest.
+fn poll_http1<S>(
+    connection: &mut http1::Connection<TokioIo<WatchedStream>, S>,
+    watch: &Watch,
+    cx: &mut Context<'_>,
+) -> Poll<Option<hyper::Result<()>>>
+where
+    S: HttpService<Incoming, ResBody = EdgeBody>,
+    S::Error: Into<BoxError>,
+{
+    let order = watch.poll_order(cx);
+    match order {
+        Order::Cut => return Poll::Ready(Some(Ok(()))),
+        Order::Close => Pin::new(&mut *connection).graceful_shutdown(),
+        Order::Rest | Order::GoOn => {}
+    }
+    let ended = Pin::new(&mut *connection).poll(cx);
+    if ended.is_pending() && order == Order::Rest && watch.may_rest() {
+        return Poll::Ready(None);
+    }
+    ended.map(Some)
+}
+
+/// Waits for the next request; says whether it may come.
+async fn rest(stream: &mut WatchedStream, watch: &Watch) -> bool {
+    let goes_on = poll_fn(|cx| match watch.poll_order(cx) {
+        Order::Cut | Order::Close => Poll::Ready(false),
+        // An error is seen by whoever reads.
+        Order::Rest | Order::GoOn => stream.poll_readable(cx).map(|_| true),
+    });
+    if goes_on.await {
+        return true;
+    }
+    let _ = poll_fn(|cx| match watch.poll_order(cx) {
+        Order::Cut => Poll::Ready(Ok(())),
+        _ => Pin::new(&mut *stream).poll_shutdown(cx),
+    })
+    .await;
+    false
+}
+
+async fn drive<C>(mut connection: Pin<Box<C>>, watch: &Watch) -> hyper::Result<()>
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    let mut is_told = false;
+    poll_fn(|cx| {
+        match watch.poll_order(cx) {
+            Order::Cut => return Poll::Ready(Ok(())),
+            Order::Close if !is_told => {
+                is_told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            Order::Close | Order::Rest | Order::GoOn => {}
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// Reads what comes before the first request. Nothing where none can come.
@@ -180,25 +268,6 @@ async fn open(
     let (is_http2, read_before) = sniff(&stream, watch).await.ok()??;
     let link = Link { client, certificate: None, tls_version: None };
     Some(Opened { transport: Transport::Plain(stream), read_before, is_http2, link, _slot: slot })
-}
-
-async fn drive<C>(connection: C, watch: &Watch, shutdown: &CancellationToken) -> hyper::Result<()>
-where
-    C: GracefulConnection<Error = hyper::Error>,
-{
-    let mut connection = pin!(connection);
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => return ended,
-        () = watch.cut.cancelled() => return Ok(()),
-        () = watch.close.cancelled() => {}
-        () = shutdown.cancelled() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = watch.cut.cancelled() => Ok(()),
-    }
 }
 
 /// Reads until it is clear which protocol the client speaks: whether HTTP/2, and what was read. Nothing where the client

@@ -18,9 +18,9 @@ use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::{self, Accepted, Protocols};
+use crate::connection::{self, Accepted};
 use crate::service::Shared;
-use crate::watch::{self, Watch};
+use crate::watch::{self, Order, Watch};
 use crate::worker::Worker;
 
 /// Connections that may wait to be accepted, for each socket; the kernel has a bound of its own.
@@ -206,7 +206,6 @@ pub(crate) async fn run(
 ) -> io::Result<()> {
     let listener = |Listener { socket, is_tls }| TcpListener::from_std(socket).map(|socket| (socket, is_tls));
     let listeners = listeners.into_iter().map(listener).collect::<io::Result<Vec<_>>>()?;
-    let protocols = Protocols::new(&shared.limits);
     let worker = Worker::new(Arc::clone(&shared));
     let mut connections = Connections::new(&shared);
     let mut sweep = tokio::time::interval(watch::sweep_period(&shared.limits));
@@ -225,21 +224,14 @@ pub(crate) async fn run(
                     continue;
                 };
                 let watch = Watch::new();
-                let served = connection::serve(
-                    Arc::clone(&worker),
-                    protocols.clone(),
-                    Accepted { stream, peer, is_tls, slot },
-                    Arc::clone(&watch),
-                    shutdown.clone(),
-                );
-                connections.add(watch, async move {
-                    served.await;
-                    drop(permit);
-                });
+                let accepted = Accepted { stream, peer, is_tls, slot, permit };
+                let served = connection::serve(Arc::clone(&worker), accepted, Arc::clone(&watch));
+                connections.add(watch, served);
             }
         }
     }
     drop(acceptor); // refuse new peers before waiting for the old ones
+    connections.close();
     let drain = async {
         loop {
             tokio::select! {
@@ -290,6 +282,11 @@ impl Connections {
         if self.watches.remove(&id).is_some() {
             self.shared.counters.connection_closed();
         }
+    }
+
+    /// Has all of them finish what is in flight, and end.
+    fn close(&self) {
+        self.watches.values().for_each(|watch| watch.tell(Order::Close));
     }
 
     fn sweep(&self) {

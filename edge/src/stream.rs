@@ -122,6 +122,17 @@ impl WatchedStream {
         Self { transport, read_before, watch, frames, end_of_stream: false, end_is_hidden: false, lingering: None }
     }
 
+    /// Gives bytes back that were read and not used: they come first when it is read again.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        debug_assert!(self.read_before.is_empty(), "what came before them was read");
+        self.read_before = bytes;
+    }
+
+    /// Waits until something comes, or the end. Only for a stream of which all that came was read.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.transport.socket().poll_read_ready(cx)
+    }
+
     /// Whether the layer above is not to see yet that the client has closed its side: it would give up an answer.
     fn hides_end(&self) -> bool {
         self.end_of_stream && self.frames.is_none() && self.watch.may_finish()

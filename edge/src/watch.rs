@@ -5,13 +5,16 @@
 //! a head's time starts with its first byte. Where that byte came together with the end of the request before, nobody
 //! but hyper sees it: then the time starts with the next byte, or the connection counts as idle.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::future::poll_fn;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
 use crate::frames::Moved;
@@ -19,6 +22,9 @@ use crate::windows;
 
 /// How long a connection whose client may be sending still stays half open, so that the last answer arrives.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a connection is idle before it gives memory back. Most that ask again do so sooner.
+const REST: Duration = Duration::from_secs(1);
 
 /// HTTP/2: bytes written beyond those read that count as progress of what is being sent.
 const PROGRESS: i64 = 1 << 10;
@@ -65,10 +71,23 @@ pub(crate) struct Watch {
     unread_body: AtomicBool,
     /// Bytes came that no request was made of yet.
     unparsed: AtomicBool,
-    /// No more requests, please: the connection has been idle for too long.
-    pub(crate) close: CancellationToken,
+    /// An [`Order`], and who carries it out.
+    order: AtomicU8,
+    carrier: AtomicWaker,
+}
+
+/// What the connection has to do beside answering. A later one replaces an earlier one, never the other way round.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub(crate) enum Order {
+    /// Nothing.
+    GoOn,
+    /// Give back what memory it can while nothing is asked.
+    Rest,
+    /// No more requests, please: it has been idle for too long, or the edge shuts down.
+    Close,
     /// Enough: what is open is cut.
-    pub(crate) cut: CancellationToken,
+    Cut,
 }
 
 /// What is to be done about a connection.
@@ -76,6 +95,8 @@ pub(crate) struct Watch {
 pub(crate) enum Verdict {
     /// It may go on.
     Fine,
+    /// It has been idle for a while, and may be for long.
+    Rest,
     /// It has been idle for too long.
     Close,
     /// It is in the way.
@@ -113,8 +134,13 @@ fn judge(notes: &Notes, now: Duration, limits: &Limits) -> Verdict {
         // It was asked to close and did not.
         return Verdict::Cut;
     }
-    if notes.head_since.is_none() && over(notes.idle_since, limits.idle_timeout) {
-        return Verdict::Close;
+    if notes.head_since.is_none() {
+        if over(notes.idle_since, limits.idle_timeout) {
+            return Verdict::Close;
+        }
+        if over(notes.idle_since, REST) {
+            return Verdict::Rest;
+        }
     }
     Verdict::Fine
 }
@@ -155,8 +181,8 @@ impl Watch {
             reading_body: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
             unparsed: AtomicBool::new(false),
-            close: CancellationToken::new(),
-            cut: CancellationToken::new(),
+            order: AtomicU8::new(Order::GoOn as u8),
+            carrier: AtomicWaker::new(),
         })
     }
 
@@ -164,8 +190,7 @@ impl Watch {
     /// deadline; else a connection that takes some may leave others, as the stream of a film that is paused.
     pub(crate) fn sweep(&self, limits: &Limits, is_scarce: bool) {
         if self.holds_old(limits.write_timeout) && is_scarce {
-            self.cut.cancel();
-            return;
+            return self.tell(Order::Cut);
         }
         let time = |noted: &AtomicU64| match noted.load(Relaxed) {
             0 => None,
@@ -182,9 +207,47 @@ impl Watch {
         };
         match judge(&notes, ticks().saturating_sub(self.opened), limits) {
             Verdict::Fine => {}
-            Verdict::Close => self.close.cancel(),
-            Verdict::Cut => self.cut.cancel(),
+            Verdict::Rest => self.tell(Order::Rest),
+            Verdict::Close => self.tell(Order::Close),
+            Verdict::Cut => self.tell(Order::Cut),
         }
+    }
+
+    /// Tells the connection what to do.
+    pub(crate) fn tell(&self, order: Order) {
+        if self.order.fetch_max(order as u8, AcqRel) < order as u8 {
+            self.carrier.wake();
+        }
+    }
+
+    /// What the connection has to do. The task is woken when that changes.
+    pub(crate) fn poll_order(&self, cx: &Context<'_>) -> Order {
+        self.carrier.register(cx.waker());
+        self.order()
+    }
+
+    pub(crate) fn order(&self) -> Order {
+        let order = self.order.load(Acquire);
+        [Order::Rest, Order::Close, Order::Cut].into_iter().find(|known| *known as u8 == order).unwrap_or(Order::GoOn)
+    }
+
+    /// Waits until the connection has to end.
+    pub(crate) async fn ends(&self) {
+        poll_fn(|cx| if self.poll_order(cx) >= Order::Close { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// Whether nothing of a request and nothing of an answer is anywhere: all that came was asked, and all that was
+    /// answered is written.
+    pub(crate) fn may_rest(&self) -> bool {
+        let is_none = |noted: &AtomicU64| noted.load(Relaxed) == 0;
+        let is_quiet = |flag: &AtomicBool| !flag.load(Relaxed);
+        self.in_flight.load(Relaxed) == 0
+            && is_none(&self.head_since)
+            && is_none(&self.blocked_since)
+            && is_none(&self.lingering_since)
+            && [&self.multiplexed, &self.reading_body, &self.unread_body, &self.unparsed, &self.is_asked]
+                .into_iter()
+                .all(is_quiet)
     }
 
     /// Whether the client has left a piece for longer than this. Pieces are told apart by two generations, not by their
@@ -312,6 +375,10 @@ impl Watch {
         }
         self.reading_body.store(has_body, Relaxed);
         self.unread_body.store(false, Relaxed);
+        if self.order.load(Relaxed) == Order::Rest as u8 {
+            // Unless a later one came in between.
+            let _ = self.order.compare_exchange(Order::Rest as u8, Order::GoOn as u8, AcqRel, Relaxed);
+        }
         InFlight { watch: Arc::clone(self), sending: false }
     }
 
@@ -456,6 +523,7 @@ impl Drop for InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     /// Longer than any kernel's tick.
     const A_TICK: Duration = Duration::from_millis(25);
@@ -467,7 +535,9 @@ mod tests {
         let idle = Notes { idle_since: at(100), ..Notes::default() };
         let busy = Notes { in_flight: true, idle_since: at(0), ..Notes::default() };
         for (notes, now, want, why) in [
-            (idle, at(175), Verdict::Fine, "idle for 75 s"),
+            (idle, at(101), Verdict::Fine, "idle for 1 s"),
+            (idle, at(102), Verdict::Rest, "idle for longer"),
+            (idle, at(175), Verdict::Rest, "idle for 75 s"),
             (idle, at(176), Verdict::Close, "idle for longer"),
             (idle, at(186), Verdict::Cut, "did not close"),
             (Notes { head_since: Some(at(170)), ..idle }, at(180), Verdict::Fine, "a head has 10 s"),
@@ -587,7 +657,7 @@ mod tests {
                 watch.sweep(&limits, is_scarce);
                 std::thread::sleep(Duration::from_millis(1));
             }
-            let cut = watch.cut.is_cancelled();
+            let cut = watch.order() == Order::Cut;
             assert_eq!(cut, is_scarce && is_stalled, "scarce: {is_scarce}, stalled: {is_stalled}");
             drop((stalled, taken));
             assert!(watch.owed.iter().all(|owed| owed.load(Relaxed) == 0));

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::connection::Protocols;
 use crate::hot::Hot;
 use crate::service::Shared;
 
@@ -12,12 +13,14 @@ use crate::service::Shared;
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     pub(crate) hot: Hot,
+    pub(crate) protocols: Protocols,
 }
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
         let hot = Hot::new(shared.hot_bytes);
-        Arc::new(Self { shared, hot })
+        let protocols = Protocols::new(&shared.limits);
+        Arc::new(Self { shared, hot, protocols })
     }
 }
 
