@@ -111,6 +111,49 @@ async fn a_slow_reader_is_served() {
     assert!(body == large);
 }
 
+/// Longer than it takes an idle connection to give its memory back.
+const RESTED: Duration = Duration::from_millis(2500);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_rested_goes_on() {
+    let large = vec![7; 3_000_000];
+    let world = world(|_| {}, &[("a.txt", b"a"), ("large.bin", &large)]).await;
+    let mut clients: Vec<_> = (0..4).map(|_| world.connect()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.get(SITE, "/a.txt", "").text(), "a"));
+    let head = format!("GET /a.txt HTTP/1.1\r\nHost: {SITE}\r\n\r\n");
+    for round in 0..2 {
+        // One has sent half a head, one reads nothing, and one has asked before it rests: none of that is lost.
+        clients[1].send(&head[..20]);
+        clients[2].send(format!("GET /large.bin HTTP/1.1\r\nHost: {SITE}\r\n\r\n"));
+        clients[3].send(head.repeat(3));
+        std::thread::sleep(RESTED);
+        assert_eq!(clients[0].get(SITE, "/a.txt", "").text(), "a", "round {round}");
+        clients[1].send(&head[20..]);
+        assert_eq!(clients[1].receive(true).text(), "a", "round {round}");
+        assert!(clients[2].receive(true).body == large, "round {round}");
+        for _ in 0..3 {
+            assert_eq!(clients[3].receive(true).text(), "a", "round {round}");
+        }
+    }
+    std::thread::sleep(RESTED);
+    world.shutdown.cancel();
+    clients.iter_mut().for_each(|client| assert!(client.is_closed(), "who rests is told of the end"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_rests_has_the_deadline_of_an_idle_one() {
+    let configure = |config: &mut EdgeConfig| config.limits.idle_timeout = Duration::from_secs(4);
+    let world = world(configure, &[("a.txt", b"a")]).await;
+    let mut client = world.connect();
+    assert_eq!(client.get(SITE, "/a.txt", "").text(), "a");
+    std::thread::sleep(RESTED);
+    client.stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let open = client.stream.read(&mut [0; 1]).unwrap_err();
+    assert!(matches!(open.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{open}");
+    client.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert!(client.is_closed());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_limit_new_connections_wait() {
     let configure = |config: &mut EdgeConfig| {

@@ -185,8 +185,11 @@ impl Server {
                 match ends {
                     Ends::ByTheServer => until("stalled clients are cut", || self.held().descriptors <= few),
                     Ends::ByTheClient => {}
-                    // What stays is of interest, not what the last answers took.
-                    Ends::Never => *peak.lock().unwrap() = self.settled(usize::MAX),
+                    // What stays is of interest, not what the last answers took. An idle connection rests after a second.
+                    Ends::Never => {
+                        std::thread::sleep(Duration::from_millis(2500));
+                        *peak.lock().unwrap() = self.settled(usize::MAX);
+                    }
                 }
                 self.is_well();
                 drop(running);

@@ -447,6 +447,24 @@ async fn the_end_is_announced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_rested_goes_on_and_its_end_is_announced() {
+    let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251).to_le_bytes()[0]).collect();
+    let folder = Folder::with(&[("a", &["*.pages.test"])]);
+    let world = world(folder.open(), |_| {}, &[("a.txt", b"a"), ("large.bin", &large)]).await;
+    let mut client = world.connect_tls(SITE);
+    for _ in 0..2 {
+        assert_eq!(client.get(SITE, "/a.txt", "").text(), "a");
+        // Longer than it takes an idle connection to give its memory back.
+        std::thread::sleep(Duration::from_millis(2500));
+        assert!(client.get(SITE, "/large.bin", "").body == large);
+    }
+    std::thread::sleep(Duration::from_millis(2500));
+    world.shutdown.cancel();
+    let mut stream = client.stream;
+    assert_eq!(stream.read(&mut [0; 1]).map_err(|error| error.kind()), Ok(0), "not just cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn large_answers_come_in_whole_records() {
     let large = vec![5; 4 << 20];
     let folder = Folder::with(&[("a", &["*.pages.test"])]);
