@@ -184,7 +184,7 @@ keys! {
     cache_manifest_bytes: "cache.manifest_bytes", "cache-manifest-bytes", "SIZE";
     /// Memory for small files [default: 256MiB]
     cache_blob_bytes: "cache.blob_bytes", "cache-blob-bytes", "SIZE";
-    /// The largest file that is kept in memory [default: 64KiB]
+    /// The largest file that is kept in memory [default: 512KiB]
     cache_small_blob: "cache.small_blob", "cache-small-blob", "SIZE";
     /// Memory for the heads of common answers, and for the small files that go with them [default: 64MiB]
     cache_hot_bytes: "cache.hot_bytes", "cache-hot-bytes", "SIZE";

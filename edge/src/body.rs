@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::account::Account;
+use crate::buffers::Buffer;
 use crate::control::{BoxError, ControlBody};
 use crate::parts::PartsBody;
 use crate::watch::InFlight;
@@ -49,7 +50,8 @@ struct Told {
 pub(crate) enum Content {
     Empty,
     Bytes(Bytes),
-    Region(RegionBody),
+    /// Boxed, as all that few answers have: a body is moved several times.
+    Region(Box<RegionBody>),
     Parts(Box<PartsBody>),
     Control(ControlBody),
 }
@@ -176,7 +178,7 @@ pub(crate) struct RegionBody {
     windows: Windows,
     /// Memory for the window that is being read.
     room: Option<Room>,
-    reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
+    reading: Option<JoinHandle<io::Result<Buffer>>>,
     /// Whether the file system can say that a read would wait.
     nowait: bool,
 }
@@ -222,8 +224,8 @@ impl RegionBody {
         let reading = self.reading.get_or_insert_with(|| {
             let (file, offset) = (Arc::clone(&self.file), self.left.start);
             self.pool.spawn_blocking(move || {
-                let mut window = vec![0; wanted];
-                file.read_exact_at(&mut window, offset)?;
+                let mut window = Buffer::new(wanted);
+                file.read_exact_at(window.as_mut_slice(), offset)?;
                 Ok(window)
             })
         });
@@ -234,14 +236,14 @@ impl RegionBody {
     }
 
     /// Takes what the page cache has, or says that only the pool can read it.
-    fn read_resident(&mut self, wanted: usize) -> Option<io::Result<Vec<u8>>> {
+    fn read_resident(&mut self, wanted: usize) -> Option<io::Result<Buffer>> {
         if !self.nowait {
             return None;
         }
-        let mut window = vec![0; wanted];
+        let mut window = Buffer::new(wanted);
         let read = rustix::io::preadv2(
             &self.file,
-            &mut [IoSliceMut::new(&mut window)],
+            &mut [IoSliceMut::new(window.as_mut_slice())],
             self.left.start,
             ReadWriteFlags::NOWAIT,
         );
@@ -260,7 +262,7 @@ impl RegionBody {
         }
     }
 
-    fn take(&mut self, window: Vec<u8>, in_flight: Option<&InFlight>) -> Bytes {
+    fn take(&mut self, window: Buffer, in_flight: Option<&InFlight>) -> Bytes {
         self.left.start += window.len() as u64;
         let room = self.room.take().expect("room was taken before the window was read");
         windows::window(window, room, in_flight.map(InFlight::owed))
@@ -295,7 +297,7 @@ mod tests {
     fn body(region: &FileRegion, part: Range<u64>, window: usize, nowait: bool) -> EdgeBody {
         let mut body = RegionBody::new(region, &part, window, &Budget::new(1 << 20), Handle::current());
         body.nowait = nowait;
-        EdgeBody::new(Content::Region(body), Watch::new().begin(false))
+        EdgeBody::new(Content::Region(Box::new(body)), Watch::new().begin(false))
     }
 
     #[tokio::test]
@@ -330,7 +332,7 @@ mod tests {
         let budget = Budget::new(128 << 10);
         let body = || {
             let body = RegionBody::new(&region, &(0..100_000), 64 << 10, &budget, Handle::current());
-            EdgeBody::new(Content::Region(body), Watch::new().begin(false))
+            EdgeBody::new(Content::Region(Box::new(body)), Watch::new().begin(false))
         };
         let (mut first, mut second, mut third) = (body(), body(), body());
         let held = (first.frame().await.unwrap().unwrap(), second.frame().await.unwrap().unwrap());
@@ -348,7 +350,7 @@ mod tests {
         let connection = budget.within(windows::semaphore(64 << 10));
         let body = || {
             let body = RegionBody::new(&region, &(0..100_000), 64 << 10, &connection, Handle::current());
-            EdgeBody::new(Content::Region(body), Watch::new().begin(false))
+            EdgeBody::new(Content::Region(Box::new(body)), Watch::new().begin(false))
         };
         let (mut first, mut second) = (body(), body());
         let held = first.frame().await.unwrap().unwrap();
@@ -370,7 +372,7 @@ mod tests {
         let budget = Budget::new(64 << 10);
         let file = |watch: &Arc<Watch>| {
             let body = RegionBody::new(&region, &(0..200_000), 64 << 10, &budget, Handle::current());
-            EdgeBody::new(Content::Region(body), watch.begin(false))
+            EdgeBody::new(Content::Region(Box::new(body)), watch.begin(false))
         };
         let (holder, waiter) = (Watch::new(), Watch::new());
         let (mut holds, mut waits) = (file(&holder), file(&waiter));

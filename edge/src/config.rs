@@ -175,7 +175,7 @@ impl Default for CacheConfig {
         Self {
             manifest_bytes: 256 << 20,
             blob_bytes: 256 << 20,
-            small_blob: 64 << 10,
+            small_blob: 512 << 10,
             hot_bytes: 64 << 20,
             open_files: 1024,
             digests: 10_000,

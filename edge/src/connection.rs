@@ -126,7 +126,8 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
     });
     let ended = if is_http2 {
         watch.set_multiplexed();
-        let connection = worker.protocols.http2.serve_connection(TokioIo::new(Gathered::new(stream)), service);
+        let connection =
+            worker.protocols.http2.serve_connection(TokioIo::new(Gathered::new(stream, Arc::clone(&watch))), service);
         drive(Box::pin(connection), &watch).await
     } else {
         take_turns(&worker.protocols.http1, stream, service, &watch).await
@@ -211,6 +212,7 @@ where
 {
     let mut is_told = false;
     poll_fn(|cx| {
+        watch.begin_turn();
         match watch.poll_order(cx) {
             Order::Cut => return Poll::Ready(Ok(())),
             Order::Close if !is_told => {

@@ -2,17 +2,21 @@
 //!
 //! The layer above writes and flushes once for each DATA frame, also where dozens of small answers are ready at the same
 //! time: two system calls for each of them. So a flush is deferred, not only buffered: it wakes the connection once more,
-//! and what was gathered until then is written when the next read would block. Whoever has answers ready
-//! meanwhile adds them.
+//! and what was gathered until then is written in a later turn of its task, when the next read would block. Not in the
+//! same turn: the layer above reads between any two requests that it has already. Whoever has answers ready meanwhile
+//! adds them.
 //!
 //! What is kept is bounded. A client that takes nothing stops the layer above as before: beyond the bound a write waits
 //! for the socket.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::watch::Watch;
 
 /// The most bytes that are kept, for each connection: what 4 frames of the usual size take.
 const MOST: usize = 64 << 10;
@@ -27,13 +31,15 @@ pub(crate) struct Gathered<S> {
     /// Bytes that were taken and are not written, from `written` on. Without memory while there are none.
     held: Vec<u8>,
     written: usize,
-    /// The connection was woken for the sake of what is held, and has not read since.
-    woken: bool,
+    /// The turn in which the connection was woken for the sake of what is held, if it was.
+    woken: Option<u32>,
+    watch: Arc<Watch>,
 }
 
 impl<S: AsyncWrite + Unpin> Gathered<S> {
-    pub(crate) fn new(inner: S) -> Self {
-        Self { inner, held: Vec::new(), written: 0, woken: false }
+    /// Gathers over the turns that `watch` counts.
+    pub(crate) fn new(inner: S, watch: Arc<Watch>) -> Self {
+        Self { inner, held: Vec::new(), written: 0, woken: None, watch }
     }
 
     fn is_empty(&self) -> bool {
@@ -90,8 +96,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathered<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let read = Pin::new(&mut this.inner).poll_read(cx, buf);
-        if read.is_pending() {
-            this.woken = false;
+        if read.is_pending() && this.woken != Some(this.watch.turn()) {
+            this.woken = None;
             if !this.is_empty() && this.poll_empty(cx)?.is_ready() {
                 let _goes_on_by_itself = Pin::new(&mut this.inner).poll_flush(cx)?;
             }
@@ -133,8 +139,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         if this.is_empty() {
             return Pin::new(&mut this.inner).poll_flush(cx);
         }
-        if !this.woken {
-            this.woken = true;
+        if this.woken.is_none() {
+            this.woken = Some(this.watch.turn());
             cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
@@ -204,10 +210,16 @@ mod tests {
     }
 
     fn gathered(room: usize) -> Gathered<Sink> {
-        Gathered::new(Sink { room, ..Sink::default() })
+        Gathered::new(Sink { room, ..Sink::default() }, Watch::new())
     }
 
+    /// Reads in a turn of its own.
     fn read(stream: &mut Gathered<Sink>) -> Poll<io::Result<()>> {
+        stream.watch.begin_turn();
+        read_again(stream)
+    }
+
+    fn read_again(stream: &mut Gathered<Sink>) -> Poll<io::Result<()>> {
         let mut space = [0; 8];
         Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut ReadBuf::new(&mut space))
     }
@@ -225,6 +237,7 @@ mod tests {
         let mut stream = gathered(usize::MAX);
         for _ in 0..32 {
             assert_eq!(write(&mut stream, &[&[1; 9], &[2; 1024]]), Poll::Ready(1033));
+            assert!(read_again(&mut stream).is_pending(), "the layer above looks for the next request");
         }
         assert_eq!(stream.inner.writes, 0);
         assert!(read(&mut stream).is_pending());
@@ -237,7 +250,6 @@ mod tests {
 
     #[test]
     fn a_flush_wakes_the_connection_once() {
-        use std::sync::Arc;
         use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
         #[derive(Default)]
@@ -259,6 +271,7 @@ mod tests {
                 assert!(Pin::new(&mut stream).poll_flush(cx).is_ready());
             }
             assert_eq!(count.0.load(SeqCst), round, "or nobody would ever write it");
+            stream.watch.begin_turn();
             assert!(Pin::new(&mut stream).poll_read(cx, &mut ReadBuf::new(&mut [0; 8])).is_pending());
         }
         assert_eq!(stream.inner.written, b"xxxxxx");

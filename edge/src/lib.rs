@@ -22,6 +22,7 @@ mod access_log;
 mod account;
 mod answer;
 mod body;
+mod buffers;
 mod cache;
 mod client;
 pub mod conditional;

@@ -73,7 +73,7 @@ pub(crate) fn response(decided: Decided, sending: &Sending, in_flight: InFlight)
     let content = match (body, source) {
         (Body::Page(page), _) => Content::Bytes(Bytes::from_static(page.html().as_bytes())),
         (Body::File(part), Some(BlobSource::File(region))) => {
-            Content::Region(region_body(&region, &part, sending, &in_flight))
+            Content::Region(Box::new(region_body(&region, &part, sending, &in_flight)))
         }
         (Body::Parts(parts), Some(BlobSource::File(region))) => {
             // Of no bytes yet: the parts are read one after the other, within the same window.

@@ -71,6 +71,8 @@ pub(crate) struct Watch {
     unread_body: AtomicBool,
     /// Bytes came that no request was made of yet.
     unparsed: AtomicBool,
+    /// How often the connection's task had its turn.
+    turn: AtomicU32,
     /// An [`Order`], and who carries it out.
     order: AtomicU8,
     carrier: AtomicWaker,
@@ -181,6 +183,7 @@ impl Watch {
             reading_body: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
             unparsed: AtomicBool::new(false),
+            turn: AtomicU32::new(0),
             order: AtomicU8::new(Order::GoOn as u8),
             carrier: AtomicWaker::new(),
         })
@@ -229,6 +232,16 @@ impl Watch {
     pub(crate) fn order(&self) -> Order {
         let order = self.order.load(Acquire);
         [Order::Rest, Order::Close, Order::Cut].into_iter().find(|known| *known as u8 == order).unwrap_or(Order::GoOn)
+    }
+
+    /// The connection's task has its next turn.
+    pub(crate) fn begin_turn(&self) {
+        self.turn.store(self.turn().wrapping_add(1), Relaxed);
+    }
+
+    /// Which turn it is.
+    pub(crate) fn turn(&self) -> u32 {
+        self.turn.load(Relaxed)
     }
 
     /// Waits until the connection has to end.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
 
+use crate::buffers::Buffer;
 use crate::watch::Owed;
 
 /// What a permit stands for, in bytes.
@@ -88,18 +89,18 @@ fn units(bytes: usize) -> u32 {
 }
 
 /// A window's bytes, which give their memory back when they are dropped. Until then they are `owed` by the client.
-pub(crate) fn window(bytes: Vec<u8>, room: Room, owed: Option<Owed>) -> Bytes {
+pub(crate) fn window(bytes: Buffer, room: Room, owed: Option<Owed>) -> Bytes {
     Bytes::from_owner(Window { bytes, _room: room, _owed: owed })
 }
 
 struct Window {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     _room: Room,
     _owed: Option<Owed>,
 }
 
 impl AsRef<[u8]> for Window {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_slice()
     }
 }
