@@ -9,7 +9,7 @@ use crate::error::{CliError, Exit};
 
 /// Show the server's health and what each environment shows
 ///
-/// Ends with 5 where the server is degraded.
+/// Ends with 5 where the server is degraded, and with 1 where `--env` names an environment that shows nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -37,7 +37,18 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         }
         Err(failure) => return Err(failure.into()),
     };
-    items.retain(|item| environment.as_ref().is_none_or(|wanted| *item.name == **wanted));
+    if let Some(wanted) = &environment {
+        let known: Vec<String> = items.iter().map(|item| item.name.clone()).collect();
+        items.retain(|item| *item.name == **wanted);
+        if items.is_empty() {
+            let hint = match &*known {
+                [] => format!("no environment shows anything yet; `pinstone deploy --env {wanted}` makes it"),
+                _ => format!("those that show something are {}", known.join(", ")),
+            };
+            let message = format!("the project `{project}` has no environment `{wanted}`");
+            return Err(CliError::new(Exit::Failed, "environment_not_found", message).hint(hint));
+        }
+    }
     for line in environments::lines(&items) {
         context.out.line(line)?;
     }

@@ -141,3 +141,15 @@ fn a_client_that_waits_is_told_to_send_only_what_is_wanted() {
     owner.send(plan.as_bytes()).unwrap();
     owner.answer("POST").unwrap().expect(200);
 }
+
+#[test]
+fn the_status_of_an_environment_that_shows_nothing_is_an_error_that_names_the_others() {
+    let world = World::start();
+    world.publish("demo", &vec![("index.html".to_owned(), b"x".to_vec())]);
+    let known = world.cli(&["status", "--project", "demo", "--env", "prod", "--json"]).expect(0).json();
+    assert_eq!(known["environments"].as_array().map(Vec::len), Some(1), "{known}");
+    let unknown = world.cli(&["status", "--project", "demo", "--env", "prdo", "--json"]).expect(1);
+    let error: serde_json::Value = serde_json::from_str(unknown.stderr.trim().lines().last().unwrap()).unwrap();
+    assert_eq!(error["error"], "environment_not_found", "{error}");
+    assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("prod")), "{error}");
+}
