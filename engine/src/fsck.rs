@@ -305,6 +305,9 @@ impl Check<'_> {
     async fn check_pointers(&mut self) -> Result<(), FsckError> {
         for (key, item) in self.meta.snapshot(projects::prefix()).await?.items {
             let Some(project) = self.readable::<ProjectRecord>(&key, &item, "project") else { continue };
+            if project.deleted_at.is_some() {
+                continue;
+            }
             if projects::find_by_name(self.meta, &project.name).await? != Some(project.reference()) {
                 self.report.add(Kind::Damaged, "record", &project.name, "the project's name does not lead to it");
             }
