@@ -154,12 +154,17 @@ impl Engine {
     }
 
     /// An engine in memory with bounds of its own.
+    pub async fn in_memory_with(clock: Clock, limits: Limits) -> Self {
+        let meta = Arc::new(MemoryMeta::new(clock.clone()));
+        Self::in_memory_over(meta, clock, limits).await
+    }
+
+    /// An engine in memory over a metadata store that the caller can look into.
     ///
     /// # Panics
     ///
-    /// Never: stores in memory do not fail.
-    pub async fn in_memory_with(clock: Clock, limits: Limits) -> Self {
-        let meta = Arc::new(MemoryMeta::new(clock.clone()));
+    /// Where the store is damaged or was closed.
+    pub async fn in_memory_over(meta: Arc<MemoryMeta>, clock: Clock, limits: Limits) -> Self {
         let objects = Arc::new(object_store::memory::InMemory::new());
         let blobs = BlobStore::new(objects, Arc::new(MemoryIndex::default()));
         Self::assemble(meta, blobs, clock, limits, "pin_in_memory").await.expect("stores in memory do not fail")
