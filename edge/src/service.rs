@@ -13,6 +13,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use pinstone_engine::account::Source;
 use pinstone_engine::blob::BlobSource;
 use pinstone_engine::clock::UnixMillis;
 use pinstone_engine::coding::{Coding, Variants};
@@ -205,6 +206,8 @@ async fn route(
         let control = control.clone();
         facts.goes_to_control();
         request.extensions_mut().insert(client);
+        // The control plane does not know the edge: what it has to know of the client is the engine's word.
+        request.extensions_mut().insert(Source(client.address));
         return match control.oneshot(request).await {
             Ok(response) => Routed::Control(response),
             Err(never) => match never {},

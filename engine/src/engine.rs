@@ -44,6 +44,8 @@ use crate::variants::{Desk, MakerHandle, VariantCounters, VariantOptions};
 const FEED_PAGE: usize = 1000;
 /// How often answers that are too old to count are removed.
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often it is written when tokens were last used.
+const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
 
 /// How an embedded engine is opened.
 #[derive(Clone, Debug)]
@@ -107,6 +109,8 @@ struct Inner {
     token_uses: TokenUses,
     passwords: Passwords,
     throttle: Throttle,
+    /// Held while an account is deleted, so that nobody goes on with what somebody is at.
+    deleting: tokio::sync::Mutex<()>,
     /// Held while events are applied, so that they are applied in order.
     applying: tokio::sync::Mutex<()>,
     follower: Mutex<Option<JoinHandle<()>>>,
@@ -204,6 +208,7 @@ impl Engine {
             token_uses: TokenUses::default(),
             passwords: Passwords::default(),
             throttle: Throttle::default(),
+            deleting: tokio::sync::Mutex::default(),
             applying: tokio::sync::Mutex::default(),
             follower: Mutex::default(),
             desk: Arc::default(),
@@ -308,9 +313,7 @@ impl Engine {
             follower.abort();
             drop(follower.await);
         }
-        if let Err(error) = self.write_token_uses().await {
-            tracing::debug!(%error, "when tokens were last used could not be written");
-        }
+        self.try_to_write_token_uses().await;
         self.0.meta.close().await;
         let folder = self.0.folder.lock().take();
         if let Some(Err(error)) = folder.map(DataFolder::close) {
@@ -344,6 +347,10 @@ impl Engine {
 
     pub(crate) fn throttle(&self) -> &Throttle {
         &self.0.throttle
+    }
+
+    pub(crate) fn deleting(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.deleting
     }
 
     /// The audit row of what `caller` is about to do.
@@ -422,6 +429,7 @@ impl Engine {
         let mut wake = self.0.meta.wake();
         let follower = tokio::spawn(async move {
             let mut forget_at = UnixMillis::default();
+            let mut uses_at = None;
             loop {
                 let Some(inner) = weak.upgrade() else { return };
                 let engine = Self(inner);
@@ -433,10 +441,15 @@ impl Engine {
                     }
                 };
                 let now = engine.clock().now();
-                if !more && let Err(error) = engine.write_token_uses().await {
-                    tracing::debug!(%error, "when tokens were last used could not be written");
+                if !more && *uses_at.get_or_insert(now.plus(WRITE_USES_EVERY)) <= now {
+                    uses_at = None;
+                    engine.try_to_write_token_uses().await;
                 }
                 if !more && forget_at <= now {
+                    // The start has done it.
+                    if forget_at > UnixMillis::default() {
+                        engine.go_on_deleting().await;
+                    }
                     forget_at = now.plus(FORGET_EVERY);
                     if let Err(error) = records::idempotency::forget(engine.meta(), now).await {
                         tracing::warn!(%error, "old answers could not be removed; an hour later is early enough");

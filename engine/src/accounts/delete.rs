@@ -29,11 +29,12 @@ impl Engine {
     /// # Errors
     ///
     /// [`AccountError::OwnerStays`] for the built-in owner. Where a store fails the account may be gone all the same, and
-    /// what is left of it goes at the next start.
+    /// what is left of it goes within an hour or at the next start.
     pub async fn delete_account(&self, caller: &Principal) -> Result<u64, AccountError> {
         if self.is_owner(caller) {
             return Err(AccountError::OwnerStays);
         }
+        let _alone = self.deleting().lock().await;
         for attempt in 0..ATTEMPTS {
             pause(attempt).await;
             let Stored { record: user, revision } = self.user_of(caller).await?;
@@ -60,10 +61,12 @@ impl Engine {
         Err(StoreError::Contended.into())
     }
 
-    /// Goes on with what an earlier process began to delete. Where that fails, sites are served all the same.
+    /// Goes on with what was begun to be deleted and could not be finished, because a store failed or the process died.
+    /// Where that fails, sites are served all the same.
     pub(crate) async fn go_on_deleting(&self) {
+        let Ok(_alone) = self.deleting().try_lock() else { return };
         if let Err(error) = self.finish_deletions().await {
-            tracing::warn!(%error, "an account could not be deleted to the end; the next start goes on");
+            tracing::warn!(%error, "an account could not be deleted to the end; it is tried again in an hour");
         }
     }
 

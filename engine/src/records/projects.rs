@@ -92,10 +92,14 @@ pub(crate) fn counter_key() -> Key {
     KeyWriter::new(Table::Counter).text("projects").finish()
 }
 
+/// A project, also one that was deleted.
+pub(crate) async fn row(meta: &dyn MetaStore, project: ProjectRef) -> Result<Option<Stored<ProjectRecord>>, MetaError> {
+    read(meta, key(project), "project").await
+}
+
 /// A project that was not deleted.
 pub(crate) async fn get(meta: &dyn MetaStore, project: ProjectRef) -> Result<Option<Stored<ProjectRecord>>, MetaError> {
-    let found: Option<Stored<ProjectRecord>> = read(meta, key(project), "project").await?;
-    Ok(found.filter(|project| project.record.deleted_at.is_none()))
+    Ok(row(meta, project).await?.filter(|project| project.record.deleted_at.is_none()))
 }
 
 /// Up to `limit` projects of `team` that were not deleted and whose keys come after `after`, and the key to go on after.

@@ -65,8 +65,15 @@ impl TokenUses {
 }
 
 impl Engine {
-    /// Writes down when tokens were last used. A use that is lost to another change of its token comes again.
-    pub(crate) async fn write_token_uses(&self) -> Result<(), MetaError> {
+    /// Writes down when tokens were last used, as far as that is possible now.
+    pub(crate) async fn try_to_write_token_uses(&self) {
+        if let Err(error) = self.write_token_uses().await {
+            tracing::debug!(%error, "when tokens were last used could not be written");
+        }
+    }
+
+    /// The same, with why not. A use that is lost to another change of its token comes again.
+    async fn write_token_uses(&self) -> Result<(), MetaError> {
         while self.meta().takes_commits() {
             let uses = self.token_uses().take();
             if uses.is_empty() {
