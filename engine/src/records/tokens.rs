@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::accounts::{self, UserRecord};
 use super::{KeyWriter, Stored, Table, Unknown, decode, read, read_all};
 use crate::account::{Access, Scope};
 use crate::clock::UnixMillis;
@@ -88,6 +89,23 @@ pub(crate) fn list_key(user: UserId, number: u64) -> Key {
 
 pub(crate) async fn get(meta: &dyn MetaStore, secret: &BlobHash) -> Result<Option<Stored<TokenRecord>>, MetaError> {
     read(meta, key(secret), "token").await
+}
+
+/// A token together with its user, where both are there. With a right guess at the user it is one read, of one moment.
+pub(crate) async fn with_user(
+    meta: &dyn MetaStore,
+    secret: &BlobHash,
+    guess: Option<UserId>,
+) -> Result<Option<(TokenRecord, UserRecord)>, MetaError> {
+    let keys: Vec<_> = std::iter::once(key(secret)).chain(guess.map(accounts::user_key)).collect();
+    let mut items = meta.get(&keys).await?.into_iter();
+    let Some(token) = items.next().flatten() else { return Ok(None) };
+    let token: TokenRecord = decode(&token, "token")?.record;
+    let user = match guess {
+        Some(guess) if guess == token.user => items.next().flatten().map(|item| decode(&item, "user")).transpose()?,
+        _ => accounts::user(meta, token.user).await?,
+    };
+    Ok(user.map(|user| (token, user.record)))
 }
 
 /// Up to `limit` tokens of a user, oldest first, each with the digest that it is under.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::clock::UnixMillis;
 use crate::engine::Engine;
 use crate::hash::BlobHash;
+use crate::id::UserId;
 use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::records::tokens::TokenRecord;
 use crate::records::{self, encode};
@@ -22,16 +23,33 @@ const MOST: usize = 10_000;
 /// Uses written in one commit.
 const AT_ONCE: usize = 60;
 
-/// The uses that are not written yet, and how often tokens were ended.
-#[derive(Debug, Default)]
+/// The uses that are not written yet, whose tokens they are, and how often tokens were ended.
+#[derive(Debug)]
 pub(crate) struct TokenUses {
     unwritten: Mutex<HashMap<BlobHash, UnixMillis>>,
+    /// So that a token and its user are asked for together. A token never changes hands, so this is never wrong; whether
+    /// either is still there, the store says each time.
+    users: moka::sync::Cache<BlobHash, UserId>,
     ended: AtomicU64,
 }
 
+impl Default for TokenUses {
+    fn default() -> Self {
+        Self { unwritten: Mutex::default(), users: moka::sync::Cache::new(MOST as u64), ended: AtomicU64::new(0) }
+    }
+}
+
 impl TokenUses {
+    /// Whose a token is, where it was used before.
+    pub(crate) fn user(&self, digest: &BlobHash) -> Option<UserId> {
+        self.users.get(digest)
+    }
+
     /// Notes that a token is used.
     pub(crate) fn note(&self, digest: BlobHash, token: &TokenRecord, now: UnixMillis) {
+        if !self.users.contains_key(&digest) {
+            self.users.insert(digest, token.user);
+        }
         if token.last_used_at.is_some_and(|last| now < last.plus(WORTH_WRITING)) {
             return;
         }
