@@ -129,6 +129,8 @@ pub struct SignedIn {
     pub secret: String,
     /// The session.
     pub token: TokenId,
+    /// When it ends.
+    pub expires_at: UnixMillis,
     /// Who it is.
     pub user: UserSummary,
     /// Whether the account is new.

@@ -126,6 +126,14 @@ pub(crate) struct Issue {
     pub(crate) expires_at: Option<UnixMillis>,
 }
 
+impl Issue {
+    /// What somebody gets who signs in.
+    pub(crate) fn session(expires_at: UnixMillis) -> Self {
+        let name = "login".to_owned();
+        Self { name, scope: Scope::Admin, is_session: true, expires_at: Some(expires_at), ..Self::default() }
+    }
+}
+
 /// A token of a user, with the digest that it is under.
 pub(crate) type Listed = (BlobHash, Stored<TokenRecord>);
 
@@ -319,16 +327,10 @@ impl Engine {
         let (over, live): (Vec<_>, Vec<_>) = sessions.into_iter().partition(|(_, token)| token.record.is_expired(now));
         let too_many = (live.len() + 1).saturating_sub(MOST_SESSIONS);
         commit = over.iter().chain(live.iter().take(too_many)).fold(commit, end);
-        let issue = Issue {
-            name: "login".to_owned(),
-            scope: Scope::Admin,
-            is_session: true,
-            expires_at: Some(now.plus(life)),
-            ..Issue::default()
-        };
-        let (commit, secret, token) = issue_token(commit, &mut user, issue, now);
+        let expires_at = now.plus(life);
+        let (commit, secret, token) = issue_token(commit, &mut user, Issue::session(expires_at), now);
         let user = self.summary_of_user(user.record);
-        Ok((commit, SignedIn { secret, token: token.id, user, created: false }))
+        Ok((commit, SignedIn { secret, token: token.id, expires_at, user, created: false }))
     }
 
     /// Adds to `commit` the end of every session of `user` but `kept`.

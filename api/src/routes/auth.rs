@@ -33,7 +33,7 @@ pub(crate) async fn login(
         } else {
             engine.login(&origin, &credentials, rules).await?
         };
-        Ok(respond::ok(&answer(&state, signed_in)))
+        Ok(respond::ok(&answer(signed_in)))
     })
     .await
 }
@@ -50,7 +50,7 @@ pub(crate) async fn register(
     to_the_end(async move {
         let rules = &state.config().accounts;
         let registering = state.engine().register(caller.as_ref(), &origin, &credentials, invite.as_deref(), rules);
-        Ok(respond::json(StatusCode::CREATED, &answer(&state, registering.await?)))
+        Ok(respond::json(StatusCode::CREATED, &answer(registering.await?)))
     })
     .await
 }
@@ -146,9 +146,8 @@ fn gone(error: AccountError) -> ApiError {
     }
 }
 
-fn answer(state: &ApiState, signed_in: SignedIn) -> wire::SignedIn {
-    let SignedIn { secret, created, user: who, .. } = signed_in;
-    let ends = state.engine().clock().now().plus(state.config().accounts.session_life);
+fn answer(signed_in: SignedIn) -> wire::SignedIn {
+    let SignedIn { secret, created, expires_at, user: who, .. } = signed_in;
     let message = if created { "the account is made" } else { "signed in" };
     wire::SignedIn {
         api_key: secret.clone(),
@@ -157,7 +156,7 @@ fn answer(state: &ApiState, signed_in: SignedIn) -> wire::SignedIn {
         email: who.email.clone().unwrap_or_default(),
         created,
         message: message.to_owned(),
-        expires_at: timefmt::rfc3339(ends),
+        expires_at: timefmt::rfc3339(expires_at),
         user: user(who),
     }
 }

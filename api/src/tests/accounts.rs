@@ -261,3 +261,19 @@ async fn of_many_who_register_one_email_at_once_one_does() {
     }
     assert_eq!(world.user("bob@example.test").await.user.id, 3, "numbers are given without gaps");
 }
+
+#[tokio::test]
+async fn bodies_are_bounded_and_of_one_type() {
+    let world = World::open().await;
+    let (long, deep) = (format!("{{\"email\": \"{}\"}}", "x".repeat(64 << 10)), "[".repeat(100));
+    for path in ["/auth/login", "/auth/register", "/auth/password", "/tokens", "/invites"] {
+        let call = || world.call_as(TOKEN, Method::POST, path);
+        let text = call().bytes(b"{}").header("content-type", "text/plain").send().await;
+        text.expect_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", &[]);
+        let packed = call().json("{}").header("content-encoding", "gzip").send().await;
+        packed.expect_error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", &[]);
+        call().json(&long).send().await.expect_error(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &["xxx"]);
+        call().json(&deep).send().await.expect_error(StatusCode::BAD_REQUEST, "json_too_deep", &[]);
+        call().json("{").send().await.expect_error(StatusCode::BAD_REQUEST, "invalid_json", &[]);
+    }
+}

@@ -91,14 +91,8 @@ impl Engine {
                 .put(slug_key, encode(&team))
                 .put(records::accounts::team_key(team), encode(&home));
             let commit = invite.into_iter().fold(commit, |commit, invite| invite.use_up(commit));
-            let issue = Issue {
-                name: "login".to_owned(),
-                scope: Scope::Admin,
-                is_session: true,
-                expires_at: Some(now.plus(rules.session_life)),
-                ..Issue::default()
-            };
-            let (commit, secret, token) = issue_first_token(commit, &mut user, issue, now);
+            let expires_at = now.plus(rules.session_life);
+            let (commit, secret, token) = issue_first_token(commit, &mut user, Issue::session(expires_at), now);
             let caller = Principal {
                 token: Some(token.id),
                 ..Principal::new(user.id, team, email.as_str()).with_origin(origin.clone())
@@ -107,7 +101,7 @@ impl Engine {
             match self.meta().commit(commit.put(audit_key, audit)).await? {
                 Outcome::Done { .. } => {
                     let user = self.summary_of_user(user);
-                    return Ok(SignedIn { secret, token: token.id, user, created: true });
+                    return Ok(SignedIn { secret, token: token.id, expires_at, user, created: true });
                 }
                 Outcome::Refused { key } if key == email_key => return Err(AccountError::EmailTaken),
                 Outcome::Refused { key } if invite.is_some_and(|invite| invite.key == key) => {
