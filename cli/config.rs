@@ -15,6 +15,7 @@ use pinstone_api::config::PublicUrl;
 use pinstone_edge::{
     AccessLogConfig, AccessLogFormat, CacheConfig, Certificates, EdgeConfig, Limits as EdgeLimits, Networks,
 };
+use pinstone_engine::accounts::Registration;
 use pinstone_engine::blob::DiskCacheOptions;
 use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::limits::Limits as EngineLimits;
@@ -31,8 +32,8 @@ mod values;
 pub(crate) use tls::TlsConfig;
 use values::{
     access_log, address, batch_files, batch_size, count, count_or_zero, domain, duration, duration_or_zero, fetches,
-    fields, filter, host, log_format, message_length, size, size_or_zero, switch, upload_memory, variant_workers,
-    workers,
+    fields, filter, host, log_format, message_length, password_length, size, size_or_zero, switch, upload_memory,
+    variant_workers, workers,
 };
 
 /// The file that is read where no flag names one.
@@ -82,6 +83,8 @@ keys! {
     public_url: "public_url", "public-url", "URL";
     /// The hosts of the API [default: the base domain, api. and console. under it, and IP addresses]
     control_hosts: "control_hosts", "control-hosts", "NAME", list;
+    /// Who may register: `open`, `invite` or `closed` [default: open where the base domain is localhost, else closed]
+    registration: "registration", "registration", "WHO";
     /// How the log looks: `text` or `json` [default: text]
     log_format: "log_format", "log-format", "FORMAT";
     /// What is logged, such as `info` or `warn,pinstone_api=debug` [default: warn,h2=error,pinstone=info]
@@ -144,6 +147,10 @@ keys! {
     api_archive_spool: "api.archive_spool", "api-archive-spool", "SIZE";
     /// How long an archive may take to arrive [default: 1h]
     api_archive_timeout: "api.archive_timeout", "api-archive-timeout", "DURATION";
+    /// The shortest password, in bytes [default: 8]
+    accounts_password_length: "accounts.password_length", "accounts-password-length", "COUNT";
+    /// How long somebody who signed in stays so [default: 30d]
+    accounts_session_lifetime: "accounts.session_lifetime", "accounts-session-lifetime", "DURATION";
     /// Memory for large uploads that are passed on to an S3 store [default: 256MiB]
     api_upload_memory: "api.upload_memory", "api-upload-memory", "SIZE";
     /// Threads that compress files in the background; 0 compresses none [default: 1]
@@ -317,6 +324,10 @@ pub(crate) struct ApiBounds {
     pub(crate) archives: u64,
     pub(crate) archive_spool: u64,
     pub(crate) archive_timeout: Duration,
+    /// Without it, it depends on the base domain.
+    pub(crate) registration: Option<Registration>,
+    pub(crate) password_length: usize,
+    pub(crate) session_life: Duration,
 }
 
 /// How the log looks.
@@ -507,6 +518,11 @@ impl Reader<'_> {
                 archives: self.one("api.archives", count).unwrap_or(api.archives),
                 archive_spool: self.one("api.archive_spool", size).unwrap_or(api.archive_spool),
                 archive_timeout: self.one("api.archive_timeout", duration).unwrap_or(api.archive_timeout),
+                registration: self.one("registration", str::parse::<Registration>),
+                password_length: self
+                    .one("accounts.password_length", password_length)
+                    .unwrap_or(api.accounts.password_length),
+                session_life: self.one("accounts.session_lifetime", duration).unwrap_or(api.accounts.session_life),
             },
             variants: VariantOptions {
                 workers: self.one("variants.workers", variant_workers).unwrap_or(variants.workers),
@@ -772,6 +788,21 @@ mod tests {
         // Too few only beside another key, which has its default.
         let error = loaded(None, &["--edge-connections", "1", "--edge-workers", "2"], &[]).map(drop).unwrap_err();
         assert!(error.message.contains("`--edge-connections`: `1`: it must be at least"), "{error}");
+    }
+
+    #[test]
+    fn who_may_register() {
+        let config = loaded(None, &[], &[]).unwrap();
+        assert_eq!((config.api.registration, config.api.password_length), (None, 8));
+        assert_eq!(config.api.session_life, Duration::from_secs(30 * 24 * 60 * 60));
+        let file = "registration = 'invite'\n[accounts]\npassword_length = 12\nsession_lifetime = '7d'";
+        let config = loaded(Some(file), &[], &[]).unwrap();
+        assert_eq!((config.api.registration, config.api.password_length), (Some(Registration::Invite), 12));
+        assert_eq!(config.api.session_life, Duration::from_secs(7 * 24 * 60 * 60));
+        let wrong = ["--registration", "everybody", "--accounts-password-length", "7"];
+        let error = loaded(None, &wrong, &[]).map(drop).unwrap_err();
+        assert!(error.message.contains("`--registration`: `everybody`: registration is `open`"), "{error}");
+        assert!(error.message.contains("`--accounts-password-length`: `7`: a password has"), "{error}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use pinstone_edge::{AccessLog, AccessLogTarget, BindError, ControlService, Edge,
 use pinstone_engine::blob::is_storage_full;
 use pinstone_engine::coding::Coding;
 use pinstone_engine::data_folder::OpenError;
-use pinstone_engine::{Engine, OpenOptions};
+use pinstone_engine::{AccountRules, Engine, OpenOptions};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -210,7 +210,13 @@ fn variant_metrics(engine: &Engine) -> impl MetricSource + use<> {
 
 fn api_config(config: &ServerConfig, public_url: PublicUrl) -> ApiConfig {
     let bounds = config.api;
+    let defaults = ApiConfig::new(public_url, config.hosts(), env!("CARGO_PKG_VERSION"));
     ApiConfig {
+        accounts: AccountRules {
+            registration: bounds.registration.unwrap_or(defaults.accounts.registration),
+            password_length: bounds.password_length,
+            session_life: bounds.session_life,
+        },
         plan_memory: bounds.plan_memory,
         json_size: bounds.json_size,
         idle_timeout: bounds.idle_timeout,
@@ -218,7 +224,7 @@ fn api_config(config: &ServerConfig, public_url: PublicUrl) -> ApiConfig {
         archives: bounds.archives,
         archive_spool: bounds.archive_spool,
         archive_timeout: bounds.archive_timeout,
-        ..ApiConfig::new(public_url, config.hosts(), env!("CARGO_PKG_VERSION"))
+        ..defaults
     }
 }
 

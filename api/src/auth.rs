@@ -1,32 +1,150 @@
-//! Who asks: the bearer token of a request, as the principal that it stands for.
+//! Who asks: the bearer token of a request, as the principal that it stands for. Every call of the table of routes
+//! passes [`admit`] before anything else of it is looked at.
 
-use axum::extract::FromRequestParts;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
+use http::{Extensions, HeaderMap, HeaderName};
+use http_body::Body as _;
 use pinstone_engine::Principal;
+use pinstone_engine::account::{Origin, Source};
 use pinstone_engine::records::idempotency::IdempotencyKey;
+use tokio::time::{Duration, Instant};
 
+use crate::access::{Need, admits};
+use crate::body::cause;
 use crate::error::{ApiError, ErrorCode};
+use crate::frame::RequestId;
+use crate::routes::Route;
 use crate::state::ApiState;
 
 /// The longest token that is looked up, in bytes.
 const MAX_TOKEN: usize = 512;
+/// How long a body may take before its token is looked up again at its end, whether or not one is known to have ended:
+/// another process may have ended it.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// The principal behind a request. As an extractor it stands before all others, so that a stranger's request is refused
-/// before its body is read.
-#[derive(Debug)]
+/// The principal behind a request. As an extractor it finds whom [`admit`] let in, and nobody where nobody was asked.
+#[derive(Clone, Debug)]
 pub(crate) struct Caller(pub(crate) Principal);
 
-impl FromRequestParts<ApiState> for Caller {
+/// Where a request comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Sender(pub(crate) Origin);
+
+/// The token of a request ended while its body arrived. What arrived counts for nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the token ended while the body arrived")]
+pub(crate) struct TokenEnded;
+
+/// Lets a call through that has what its route needs.
+///
+/// This is before the body: a stranger's is not read. It is looked up again behind a body that took its time, so that a
+/// token that ends while an upload arrives takes the upload along.
+pub(crate) async fn admit(
+    State((state, route)): State<(ApiState, &'static Route)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let token = match (route.need(request.method()), bearer(request.headers())) {
+        (Need::Nothing, _) => None,
+        (Need::NothingOrToken, None) if !request.headers().contains_key(AUTHORIZATION) => None,
+        (_, token) => match token {
+            Some(token) => Some(token.to_owned()),
+            None => return ApiError::from(ErrorCode::Unauthorized).into_response(),
+        },
+    };
+    let Some(token) = token else { return next.run(request).await };
+    let (ended, since) = (state.engine().tokens_ended(), Instant::now());
+    let principal = match state.engine().authenticate(&token).await {
+        Ok(Some(principal)) => principal,
+        Ok(None) => return ApiError::from(ErrorCode::Unauthorized).into_response(),
+        Err(error) => return ApiError::from(error).into_response(),
+    };
+    if let Need::Token(scope, object) = route.need(request.method())
+        && !admits(&principal.access, scope, object)
+    {
+        return ApiError::from(ErrorCode::InsufficientScope).into_response();
+    }
+    let principal = principal.with_origin(origin(request.extensions()));
+    request.extensions_mut().insert(Caller(principal));
+    if !request.body().is_end_stream() {
+        request = request.map(|body| guarded(body, Guard { state, token, ended, since }));
+    }
+    next.run(request).await
+}
+
+/// What is asked again at the end of a body.
+struct Guard {
+    state: ApiState,
+    token: String,
+    ended: u64,
+    since: Instant,
+}
+
+impl Guard {
+    async fn still_holds(&self) -> Result<(), axum::BoxError> {
+        let engine = self.state.engine();
+        if engine.tokens_ended() == self.ended && self.since.elapsed() < TRUSTED_FOR {
+            return Ok(());
+        }
+        match engine.authenticate(&self.token).await? {
+            Some(_) => Ok(()),
+            None => Err(TokenEnded.into()),
+        }
+    }
+}
+
+/// The same body, which breaks off at its end where its token has ended.
+fn guarded(body: Body, guard: Guard) -> Body {
+    let frames = Some((body.into_data_stream(), guard));
+    Body::from_stream(stream::unfold(frames, |state| async move {
+        let (mut frames, guard) = state?;
+        match frames.next().await {
+            Some(Ok(frame)) => Some((Ok::<Bytes, axum::BoxError>(frame), Some((frames, guard)))),
+            Some(Err(error)) => Some((Err(cause(error)), None)),
+            None => guard.still_holds().await.err().map(|error| (Err(error), None)),
+        }
+    }))
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(head: &mut Parts, state: &ApiState) -> Result<Self, ApiError> {
-        let token = bearer(&head.headers).ok_or(ErrorCode::Unauthorized)?;
-        match state.engine().authenticate(token).await? {
-            Some(principal) => Ok(Self(principal)),
-            None => Err(ErrorCode::Unauthorized.into()),
-        }
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        head.extensions.get::<Self>().cloned().ok_or(ErrorCode::Unauthorized.into())
+    }
+}
+
+/// The principal behind a request that may have none.
+#[derive(Debug)]
+pub(crate) struct MaybeCaller(pub(crate) Option<Principal>);
+
+impl<S: Send + Sync> FromRequestParts<S> for MaybeCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(Self(head.extensions.get::<Caller>().map(|caller| caller.0.clone())))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Sender {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Ok(Self(origin(&head.extensions)))
+    }
+}
+
+fn origin(extensions: &Extensions) -> Origin {
+    Origin {
+        address: extensions.get::<Source>().map(|source| source.0),
+        request_id: extensions.get::<RequestId>().map(|id| id.0.clone()),
     }
 }
 

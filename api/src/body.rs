@@ -12,9 +12,11 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use pinstone_engine::meta::MetaError;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::auth::TokenEnded;
 use crate::error::{ApiError, ErrorCode};
 use crate::json_depth::is_deeper_than;
 use crate::state::ApiState;
@@ -114,7 +116,7 @@ pub(crate) async fn gather(
         match timeout_at(deadline, frames.next()).await {
             Err(_) => return Err(ErrorCode::RequestTimeout.into()),
             Ok(None) => return Ok(bytes),
-            Ok(Some(Err(_))) => return Err(ErrorCode::UploadBroken.into()),
+            Ok(Some(Err(error))) => return Err(broken(&cause(error)).into()),
             Ok(Some(Ok(frame))) => {
                 if (bytes.len() + frame.len()) as u64 > limit {
                     return Err(too_large.into());
@@ -122,6 +124,31 @@ pub(crate) async fn gather(
                 bytes.extend_from_slice(&frame);
             }
         }
+    }
+}
+
+/// What a body broke off with, out of the wrappers that it comes in.
+pub(crate) fn cause(error: axum::Error) -> axum::BoxError {
+    let mut cause = error.into_inner();
+    loop {
+        match cause.downcast::<axum::Error>() {
+            Ok(wrapper) => cause = wrapper.into_inner(),
+            Err(cause) => return cause,
+        }
+    }
+}
+
+/// The answer to a body that does not come to its end.
+pub(crate) fn broken(cause: &axum::BoxError) -> ErrorCode {
+    if cause.is::<TokenEnded>() {
+        ErrorCode::Unauthorized
+    } else if cause.is::<MetaError>() {
+        // Whether the token still holds could not be said.
+        ErrorCode::Unavailable
+    } else if cause.is::<Stalled>() {
+        ErrorCode::RequestTimeout
+    } else {
+        ErrorCode::UploadBroken
     }
 }
 
@@ -136,7 +163,7 @@ pub(crate) fn arriving(
         match timeout(idle, frames.next()).await {
             Err(_) => Some((Err(Stalled.into()), None)),
             Ok(None) => None,
-            Ok(Some(Err(error))) => Some((Err(error.into_inner()), None)),
+            Ok(Some(Err(error))) => Some((Err(cause(error)), None)),
             Ok(Some(Ok(frame))) => Some((Ok(frame), Some(frames))),
         }
     }))

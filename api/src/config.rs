@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::Uri;
+use pinstone_engine::accounts::{AccountRules, Registration};
 use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::id::ImageId;
 use pinstone_engine::name::{EnvironmentName, ProjectName};
@@ -166,6 +167,9 @@ pub struct ApiConfig {
     pub archive_spool: u64,
     /// How long an archive may take to arrive. An hour by default.
     pub archive_timeout: Duration,
+    /// Who may register, and how accounts are. Registration is open where the base domain is `localhost`, and closed
+    /// elsewhere, by default.
+    pub accounts: AccountRules,
     /// How long a JSON body may take in all. Uploads have no such bound. 10 minutes by default.
     pub json_timeout: Duration,
 }
@@ -174,7 +178,9 @@ impl ApiConfig {
     /// The defaults, for a server that is reached at `public_url` and answers to `hosts`.
     #[must_use]
     pub fn new(public_url: PublicUrl, hosts: Hosts, version: impl Into<String>) -> Self {
+        let is_local = hosts.base_domain() == "localhost";
         Self {
+            accounts: AccountRules::new(if is_local { Registration::Open } else { Registration::Closed }),
             public_url,
             hosts,
             version: version.into(),

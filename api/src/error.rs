@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use pinstone_engine::StoreError;
+use pinstone_engine::accounts::AccountError;
 use pinstone_engine::archive::{ArchiveError, ArchivePublishError, Fault};
 use pinstone_engine::blob::{ReadError, is_storage_full};
 use pinstone_engine::diff::DiffError;
@@ -19,7 +20,9 @@ use pinstone_engine::meta::MetaError;
 use pinstone_engine::plan::{PlanError, UploadError};
 use pinstone_engine::publish::{CommitError, PinError, ReleaseError};
 use pinstone_engine::queries::LookupError;
+use pinstone_engine::tokens::TokenError;
 
+use crate::body::broken;
 use crate::{blob_frames, respond, wire};
 
 mod code;
@@ -31,12 +34,18 @@ pub use code::ErrorCode;
 pub(crate) struct ApiError {
     code: ErrorCode,
     message: Cow<'static, str>,
+    /// How long to wait, where that is known.
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
     /// Says more than the code's own sentence does. `message` must not hold anything of the request.
     pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.code
     }
 
     /// The code and the sentence, for a failure that is a part of an answer.
@@ -53,7 +62,7 @@ impl ApiError {
 
 impl From<ErrorCode> for ApiError {
     fn from(code: ErrorCode) -> Self {
-        Self { code, message: Cow::Borrowed(code.message()) }
+        Self { code, message: Cow::Borrowed(code.message()), retry_after: None }
     }
 }
 
@@ -74,6 +83,11 @@ impl IntoResponse for ApiError {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_PAUSE.as_secs()));
             }
             _ => {}
+        }
+        if let Some(wait) = self.retry_after {
+            // Whole seconds are all that the field has; one that is too early would only be refused again.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         answer
     }
@@ -110,6 +124,7 @@ impl From<PlanError> for ApiError {
     fn from(error: PlanError) -> Self {
         match error {
             PlanError::ProjectTaken => ErrorCode::ProjectTaken.into(),
+            PlanError::OutOfScope => ErrorCode::InsufficientScope.into(),
             PlanError::NoFiles => ErrorCode::NoFiles.into(),
             PlanError::TooManyContentTypes { .. } => ErrorCode::TooManyContentTypes.into(),
             PlanError::TooManyFiles { limit } => too_many_files(limit),
@@ -141,10 +156,9 @@ impl From<UploadError> for ApiError {
                 Self::new(ErrorCode::BlobTooLargeForBatch, format!("a file of the batch is larger than {limit} bytes"))
             }
             UploadError::BatchTooLarge { blobs, size } => batch_too_large(blobs, size),
-            UploadError::Body(cause) if cause.is::<crate::body::Stalled>() => ErrorCode::RequestTimeout.into(),
             UploadError::Body(cause) if cause.is::<blob_frames::NotABatch>() => ErrorCode::InvalidBatch.into(),
             UploadError::Body(cause) if cause.is::<blob_frames::TooLong>() => ErrorCode::BatchTooLarge.into(),
-            UploadError::Body(_) => ErrorCode::UploadBroken.into(),
+            UploadError::Body(cause) => broken(&cause).into(),
             UploadError::Store(error) => error.into(),
         }
     }
@@ -183,6 +197,7 @@ impl From<ReleaseError> for ApiError {
             ReleaseError::KeyNeeded => ErrorCode::IdempotencyKeyRequired.into(),
             ReleaseError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
             ReleaseError::MessageTooLong { limit } => message_too_long(limit),
+            ReleaseError::OutOfScope => ErrorCode::InsufficientScope.into(),
             ReleaseError::Store(error) => error.into(),
         }
     }
@@ -208,6 +223,42 @@ impl From<LookupError> for ApiError {
             LookupError::EnvironmentNotFound => ErrorCode::EnvironmentNotFound.into(),
             LookupError::BadCursor => ErrorCode::InvalidCursor.into(),
             LookupError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Name { .. } => Self::new(ErrorCode::InvalidName, error.to_string()),
+            TokenError::Lifetime { .. } => Self::new(ErrorCode::InvalidLifetime, error.to_string()),
+            TokenError::ProjectNotFound => ErrorCode::ProjectNotFound.into(),
+            TokenError::TooMany { .. } => Self::new(ErrorCode::TooManyTokens, error.to_string()),
+            TokenError::NotFound => ErrorCode::TokenNotFound.into(),
+            TokenError::OwnersToken => ErrorCode::OwnersToken.into(),
+            TokenError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Email(error) => Self::new(ErrorCode::InvalidEmail, error.to_string()),
+            AccountError::Password { .. } => Self::new(ErrorCode::InvalidPassword, error.to_string()),
+            AccountError::WrongCredentials => ErrorCode::WrongCredentials.into(),
+            AccountError::Slowed { wait } => Self { retry_after: Some(wait), ..ErrorCode::TooManyAttempts.into() },
+            AccountError::RegistrationClosed => ErrorCode::RegistrationClosed.into(),
+            AccountError::InviteInvalid => ErrorCode::InviteInvalid.into(),
+            AccountError::InviteNotFound => ErrorCode::InviteNotFound.into(),
+            AccountError::InviteLifetime { .. } => Self::new(ErrorCode::InvalidLifetime, error.to_string()),
+            AccountError::TooManyInvites { .. } => Self::new(ErrorCode::TooManyInvites, error.to_string()),
+            AccountError::OwnerOnly => ErrorCode::OwnerOnly.into(),
+            AccountError::EmailTaken => ErrorCode::EmailTaken.into(),
+            AccountError::OwnerRegistered => ErrorCode::OwnerRegistered.into(),
+            AccountError::OwnerStays => ErrorCode::OwnerStays.into(),
+            AccountError::Busy => Self::new(ErrorCode::Busy, error.to_string()),
+            AccountError::Store(error) => error.into(),
         }
     }
 }

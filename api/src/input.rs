@@ -1,7 +1,10 @@
 //! What requests name, parsed once: projects, environments, images, limits. Inside the handlers everything has a type.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
+use pinstone_engine::clock::UnixMillis;
 use pinstone_engine::diff::Version;
 use pinstone_engine::id::ImageId;
 use pinstone_engine::name::{EnvironmentName, NameError, ProjectName};
@@ -10,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ApiError, ErrorCode};
+use crate::timefmt;
 
 /// The query of a call that reads. Keys that a call does not know are ignored.
 #[derive(Debug, Default, Deserialize)]
@@ -48,8 +52,7 @@ impl ReadQuery {
 
     /// How many items to answer: `default` where nothing is asked for, never more than `most`.
     pub(crate) fn limit(&self, default: usize, most: usize) -> Result<usize, ApiError> {
-        let limit = number(self.limit.as_deref(), "limit")?;
-        Ok(limit.map_or(default, |limit| usize::try_from(limit).unwrap_or(most).min(most)))
+        limit(self.limit.as_deref(), default, most)
     }
 
     /// Which page to answer, from 1.
@@ -142,6 +145,23 @@ pub(crate) fn version(text: Option<&str>) -> Result<Option<Version>, ApiError> {
         Some(id) if id.starts_with("img_") => Ok(image(Some(id))?.map(Version::Image)),
         name => Ok(environment(name, None)?.map(Version::Environment)),
     }
+}
+
+/// How many items to answer: `default` where nothing is asked for, never more than `most`.
+pub(crate) fn limit(text: Option<&str>, default: usize, most: usize) -> Result<usize, ApiError> {
+    let limit = number(text, "limit")?;
+    Ok(limit.map_or(default, |limit| usize::try_from(limit).unwrap_or(most).min(most)))
+}
+
+/// How long something is asked to last. What ended before it began is refused like what is too short.
+pub(crate) fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// The moment that a query names, if it names one.
+pub(crate) fn time(text: Option<&str>) -> Result<Option<UnixMillis>, ApiError> {
+    let Some(text) = given(text) else { return Ok(None) };
+    timefmt::parse(text).map(Some).ok_or_else(|| ErrorCode::InvalidTime.into())
 }
 
 fn given(text: Option<&str>) -> Option<&str> {

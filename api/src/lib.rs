@@ -1,7 +1,7 @@
 //! The control plane of Pinstone: plan, upload, commit, release and what can be asked about them, under `/api/v1`.
 //!
-//! A call moves one way: frame → caller → input → engine → answer. Who asks is known before any byte of a body is
-//! read; what is asked has a type before the engine sees it; and what the engine answers is turned to JSON by the types in
+//! A call moves one way: frame → caller → input → engine → answer. Who asks, and that they may, is known before any byte of
+//! a body is read; what is asked has a type before the engine sees it; and what the engine answers is turned to JSON by the types in
 //! [`wire`], which the engine does not know. Sites are not served here: the edge does that, and hands over only what
 //! arrives for a control host.
 
@@ -17,6 +17,7 @@ use http_body::Body as HttpBody;
 use pinstone_engine::Engine;
 use tower::Service;
 
+mod access;
 mod auth;
 mod blob_frames;
 mod body;
@@ -72,14 +73,16 @@ where
 
 /// Everything that a control host answers, as an axum router.
 pub fn router(engine: Engine, config: config::ApiConfig) -> Router {
+    let state = ApiState::new(engine, config);
     let mut router = Router::new();
     for route in routes::ROUTES {
-        router = router.route(&format!("{}{}", routes::BASE, route.path), (route.handlers)());
+        let admit = axum::middleware::from_fn_with_state((state.clone(), route), auth::admit);
+        router = router.route(&format!("{}{}", routes::BASE, route.path), (route.handlers)().route_layer(admit));
     }
     home::add(router)
         // The order matters: these two apply to the routes above them, and the frame to all of it.
         .method_not_allowed_fallback(home::method_not_allowed)
         .fallback(home::not_found)
         .layer(axum::middleware::from_fn(frame::frame))
-        .with_state(ApiState::new(engine, config))
+        .with_state(state)
 }

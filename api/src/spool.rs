@@ -13,7 +13,7 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::body::{Stalled, arriving, blocking};
+use crate::body::{arriving, blocking, broken};
 use crate::config::ApiConfig;
 use crate::error::{ApiError, ErrorCode, archive_too_large, io_error};
 
@@ -86,8 +86,7 @@ impl Spools {
             let frame = match timeout_at(end, frames.next()).await {
                 Err(_) => return Err(ErrorCode::RequestTimeout.into()),
                 Ok(None) => break,
-                Ok(Some(Err(cause))) if cause.is::<Stalled>() => return Err(ErrorCode::RequestTimeout.into()),
-                Ok(Some(Err(_))) => return Err(ErrorCode::UploadBroken.into()),
+                Ok(Some(Err(cause))) => return Err(broken(&cause).into()),
                 Ok(Some(Ok(frame))) => frame,
             };
             received += frame.len() as u64;

@@ -1,12 +1,20 @@
 //! The control plane over an engine in memory: what clients see, call by call.
 
+mod accounts;
 mod archives;
+mod audit;
 mod bad_input;
 mod batches;
+mod deletion;
 mod description;
 mod diff;
 mod http_rules;
+mod invites;
 mod previews;
 mod publishing;
 mod retries;
+mod scopes;
+mod secrets;
+mod throttling;
+mod tokens;
 mod world;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use pinstone_engine::publish::{self, Severity};
 use serde::{Deserialize, Serialize};
 
+pub mod account;
+
 /// The answer to anything that failed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ErrorBody {

@@ -28,6 +28,8 @@ const LARGEST_BATCH: u64 = 1 << 30;
 const LONGEST_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Beyond it, nobody can mean it.
 const LONGEST_HSTS: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// Below it, one is guessed; beyond it, nobody finds one.
+const PASSWORD_LENGTHS: std::ops::RangeInclusive<usize> = 8..=128;
 const ZERO: &str = "it must not be zero";
 const OUT_OF_BOUNDS: &str = "the size is out of bounds";
 
@@ -139,6 +141,14 @@ pub(super) fn message_length(text: &str) -> Result<usize, &'static str> {
     match size(text)? {
         length if length <= LONGEST_MESSAGE => Ok(length),
         _ => Err("a message has at most 4KiB"),
+    }
+}
+
+/// Reads how short a password may be.
+pub(super) fn password_length(text: &str) -> Result<usize, &'static str> {
+    match count(text)? {
+        length if PASSWORD_LENGTHS.contains(&length) => Ok(length),
+        _ => Err("a password has to have at least 8 bytes, and cannot be asked for more than 128"),
     }
 }
 

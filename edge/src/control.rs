@@ -15,6 +15,7 @@ pub type ControlBody = UnsyncBoxBody<Bytes, BoxError>;
 /// Answers the requests for control hosts.
 ///
 /// It is polled on an edge thread, so it must not block or compute there: it forwards to a runtime of its own. Requests
-/// carry a [`Client`](crate::Client) among their extensions.
+/// carry a [`Client`](crate::Client) among their extensions, and its address as a
+/// [`Source`](pinstone_engine::account::Source).
 pub type ControlService =
     tower::util::BoxCloneSyncService<http::Request<hyper::body::Incoming>, http::Response<ControlBody>, Infallible>;

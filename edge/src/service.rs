@@ -13,6 +13,7 @@ use http::header::{self, HeaderValue};
 use http::{Request, Response, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use pinstone_engine::account::Source;
 use pinstone_engine::host::{HostName, HostTarget, Hosts};
 use tower::ServiceExt;
 
@@ -221,6 +222,8 @@ async fn route(
 
 async fn to_control(control: ControlService, client: Client, mut request: Request<Incoming>) -> Response<ControlBody> {
     request.extensions_mut().insert(client);
+    // The control plane does not know the edge: what it has to know of the client is the engine's word.
+    request.extensions_mut().insert(Source(client.address));
     match control.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -12,7 +12,8 @@ use moka::future::Cache;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::account::Principal;
+use crate::account::{Origin, Principal, Scope};
+use crate::accounts::{Passwords, Throttle};
 use crate::blob::BlobStore;
 use crate::blob::index::MemoryIndex;
 use crate::clock::{Clock, UnixMillis};
@@ -20,7 +21,7 @@ use crate::data_folder::DataFolder;
 #[cfg(feature = "rocksdb")]
 use crate::data_folder::OpenError;
 use crate::error::StoreError;
-use crate::id::{PlanId, TeamId, TokenId, UserId};
+use crate::id::{PlanId, ProjectId, TeamId, TokenId, UserId};
 use crate::limits::Limits;
 use crate::meta::{Check, Commit, Key, MemoryMeta, MetaError, MetaStore, Outcome};
 use crate::objects::StorageOptions;
@@ -28,19 +29,23 @@ use crate::objects::StorageOptions;
 use crate::objects::{self, Purpose};
 use crate::plan::{ATTEMPTS, PlanBody};
 use crate::pointers::{PointerEvent, PointerTable};
-use crate::records::accounts::{OwnerRecord, TeamRecord, TokenRecord, UserRecord, secret_digest};
+use crate::records::accounts::{OwnerRecord, TeamRecord, UserRecord};
 use crate::records::audit::{AuditLog, AuditRecord};
 use crate::records::environments::EnvironmentRecord;
 use crate::records::projects::ProjectRecord;
+use crate::records::tokens::{TokenRecord, secret_digest};
 use crate::records::variants::MadeRecord;
-use crate::records::{self, Stored, Unknown, decode, encode};
+use crate::records::{self, Unknown, decode, encode};
 use crate::resolve::Resolver;
+use crate::tokens::uses::TokenUses;
 use crate::variants::{Desk, MakerHandle, VariantCounters, VariantOptions};
 
 /// Events read from the feed at a time.
 const FEED_PAGE: usize = 1000;
 /// How often answers that are too old to count are removed.
 const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often it is written when tokens were last used.
+const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
 
 /// How an embedded engine is opened.
 #[derive(Clone, Debug)]
@@ -101,6 +106,11 @@ struct Inner {
     plan_bodies: Cache<PlanId, Arc<PlanBody>>,
     audit: AuditLog,
     owner: Principal,
+    token_uses: TokenUses,
+    passwords: Passwords,
+    throttle: Throttle,
+    /// Held while an account is deleted, so that nobody goes on with what somebody is at.
+    deleting: tokio::sync::Mutex<()>,
     /// Held while events are applied, so that they are applied in order.
     applying: tokio::sync::Mutex<()>,
     follower: Mutex<Option<JoinHandle<()>>>,
@@ -148,12 +158,17 @@ impl Engine {
     }
 
     /// An engine in memory with bounds of its own.
+    pub async fn in_memory_with(clock: Clock, limits: Limits) -> Self {
+        let meta = Arc::new(MemoryMeta::new(clock.clone()));
+        Self::in_memory_over(meta, clock, limits).await
+    }
+
+    /// An engine in memory over a metadata store that the caller can look into.
     ///
     /// # Panics
     ///
-    /// Never: stores in memory do not fail.
-    pub async fn in_memory_with(clock: Clock, limits: Limits) -> Self {
-        let meta = Arc::new(MemoryMeta::new(clock.clone()));
+    /// Where the store is damaged or was closed.
+    pub async fn in_memory_over(meta: Arc<MemoryMeta>, clock: Clock, limits: Limits) -> Self {
         let objects = Arc::new(object_store::memory::InMemory::new());
         let blobs = BlobStore::new(objects, Arc::new(MemoryIndex::default()));
         Self::assemble(meta, blobs, clock, limits, "pin_in_memory").await.expect("stores in memory do not fail")
@@ -172,7 +187,7 @@ impl Engine {
         owner_token: &str,
     ) -> Result<Self, MetaError> {
         let owner = ensure_owner(&*meta, &clock, owner_token).await?;
-        let audit = AuditLog::open(&*meta, owner.team).await?;
+        let audit = AuditLog::open(&*meta).await?;
         let pointers = Arc::new(PointerTable::default());
         load_pointers(&*meta, &pointers).await?;
         let weigh = |_: &PlanId, body: &Arc<PlanBody>| u32::try_from(body.weight()).unwrap_or(u32::MAX);
@@ -190,6 +205,10 @@ impl Engine {
             plan_bodies,
             audit,
             owner,
+            token_uses: TokenUses::default(),
+            passwords: Passwords::default(),
+            throttle: Throttle::default(),
+            deleting: tokio::sync::Mutex::default(),
             applying: tokio::sync::Mutex::default(),
             follower: Mutex::default(),
             desk: Arc::default(),
@@ -197,6 +216,7 @@ impl Engine {
             folder: Mutex::default(),
             spool: OnceLock::new(),
         }));
+        engine.go_on_deleting().await;
         engine.follow();
         Ok(engine)
     }
@@ -228,22 +248,6 @@ impl Engine {
     #[must_use]
     pub fn owner_principal(&self) -> Principal {
         self.0.owner.clone()
-    }
-
-    /// Who comes with this token; nobody where it is none.
-    ///
-    /// # Errors
-    ///
-    /// Where the metadata store does not answer.
-    pub async fn authenticate(&self, token: &str) -> Result<Option<Principal>, MetaError> {
-        // The store is asked for the digest, so how long the answer takes says nothing of the secret.
-        let token = records::accounts::token(self.meta(), &secret_digest(token)).await?;
-        Ok(token.map(|Stored { record, .. }| Principal {
-            user: record.user,
-            team: record.team,
-            token: Some(record.id),
-            name: record.user_name,
-        }))
     }
 
     /// Whether the stores answer.
@@ -309,6 +313,7 @@ impl Engine {
             follower.abort();
             drop(follower.await);
         }
+        self.try_to_write_token_uses().await;
         self.0.meta.close().await;
         let folder = self.0.folder.lock().take();
         if let Some(Err(error)) = folder.map(DataFolder::close) {
@@ -332,18 +337,56 @@ impl Engine {
         &self.0.plan_bodies
     }
 
+    pub(crate) fn token_uses(&self) -> &TokenUses {
+        &self.0.token_uses
+    }
+
+    pub(crate) fn passwords(&self) -> &Passwords {
+        &self.0.passwords
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.0.throttle
+    }
+
+    pub(crate) fn deleting(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.deleting
+    }
+
     /// The audit row of what `caller` is about to do.
     pub(crate) fn audit(&self, caller: &Principal, action: &str, object: String, at: UnixMillis) -> (Key, Bytes) {
+        self.audit_in(caller, None, action, object, at)
+    }
+
+    /// The audit row of what `caller` is about to do in a project.
+    pub(crate) fn audit_in(
+        &self,
+        caller: &Principal,
+        project: Option<ProjectId>,
+        action: &str,
+        object: String,
+        at: UnixMillis,
+    ) -> (Key, Bytes) {
         let record = AuditRecord {
-            at,
-            user: caller.user,
+            user: Some(caller.user),
             actor: caller.name.clone(),
             credential: caller.token,
-            action: action.to_owned(),
-            object,
-            unknown: Unknown::new(),
+            project,
+            ..AuditRecord::new(action, object, &caller.origin, at)
         };
         self.0.audit.row(caller.team, &record)
+    }
+
+    /// The audit row of something that nobody did who is known, for the log of `team`.
+    pub(crate) fn audit_of_nobody(
+        &self,
+        team: TeamId,
+        action: &str,
+        object: String,
+        origin: &Origin,
+        at: UnixMillis,
+    ) -> (Key, Bytes) {
+        self.0.audit.row(team, &AuditRecord::new(action, object, origin, at))
     }
 
     /// Applies events until the pointer table holds all of them up to `position`.
@@ -386,6 +429,7 @@ impl Engine {
         let mut wake = self.0.meta.wake();
         let follower = tokio::spawn(async move {
             let mut forget_at = UnixMillis::default();
+            let mut uses_at = None;
             loop {
                 let Some(inner) = weak.upgrade() else { return };
                 let engine = Self(inner);
@@ -397,7 +441,15 @@ impl Engine {
                     }
                 };
                 let now = engine.clock().now();
+                if !more && *uses_at.get_or_insert(now.plus(WRITE_USES_EVERY)) <= now {
+                    uses_at = None;
+                    engine.try_to_write_token_uses().await;
+                }
                 if !more && forget_at <= now {
+                    // The start has done it.
+                    if forget_at > UnixMillis::default() {
+                        engine.go_on_deleting().await;
+                    }
                     forget_at = now.plus(FORGET_EVERY);
                     if let Err(error) = records::idempotency::forget(engine.meta(), now).await {
                         tracing::warn!(%error, "old answers could not be removed; an hour later is early enough");
@@ -499,11 +551,18 @@ async fn ensure_owner(meta: &dyn MetaStore, clock: &Clock, token: &str) -> Resul
         };
         let token = TokenRecord {
             id: TokenId::random(),
+            number: 0,
             user,
             team,
             name: "owner.token".to_owned(),
             user_name: "owner".to_owned(),
+            scope: Scope::Admin,
+            project: None,
+            environment: None,
+            session: false,
             created_at: now,
+            expires_at: None,
+            last_used_at: None,
             unknown: Unknown::new(),
         };
         let owner_key = records::accounts::owner_key();
@@ -511,14 +570,23 @@ async fn ensure_owner(meta: &dyn MetaStore, clock: &Clock, token: &str) -> Resul
         let mut commit = Commit::new()
             .check(owner_key.clone(), check)
             .put(owner_key, encode(&record))
-            .put(records::accounts::token_key(&secret), encode(&token));
+            .put(records::tokens::key(&secret), encode(&token));
         match &found {
             // The token that was the owner's is nobody's from now on.
-            Some(found) => commit = commit.delete(records::accounts::token_key(&found.record.secret)),
+            Some(found) => commit = commit.delete(records::tokens::key(&found.record.secret)),
             None => {
                 let unknown = Unknown::new;
-                let owner =
-                    UserRecord { id: user, number: 1, name: "owner".into(), team, created_at: now, unknown: unknown() };
+                let owner = UserRecord {
+                    id: user,
+                    number: 1,
+                    name: "owner".into(),
+                    team,
+                    created_at: now,
+                    email: None,
+                    password: None,
+                    tokens: 0,
+                    unknown: unknown(),
+                };
                 let home =
                     TeamRecord { id: team, number: 1, slug: "owner".into(), created_at: now, unknown: unknown() };
                 commit = commit
@@ -535,7 +603,7 @@ async fn ensure_owner(meta: &dyn MetaStore, clock: &Clock, token: &str) -> Resul
 
 async fn owner_principal(meta: &dyn MetaStore, owner: &OwnerRecord) -> Result<Principal, MetaError> {
     let user = records::accounts::user(meta, owner.user).await?.ok_or(MetaError::Damaged { what: "owner" })?;
-    Ok(Principal { user: owner.user, team: owner.team, token: None, name: user.record.name })
+    Ok(Principal::new(owner.user, owner.team, user.record.name))
 }
 
 /// Fills the pointer table from snapshots. The events since the oldest of them are applied again, after which it is as the
@@ -544,7 +612,9 @@ async fn load_pointers(meta: &dyn MetaStore, pointers: &PointerTable) -> Result<
     let projects = meta.snapshot(records::projects::prefix()).await?;
     for (_, item) in &projects.items {
         let project: ProjectRecord = decode(item, "project")?.record;
-        pointers.apply(project.event());
+        if project.deleted_at.is_none() {
+            pointers.apply(project.event());
+        }
     }
     let environments = meta.snapshot(records::environments::prefix()).await?;
     for (key, item) in &environments.items {

@@ -32,7 +32,7 @@ use crate::records::images::ImageRecord;
 use crate::records::pins::PinRecord;
 use crate::records::plans::{PlanRecord, PlanState};
 use crate::records::projects::{self, ProjectRecord};
-use crate::records::{self, decode};
+use crate::records::{self, Stored, decode};
 
 mod variants;
 
@@ -243,17 +243,23 @@ struct Named {
     planned: bool,
 }
 
+/// Whether nothing leads to a project any more, so that nothing of it has to be there.
+fn is_deleted(project: &Stored<ProjectRecord>) -> bool {
+    project.record.deleted_at.is_some()
+}
+
 impl Check<'_> {
     async fn check_images(&mut self) -> Result<(), FsckError> {
         for (key, item) in self.meta.snapshot(records::images::prefix()).await?.items {
             let owner = projects::project_in(&key)?;
             let Some(image) = self.readable::<ImageRecord>(&key, &item, "image") else { continue };
-            if image.collected_at.is_some() {
+            let project = projects::row(self.meta, owner).await?;
+            if image.collected_at.is_some() || project.as_ref().is_some_and(is_deleted) {
                 continue;
             }
             self.report.images += 1;
             self.images.entry(image.manifest).or_default().insert(owner.team);
-            if projects::get(self.meta, owner).await?.is_none() {
+            if project.is_none() {
                 self.report.add(Kind::Missing, "record", owner.project, "an image's project has no record");
             }
             let manifest = match self.blobs.manifest(&image.manifest).await {
@@ -305,12 +311,18 @@ impl Check<'_> {
     async fn check_pointers(&mut self) -> Result<(), FsckError> {
         for (key, item) in self.meta.snapshot(projects::prefix()).await?.items {
             let Some(project) = self.readable::<ProjectRecord>(&key, &item, "project") else { continue };
+            if project.deleted_at.is_some() {
+                continue;
+            }
             if projects::find_by_name(self.meta, &project.name).await? != Some(project.reference()) {
                 self.report.add(Kind::Damaged, "record", &project.name, "the project's name does not lead to it");
             }
         }
         for (key, item) in self.meta.snapshot(records::environments::prefix()).await?.items {
             let project = projects::project_in(&key)?;
+            if projects::row(self.meta, project).await?.as_ref().is_some_and(is_deleted) {
+                continue;
+            }
             let Some(environment) = self.readable::<EnvironmentRecord>(&key, &item, "environment") else { continue };
             let name = format!("{} of {}", environment.name, project.project);
             let releases = records::releases::count(self.meta, project, &environment.name).await?;
@@ -353,6 +365,9 @@ impl Check<'_> {
     async fn check_pins(&mut self) -> Result<(), FsckError> {
         for (key, item) in self.meta.snapshot(records::pins::prefix()).await?.items {
             let project = projects::project_in(&key)?;
+            if projects::row(self.meta, project).await?.as_ref().is_some_and(is_deleted) {
+                continue;
+            }
             let Some(pin) = self.readable::<PinRecord>(&key, &item, "pin") else { continue };
             let image = records::images::get(self.meta, project, pin.image).await?;
             if image.is_none_or(|image| image.record.collected_at.is_some()) {

@@ -90,6 +90,10 @@ id! {
     TokenId, "tok_"
 }
 id! {
+    /// Names an invitation, never its secret.
+    InviteId, "invite_"
+}
+id! {
     /// Names a project for good, whatever it is called.
     ProjectId, "prj_"
 }
@@ -108,7 +112,7 @@ id! {
     PackId, ""
 }
 
-random!(TeamId UserId TokenId ProjectId PlanId PackId);
+random!(TeamId UserId TokenId InviteId ProjectId PlanId PackId);
 
 impl ProjectId {
     /// The first 8 hex digits: the short id that a project can be called by.

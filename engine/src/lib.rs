@@ -14,10 +14,14 @@
 //! | where bytes are | [`blob`], [`objects`], [`data_folder`] |
 //! | where facts are | [`meta`], [`records`] |
 //! | how bytes of strangers are unpacked | [`unzstd`] |
+//! | who asks, and what they may do | [`account`], [`tokens`], [`accounts`] |
+//! | who did what | [`audit`] |
 //! | whether all of it is whole | [`fsck`], [`rebuild`] |
 
 pub mod account;
+pub mod accounts;
 pub mod archive;
+pub mod audit;
 pub mod blob;
 pub mod clock;
 pub mod coding;
@@ -48,10 +52,12 @@ pub mod rebuild;
 pub mod records;
 pub mod resolve;
 mod text;
+pub mod tokens;
 pub mod unzstd;
 pub mod variants;
 
 pub use account::Principal;
+pub use accounts::{AccountRules, Registration};
 pub use engine::{Engine, FeedStatus, Health, OpenOptions};
 pub use error::StoreError;
 pub use limits::Limits;

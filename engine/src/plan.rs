@@ -119,6 +119,9 @@ pub enum PlanError {
     /// Another team has a project of this name.
     #[error("the project's name is taken")]
     ProjectTaken,
+    /// The token is for another project, and makes none.
+    #[error("the token is for another project")]
+    OutOfScope,
     /// A site without files is a mistake more often than a wish.
     #[error("a plan has no files")]
     NoFiles,
@@ -349,8 +352,17 @@ impl Engine {
     }
 
     async fn plan_record(&self, caller: &Principal, id: PlanId) -> Result<PlanRecord, PlanError> {
-        let stored = records::plans::get(self.meta(), caller.team, id).await?;
-        Ok(stored.ok_or(PlanError::NotFound)?.record)
+        Ok(self.find_plan(caller, id).await?.ok_or(PlanError::NotFound)?.record)
+    }
+
+    /// The plan of this id, where it is the caller's team's and for a project that the caller reaches.
+    pub(crate) async fn find_plan(
+        &self,
+        caller: &Principal,
+        id: PlanId,
+    ) -> Result<Option<Stored<PlanRecord>>, MetaError> {
+        let found = records::plans::get(self.meta(), caller.team, id).await?;
+        Ok(found.filter(|plan| self.reaches(caller, plan.record.project())))
     }
 
     /// How many files a plan has; nothing where there is no such plan of the caller's team.
@@ -359,8 +371,7 @@ impl Engine {
     ///
     /// Where the metadata store fails.
     pub async fn files_of_plan(&self, caller: &Principal, id: PlanId) -> Result<Option<u64>, MetaError> {
-        let stored = records::plans::get(self.meta(), caller.team, id).await?;
-        Ok(stored.map(|stored| stored.record.files))
+        Ok(self.find_plan(caller, id).await?.map(|stored| stored.record.files))
     }
 
     /// Gives an open plan up. One that is over already stays as it is.
@@ -369,8 +380,7 @@ impl Engine {
     ///
     /// [`PlanError::NotFound`] where there is no such plan of the caller's team.
     pub async fn close_plan(&self, caller: &Principal, id: PlanId) -> Result<(), PlanError> {
-        let Stored { mut record, revision } =
-            records::plans::get(self.meta(), caller.team, id).await?.ok_or(PlanError::NotFound)?;
+        let Stored { mut record, revision } = self.find_plan(caller, id).await?.ok_or(PlanError::NotFound)?;
         if record.state != PlanState::Open {
             return Ok(());
         }
@@ -418,7 +428,7 @@ impl Engine {
 
     /// The files of a plan that takes uploads.
     async fn open_plan(&self, caller: &Principal, plan: PlanId) -> Result<Arc<PlanBody>, UploadError> {
-        let record = records::plans::get(self.meta(), caller.team, plan).await?.ok_or(UploadError::PlanNotFound)?;
+        let record = self.find_plan(caller, plan).await?.ok_or(UploadError::PlanNotFound)?;
         if record.record.state_at(self.clock().now()) != PlanState::Open {
             return Err(UploadError::PlanOver);
         }

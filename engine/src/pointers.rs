@@ -80,6 +80,11 @@ pub enum PointerEvent {
         /// What is shown from now on.
         shows: Option<Shown>,
     },
+    /// A project is gone, and what its environments show. Nothing brings it back.
+    ProjectDeleted {
+        /// The project's id.
+        project_id: ProjectId,
+    },
     /// The variants of a manifest's files were made.
     Variants {
         /// The manifest.
@@ -293,6 +298,7 @@ impl PointerTable {
             PointerEvent::Pointer { project_id, environment, number, shows } => {
                 self.apply_pointer(&project_id, environment, number, shows);
             }
+            PointerEvent::ProjectDeleted { project_id } => self.remove_project(project_id),
             PointerEvent::Variants { manifest, list } => return self.variants.set(&manifest, list),
         }
         // After the change: who reads the new number finds what it counts.
@@ -312,6 +318,22 @@ impl PointerTable {
                 self.shown.fetch_sub(1, Ordering::Relaxed);
             }
             _ => {}
+        }
+    }
+
+    fn remove_project(&self, id: ProjectId) {
+        let by_id = self.by_id.pin();
+        let Some(project) = by_id.remove(&id) else { return };
+        let by_name = self.by_name.pin();
+        // Its name may be another project's by now.
+        if by_name.get(project.name.as_str()).is_some_and(|named| named.id == id) {
+            by_name.remove(project.name.as_str());
+        }
+        for slot in project.environments.load().iter() {
+            // Also for who looked the project up a moment ago.
+            if slot.pointer.swap(None).is_some() {
+                self.shown.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 

@@ -367,7 +367,13 @@ impl Engine {
                 records::projects::get(self.meta(), project).await?.map(|stored| stored.record.reference())
             }
         };
-        Ok(found.filter(|project| project.team == caller.team))
+        Ok(found.filter(|project| self.reaches(caller, *project)))
+    }
+
+    /// Whether a project is the caller's team's, and one that the caller's token is for. Whatever is asked or done about a
+    /// project passes here; what is not reached is not found.
+    pub(crate) fn reaches(&self, caller: &Principal, project: ProjectRef) -> bool {
+        project.team == caller.team && caller.access.reaches(project.project)
     }
 
     /// What an image of a project consists of.
@@ -453,6 +459,6 @@ fn next_cursor<T>(rows: &mut Vec<T>, limit: usize, number: impl Fn(&T) -> u64) -
 }
 
 /// Reads a cursor that is a number; without one, listings begin at the highest.
-fn number_cursor(cursor: Option<&str>) -> Result<u64, LookupError> {
+pub(crate) fn number_cursor(cursor: Option<&str>) -> Result<u64, LookupError> {
     cursor.map_or(Ok(u64::MAX), |cursor| cursor.parse().map_err(|_| LookupError::BadCursor))
 }

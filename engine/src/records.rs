@@ -16,10 +16,12 @@ pub mod audit;
 pub mod environments;
 pub mod idempotency;
 pub mod images;
+pub mod invites;
 pub mod pins;
 pub mod plans;
 pub mod projects;
 pub mod releases;
+pub mod tokens;
 pub mod variants;
 
 /// The version byte that values begin with.
@@ -35,8 +37,13 @@ pub(crate) enum Table {
     Counter = 0x01,
     Owner = 0x02,
     Team = 0x03,
+    TeamBySlug = 0x04,
     User = 0x05,
     TokenBySecret = 0x06,
+    Token = 0x07,
+    UserByEmail = 0x08,
+    AccountDeleted = 0x09,
+    Invite = 0x0a,
     Project = 0x10,
     ProjectByName = 0x11,
     ProjectByShortId = 0x12,
@@ -79,7 +86,7 @@ impl KeyWriter {
 
     /// A text of at most 255 bytes: names are shorter.
     pub(crate) fn text(mut self, text: &str) -> Self {
-        let length = u8::try_from(text.len()).expect("names are at most 40 bytes");
+        let length = u8::try_from(text.len()).expect("names and addresses are at most 255 bytes");
         self.0.put_u8(length);
         self.0.extend_from_slice(text.as_bytes());
         self

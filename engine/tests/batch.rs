@@ -192,7 +192,7 @@ async fn a_batch_that_is_refused_leaves_nothing() {
     let error = world.engine.upload_batch(&world.owner, plan, broken).await.unwrap_err();
     assert!(matches!(error, UploadError::Body(_)));
 
-    let stranger = Principal { user: UserId::random(), team: TeamId::random(), token: None, name: "other".into() };
+    let stranger = Principal::new(UserId::random(), TeamId::random(), "other");
     let error = world.batch(&stranger, plan, &blobs[..1]).await.unwrap_err();
     assert!(matches!(error, UploadError::PlanNotFound));
     assert!(world.below("packs").await.is_empty());
@@ -204,7 +204,7 @@ async fn a_batch_that_is_refused_leaves_nothing() {
 async fn a_blob_of_another_team_is_stored_once_and_counts_for_both() {
     let world = World::new().await;
     world.publish("demo", &site()).await;
-    let other = Principal { user: UserId::random(), team: TeamId::random(), token: None, name: "other".into() };
+    let other = Principal::new(UserId::random(), TeamId::random(), "other");
     let files = site();
     let plan = world.plan(&other, "other", &files).await;
     let status = world.engine.plan_status(&other, plan).await.unwrap();

@@ -285,7 +285,7 @@ fn environment(name: &str) -> Version {
 }
 
 fn stranger() -> Principal {
-    Principal { user: UserId::random(), team: TeamId::random(), token: None, name: "stranger".to_owned() }
+    Principal::new(UserId::random(), TeamId::random(), "stranger")
 }
 
 /// The paths that differ, each with a sign.

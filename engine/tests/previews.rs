@@ -127,7 +127,7 @@ fn to(environment: &str, image: ImageId) -> ReleaseRequest {
 }
 
 fn stranger() -> Principal {
-    Principal { user: UserId::random(), team: TeamId::random(), token: None, name: "stranger".to_owned() }
+    Principal::new(UserId::random(), TeamId::random(), "stranger")
 }
 
 #[tokio::test]

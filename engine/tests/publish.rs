@@ -129,7 +129,7 @@ fn body(content: &str) -> impl futures_util::Stream<Item = Result<Bytes, Infalli
 
 /// Somebody of another team.
 fn stranger() -> Principal {
-    Principal { user: UserId::random(), team: TeamId::random(), token: None, name: "stranger".to_owned() }
+    Principal::new(UserId::random(), TeamId::random(), "stranger")
 }
 
 #[tokio::test]

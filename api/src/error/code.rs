@@ -101,6 +101,18 @@ codes! {
     InvalidImageId "invalid_image_id" BAD_REQUEST,
         "an image's id is not one",
         "an image's id is `img_` and 32 hex digits, as the commit answered it";
+    InvalidEmail "invalid_email" BAD_REQUEST,
+        "the email is not one",
+        "an email has a name, an `@` and a domain with a dot";
+    InvalidName "invalid_name" BAD_REQUEST,
+        "the token cannot be called that",
+        "say in a few words what it is for, such as `ci of my-site`";
+    InvalidScope "invalid_scope" BAD_REQUEST,
+        "the scope is none",
+        "it is `read`, `deploy` or `admin`; each includes those before it";
+    InvalidTime "invalid_time" BAD_REQUEST,
+        "a time cannot be read",
+        "write it in UTC by RFC 3339, such as `2026-01-31T12:00:00Z`";
     SideRequired "side_required" BAD_REQUEST,
         "a side of the comparison is missing",
         "name it with `from` or `to`: an image's id, or an environment such as `prod`";
@@ -132,6 +144,32 @@ codes! {
         "a valid token is missing",
         "send `Authorization: Bearer` and the token; the server's first start says where the owner's is";
 
+    WrongCredentials "wrong_credentials" UNAUTHORIZED,
+        "the email or the password is wrong",
+        "check both; the owner can also use the token in the server's data folder";
+
+    InsufficientScope "insufficient_scope" FORBIDDEN,
+        "the token is not for this",
+        "use one with a wider scope, or one for this project and environment: `GET /me` says what this one is for";
+    RegistrationClosed "registration_closed" FORBIDDEN,
+        "this server takes no new accounts",
+        "ask whoever runs it; the owner registers with the owner's token";
+    InviteInvalid "invite_invalid" FORBIDDEN,
+        "registering takes a valid invitation",
+        "send it as `invite`; each is for one account, and some are for one email: ask for a new one";
+    OwnerOnly "owner_only" FORBIDDEN,
+        "only the server's owner can do this",
+        "ask whoever runs the server";
+    OwnerStays "owner_stays" FORBIDDEN,
+        "the built-in owner cannot be deleted",
+        "delete projects one by one instead";
+    OwnersToken "owners_token" FORBIDDEN,
+        "the owner's token does not end by signing out",
+        "`pinstone admin rotate-owner-token` makes a new one in its place";
+    WrongPassword "wrong_password" FORBIDDEN,
+        "the current password is wrong",
+        "send it as `current_password`; the owner's token changes the owner's password without it";
+
     ProjectTaken "project_taken" FORBIDDEN,
         "another team has a project of this name",
         "choose another name";
@@ -159,6 +197,13 @@ codes! {
         "the project has no such preview",
         "`GET /previews` lists those that it has";
 
+    TokenNotFound "token_not_found" NOT_FOUND,
+        "there is no such token",
+        "`GET /tokens` lists those that there are";
+    InviteNotFound "invite_not_found" NOT_FOUND,
+        "there is no such invitation",
+        "`GET /invites` lists those that still hold";
+
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED,
         "this address does not take this method",
         "the `Allow` field lists those that it takes";
@@ -176,6 +221,12 @@ codes! {
     NameIsEnvironment "name_is_environment" CONFLICT,
         "the slug is the name of an environment that lasts",
         "choose another slug; `prod` and `beta` are never previews, and `GET /environments` lists the names in use";
+    EmailTaken "email_taken" CONFLICT,
+        "there is an account by this email",
+        "sign in with `POST /auth/login`";
+    OwnerRegistered "owner_registered" CONFLICT,
+        "the owner has an email and a password already",
+        "sign in with them, or set a new password by `POST /auth/password` with the owner's token";
     CommitConflict "commit_conflict" CONFLICT,
         "the plan was changed by another call meanwhile",
         "ask again: a commit of the same plan is safe to repeat";
@@ -273,9 +324,18 @@ codes! {
     MessageTooLong "message_too_long" UNPROCESSABLE_ENTITY,
         "the message is longer than the limit",
         "`GET /config` names the limits";
+    InvalidPassword "invalid_password" UNPROCESSABLE_ENTITY,
+        "the password is too short or too long",
+        "choose another; a few words in a row are easy to keep and hard to guess";
+    TooManyTokens "too_many_tokens" UNPROCESSABLE_ENTITY,
+        "there are as many tokens as there can be",
+        "revoke some that are not used: `GET /tokens` says when each was last used";
+    TooManyInvites "too_many_invites" UNPROCESSABLE_ENTITY,
+        "there are as many invitations as there can be",
+        "delete some: `GET /invites` lists them";
     InvalidLifetime "invalid_lifetime" UNPROCESSABLE_ENTITY,
-        "a preview cannot last for so short or so long",
-        "`expires_in` counts seconds; `GET /config` names the most as `preview_lifetime`";
+        "nothing of this kind lasts for so short or so long",
+        "`expires_in` counts seconds; `GET /config` names the most for a preview as `preview_lifetime`";
     UnsupportedSetting "unsupported_setting" UNPROCESSABLE_ENTITY,
         "a setting has a value that this server does not serve",
         "`html` may be `keep`, `auto`, `none`, `drop-slash` or `force-slash`, `not_found` `404-page` or `spa`, `profile` \
@@ -292,6 +352,10 @@ codes! {
     DiagnosticsRefused "diagnostics_refused" UNPROCESSABLE_ENTITY,
         "the commit is strict and the site has diagnostics",
         "commit without `strict` to see them, or mend them";
+
+    TooManyAttempts "too_many_attempts" TOO_MANY_REQUESTS,
+        "too many attempts failed",
+        "wait as long as `Retry-After` says; elsewhere nobody is slowed down by it";
 
     Internal "internal" INTERNAL_SERVER_ERROR,
         "the server failed",

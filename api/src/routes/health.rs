@@ -28,7 +28,7 @@ pub(crate) async fn config(State(state): State<ApiState>) -> Response {
     respond::ok(&wire::PublicConfig {
         domain: state.urls().domain(),
         is_demo: false,
-        registration: "closed".to_owned(),
+        registration: state.config().accounts.registration.as_str().to_owned(),
         version: state.config().version.clone(),
         limits: wire::Limits {
             files: limits.files,

@@ -30,7 +30,7 @@ fn tar_of(entries: &[(u8, &[u8], &[u8], &str)]) -> Vec<u8> {
     tar
 }
 
-fn tar(files: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn tar(files: &[(&str, &str)]) -> Vec<u8> {
     let entries: Vec<_> = files.iter().map(|(name, text)| (b'0', name.as_bytes(), text.as_bytes(), "")).collect();
     tar_of(&entries)
 }

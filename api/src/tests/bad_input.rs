@@ -203,7 +203,7 @@ async fn an_unknown_plan_is_refused() {
 #[tokio::test]
 async fn what_belongs_to_another_team_does_not_exist() {
     let world = World::new().await;
-    let other = Principal { user: UserId::random(), team: TeamId::random(), token: None, name: "other".to_owned() };
+    let other = Principal::new(UserId::random(), TeamId::random(), "other");
     let theirs = NewPlan {
         project: "my-site".parse().unwrap(),
         files: vec![PlannedFile {

@@ -1,5 +1,6 @@
 //! The published description and the code say the same.
 
+use crate::access::Need;
 use crate::error::ErrorCode;
 use crate::routes::ROUTES;
 
@@ -25,10 +26,29 @@ fn every_route_is_described_with_its_methods_and_no_other_is() {
             .filter(|key| ["get", "post", "put", "delete", "patch", "head", "options"].contains(key))
             .map(str::to_ascii_uppercase)
             .collect();
-        let mut want = route.methods.to_vec();
+        let mut want: Vec<_> = route.methods.iter().map(|(method, _)| *method).collect();
         methods.sort_unstable();
         want.sort_unstable();
         assert_eq!(methods, want, "{}", route.path);
+    }
+}
+
+#[test]
+fn every_route_is_described_with_what_it_needs() {
+    let paths = block(DESCRIPTION, "paths:").join("\n");
+    for route in ROUTES {
+        let described = block(&paths, &format!("  {}:", route.path)).join("\n");
+        for (method, need) in route.methods {
+            let operation = block(&described, &format!("    {}:", method.to_ascii_lowercase()));
+            let said = |key: &str| operation.iter().find_map(|line| line.strip_prefix(&format!("      {key}: ")));
+            let usual = if *method == "GET" { "read" } else { "deploy" };
+            let (scope, security) = match need {
+                Need::Nothing => (None, Some("[]")),
+                Need::NothingOrToken => (None, Some("[{}, { token: [] }]")),
+                Need::Token(scope, _) => (Some(scope.as_str()).filter(|scope| *scope != usual), None),
+            };
+            assert_eq!((said("x-scope"), said("security")), (scope, security), "{method} {}", route.path);
+        }
     }
 }
 

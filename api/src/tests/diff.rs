@@ -337,7 +337,7 @@ async fn comparisons_and_plans_wait_for_each_other_where_memory_is_short() {
 #[tokio::test]
 async fn what_another_team_has_is_neither_compared_nor_told() {
     let world = World::new().await;
-    let other = Principal { user: UserId::random(), team: TeamId::random(), token: None, name: "other".to_owned() };
+    let other = Principal::new(UserId::random(), TeamId::random(), "other");
     let theirs = NewPlan {
         project: "my-site".parse().unwrap(),
         files: vec![PlannedFile {

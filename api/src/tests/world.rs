@@ -1,5 +1,6 @@
 //! A server in memory, and a client of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,22 +9,30 @@ use futures_util::stream;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use pinstone_engine::account::Source;
+use pinstone_engine::accounts::Registration;
 use pinstone_engine::clock::{Clock, UnixMillis};
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::host::{HostName, Hosts};
+use pinstone_engine::meta::MemoryMeta;
 use pinstone_engine::{Engine, Limits};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::config::ApiConfig;
+use crate::wire::account;
 use crate::{Api, wire};
 
 /// The owner's token of an engine in memory.
 pub(super) const TOKEN: &str = "pin_in_memory";
 
+/// The password of everybody here.
+pub(super) const PASSWORD: &str = "correct horse battery";
+
 /// A server, and the token of its owner.
 pub(super) struct World {
     pub(super) engine: Engine,
+    pub(super) meta: Arc<MemoryMeta>,
     pub(super) clock: Clock,
     api: Api,
     token: String,
@@ -48,19 +57,64 @@ impl World {
         Self::with(Limits::default(), |_| {}).await
     }
 
+    /// A server where everybody may register.
+    pub(super) async fn open() -> Self {
+        Self::registering(Registration::Open).await
+    }
+
+    pub(super) async fn registering(registration: Registration) -> Self {
+        Self::with(Limits::default(), |config| config.accounts.registration = registration).await
+    }
+
     pub(super) async fn with(limits: Limits, change: impl FnOnce(&mut ApiConfig)) -> Self {
         let clock = Clock::manual(UnixMillis(1_700_000_000_000));
-        let engine = Engine::in_memory_with(clock.clone(), limits).await;
+        let meta = Arc::new(MemoryMeta::new(clock.clone()));
+        let engine = Engine::in_memory_over(Arc::clone(&meta), clock.clone(), limits).await;
         let hosts = Hosts::new(&HostName::parse("pages.test").unwrap(), None);
         let mut config = ApiConfig::new("http://pages.test:8080".parse().unwrap(), hosts, "1.2.3");
         change(&mut config);
         let token = TOKEN.to_owned();
-        Self { api: Api::new(engine.clone(), config), engine, clock, token }
+        Self { api: Api::new(engine.clone(), config), engine, meta, clock, token }
     }
 
     /// A call by the owner.
     pub(super) fn call(&self, method: Method, path: &str) -> Call<'_> {
         self.stranger(method, path).header(AUTHORIZATION.as_str(), &format!("Bearer {}", self.token))
+    }
+
+    /// A call with a token.
+    pub(super) fn call_as(&self, token: &str, method: Method, path: &str) -> Call<'_> {
+        let call = self.stranger(method, &format!("/api/v1{path}"));
+        call.header(AUTHORIZATION.as_str(), &format!("Bearer {token}"))
+    }
+
+    pub(super) async fn get_as(&self, token: &str, path: &str) -> Answer {
+        self.call_as(token, Method::GET, path).send().await
+    }
+
+    pub(super) async fn delete_as(&self, token: &str, path: &str) -> Answer {
+        self.call_as(token, Method::DELETE, path).send().await
+    }
+
+    pub(super) async fn post_as(&self, token: &str, path: &str, body: &Value) -> Answer {
+        self.call_as(token, Method::POST, path).json(&body.to_string()).send().await
+    }
+
+    /// A token of whoever has `token`.
+    pub(super) async fn token_as(&self, token: &str, body: &Value) -> account::NewToken {
+        self.post_as(token, "/tokens", body).await.made()
+    }
+
+    /// The session of a new user. Registration is open for it.
+    pub(super) async fn user(&self, email: &str) -> account::SignedIn {
+        let body = json!({ "email": email, "password": PASSWORD });
+        self.stranger(Method::POST, "/api/v1/auth/register").json(&body.to_string()).send().await.made()
+    }
+
+    /// An attempt to sign in, from an address.
+    pub(super) async fn login(&self, email: &str, password: &str, address: &str) -> Answer {
+        let body = json!({ "email": email, "password": password }).to_string();
+        self.stranger(Method::POST, "/api/v1/auth/login").json(&body).from(address).send().await
     }
 
     /// A call by nobody in particular.
@@ -116,6 +170,12 @@ impl World {
 }
 
 impl Call<'_> {
+    /// The address that the call comes from.
+    pub(super) fn from(mut self, address: &str) -> Self {
+        self.request.extensions_mut().insert(Source(address.parse().unwrap()));
+        self
+    }
+
     pub(super) fn header(mut self, name: &str, value: &str) -> Self {
         let name: http::HeaderName = name.parse().unwrap();
         self.request.headers_mut().append(name, value.parse().unwrap());
@@ -198,6 +258,17 @@ impl Answer {
         assert_eq!(self.status, StatusCode::OK, "{self:?}");
         assert_eq!(self.header("cache-control"), "no-store");
         serde_json::from_value(self.json()).unwrap()
+    }
+
+    /// The body of an answer with 201.
+    pub(super) fn made<T: serde::de::DeserializeOwned>(&self) -> T {
+        assert_eq!(self.status, StatusCode::CREATED, "{self:?}");
+        serde_json::from_value(self.json()).unwrap()
+    }
+
+    /// Asserts that there is nothing to say.
+    pub(super) fn expect_nothing(&self) {
+        assert_eq!((self.status, &*self.text), (StatusCode::NO_CONTENT, ""), "{self:?}");
     }
 
     /// Asserts a failure that says what and what next, and repeats none of `sent`.

@@ -6,6 +6,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use pinstone_edge::{Client, ControlBody, ControlService};
+use pinstone_engine::account::Source;
 use pinstone_engine::clock::Clock;
 
 use crate::world::{SITE, World};
@@ -15,6 +16,7 @@ fn echo() -> ControlService {
     ControlService::new(tower::service_fn(|request: Request<Incoming>| async move {
         let client = request.extensions().get::<Client>().expect("a call has a client");
         assert!(client.address.is_loopback() && client.peer.ip() == client.address && !client.is_tls);
+        assert_eq!(request.extensions().get(), Some(&Source(client.address)));
         let asked = format!("{} {} ", request.method(), request.uri().path());
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let answer = [asked.as_bytes(), &body].concat();

@@ -115,7 +115,14 @@ impl Engine {
         publish: &ArchivePublish,
     ) -> Result<(), ArchivePublishError> {
         check_texts(Settings::default(), publish.git.as_ref(), publish.message.as_deref(), self.limits())?;
-        match records::projects::find_by_name(self.meta(), &publish.project).await.map_err(PlanError::from)? {
+        if !caller.access.moves(&publish.environment) {
+            return Err(ReleaseError::OutOfScope.into());
+        }
+        let found = records::projects::find_by_name(self.meta(), &publish.project).await.map_err(PlanError::from)?;
+        if caller.access.project.is_some() && found.is_none_or(|found| !self.reaches(caller, found)) {
+            return Err(PlanError::OutOfScope.into());
+        }
+        match found {
             Some(project) if project.team != caller.team => Err(PlanError::ProjectTaken.into()),
             Some(project) => Ok(self.check_lasting(project, &publish.environment).await?),
             None => Ok(()),

@@ -289,6 +289,9 @@ impl Engine {
             return Ok(Some(found.ok_or(LookupError::ProjectNotFound)?));
         };
         match records::projects::find_by_name(self.meta(), name).await? {
+            found if caller.access.project.is_some() && found.is_none_or(|found| !self.reaches(caller, found)) => {
+                Err(LookupError::ProjectNotFound.into())
+            }
             Some(found) if found.team != caller.team => Err(PlanError::ProjectTaken.into()),
             found => Ok(found),
         }

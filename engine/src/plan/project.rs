@@ -17,14 +17,23 @@ impl Engine {
     pub(super) async fn project_for(&self, caller: &Principal, name: &ProjectName) -> Result<ProjectRef, PlanError> {
         for attempt in 0..ATTEMPTS {
             pause(attempt).await;
-            if let Some(found) = records::projects::find_by_name(self.meta(), name).await? {
+            let found = records::projects::find_by_name(self.meta(), name).await?;
+            if caller.access.project.is_some() && found.is_none_or(|found| !self.reaches(caller, found)) {
+                // Alike whether there is such a project, and whose it is.
+                return Err(PlanError::OutOfScope);
+            }
+            if let Some(found) = found {
                 return if found.team == caller.team { Ok(found) } else { Err(PlanError::ProjectTaken) };
             }
             let (commit, last) = self.count_projects(1).await?;
             let record = new_project(caller, name.clone(), last, self.clock().now());
             let project = record.reference();
-            let commit =
-                self.name_project(commit, caller, &record).put(records::projects::key(project), encode(&record));
+            let deletion = records::accounts::deletion_key(caller.team);
+            let commit = self
+                .name_project(commit, caller, &record)
+                // An account that is being deleted makes no more projects: whoever deletes it has looked for them.
+                .check(deletion, Check::Absent)
+                .put(records::projects::key(project), encode(&record));
             if let Outcome::Done { .. } = self.meta().commit(commit).await? {
                 return Ok(project);
             }
@@ -49,7 +58,7 @@ impl Engine {
         short.copy_from_slice(&project.id.as_bytes()[..4]);
         let short_key = records::projects::short_id_key(&short);
         let object = format!("project {}", project.name);
-        let (audit_key, audit) = self.audit(caller, "project.create", object, project.created_at);
+        let (audit_key, audit) = self.audit_in(caller, Some(project.id), "project.create", object, project.created_at);
         commit
             .check(name_key.clone(), Check::Absent)
             // Short ids are unique: the rare project whose id begins like another's gets another id.
@@ -72,6 +81,7 @@ pub(crate) fn new_project(caller: &Principal, name: ProjectName, number: u64, no
         commits: 0,
         images: 0,
         settings: ProjectSettings::default(),
+        deleted_at: None,
         unknown: Unknown::new(),
     }
 }

@@ -193,7 +193,7 @@ impl Engine {
     }
 
     async fn plan_to_commit(&self, caller: &Principal, id: PlanId) -> Result<Stored<PlanRecord>, CommitError> {
-        let plan = records::plans::get(self.meta(), caller.team, id).await?.ok_or(CommitError::PlanNotFound)?;
+        let plan = self.find_plan(caller, id).await?.ok_or(CommitError::PlanNotFound)?;
         match plan.record.state_at(self.clock().now()) {
             PlanState::Expired => Err(CommitError::PlanOver),
             PlanState::Open | PlanState::Committed => Ok(plan),
@@ -269,7 +269,8 @@ impl Engine {
         let project_ref = plan.record.project();
         let image_id = ImageId::from(&built.manifest);
         let project = records::projects::get(self.meta(), project_ref).await?;
-        let project = project.ok_or(MetaError::Damaged { what: "plan's project" })?;
+        // It was deleted meanwhile, and its plans with it.
+        let project = project.ok_or(CommitError::PlanNotFound)?;
         let earlier = records::images::get(self.meta(), project_ref, image_id).await?;
         let now = self.clock().now();
         let new_image = earlier.is_none();
@@ -343,7 +344,7 @@ impl Engine {
         project_record.commits = number;
         project_record.images += u64::from(earlier.is_none());
         let object = format!("{} of project {}", image.image, project.name);
-        let (audit_key, audit) = self.audit(caller, "commit", object, at);
+        let (audit_key, audit) = self.audit_in(caller, Some(project.id), "commit", object, at);
         let mut commit = commit
             .put(records::projects::key(reference), encode(&project_record))
             .put(records::images::key(reference, image.image), encode(&image))

@@ -74,7 +74,8 @@ impl Engine {
                 message: message.map(str::to_owned),
                 unknown: before.as_ref().map(|before| before.record.unknown.clone()).unwrap_or_default(),
             };
-            let (audit_key, audit) = self.audit(caller, "image.pin", object(project, image), now);
+            let (audit_key, audit) =
+                self.audit_in(caller, Some(project.project), "image.pin", object(project, image), now);
             let pin_key = records::pins::key(project, image);
             let commit = Commit::new()
                 // Whoever stops keeping the image writes its row, and checks that there is no pin.
@@ -101,7 +102,8 @@ impl Engine {
             pause(attempt).await;
             let Some(before) = records::pins::get(self.meta(), project, image).await? else { return Ok(()) };
             let now = self.clock().now();
-            let (audit_key, audit) = self.audit(caller, "image.unpin", object(project, image), now);
+            let (audit_key, audit) =
+                self.audit_in(caller, Some(project.project), "image.unpin", object(project, image), now);
             let pin_key = records::pins::key(project, image);
             let commit = Commit::new()
                 .check(pin_key.clone(), Check::Revision(before.revision))

@@ -101,6 +101,8 @@ impl Engine {
         };
         let slug = match &request.slug {
             Some(slug) => slug.clone(),
+            // It would be another environment than the token's, whatever its name.
+            None if caller.access.environment.is_some() => return Err(ReleaseError::OutOfScope),
             None => self.free_name(project).await?,
         };
         // A request that was done before answers with the name that it got then.

@@ -112,6 +112,9 @@ pub enum ReleaseError {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// The token is for another environment.
+    #[error("the token is for another environment")]
+    OutOfScope,
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -292,6 +295,9 @@ impl Engine {
         environment: &EnvironmentName,
         movement: Move<'_>,
     ) -> Result<Moved, ReleaseError> {
+        if !caller.access.moves(environment) {
+            return Err(ReleaseError::OutOfScope);
+        }
         for attempt in 0..ATTEMPTS {
             pause(attempt).await;
             let now = self.clock().now();
@@ -435,7 +441,7 @@ impl Engine {
             Some(image) => format!("{image} to {} of {}", release.environment, project.project),
             None => format!("{} of {}", release.environment, project.project),
         };
-        let (audit_key, audit) = self.audit(caller, verb, object, release.at);
+        let (audit_key, audit) = self.audit_in(caller, Some(project.project), verb, object, release.at);
         let log = LogRecord { environment: release.environment.clone(), number: release.number };
         commit
             .put(records::environments::key(project, &release.environment), encode(&environment))

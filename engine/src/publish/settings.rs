@@ -68,7 +68,8 @@ impl Engine {
             }
             record.settings = ProjectSettings { number: record.settings.number + 1, image_hosts };
             let object = format!("project {}: image_hosts {}", record.name, image_hosts.as_str());
-            let (audit_key, audit) = self.audit(caller, "project.change", object, self.clock().now());
+            let (audit_key, audit) =
+                self.audit_in(caller, Some(record.id), "project.change", object, self.clock().now());
             let key = records::projects::key(record.reference());
             let commit = Commit::new()
                 .check(key.clone(), Check::Revision(revision))

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{KeyWriter, Stored, Table, Unknown, read};
+use super::{KeyWriter, Stored, Table, Unknown, decode, read};
 use crate::clock::UnixMillis;
 use crate::hex;
 use crate::id::{ProjectId, TeamId};
-use crate::meta::{Key, MetaError, MetaStore};
+use crate::meta::{Key, MetaError, MetaStore, Order, after_prefix};
 use crate::name::ProjectName;
 use crate::pointers::{PointerEvent, ProjectRef, ProjectSettings};
 
@@ -30,6 +30,9 @@ pub struct ProjectRecord {
     /// What its hosts have to know.
     #[serde(default)]
     pub settings: ProjectSettings,
+    /// When it was deleted. The row stays, so that nothing is written for it that began before; nothing leads to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<UnixMillis>,
     /// What this program does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -89,8 +92,30 @@ pub(crate) fn counter_key() -> Key {
     KeyWriter::new(Table::Counter).text("projects").finish()
 }
 
-pub(crate) async fn get(meta: &dyn MetaStore, project: ProjectRef) -> Result<Option<Stored<ProjectRecord>>, MetaError> {
+/// A project, also one that was deleted.
+pub(crate) async fn row(meta: &dyn MetaStore, project: ProjectRef) -> Result<Option<Stored<ProjectRecord>>, MetaError> {
     read(meta, key(project), "project").await
+}
+
+/// A project that was not deleted.
+pub(crate) async fn get(meta: &dyn MetaStore, project: ProjectRef) -> Result<Option<Stored<ProjectRecord>>, MetaError> {
+    Ok(row(meta, project).await?.filter(|project| project.record.deleted_at.is_none()))
+}
+
+/// Up to `limit` projects of `team` that were not deleted and whose keys come after `after`, and the key to go on after.
+pub(crate) async fn of_team(
+    meta: &dyn MetaStore,
+    team: TeamId,
+    after: Option<Key>,
+    limit: usize,
+) -> Result<(Vec<Stored<ProjectRecord>>, Option<Key>), MetaError> {
+    let all = KeyWriter::new(Table::Project).fixed(team.as_bytes()).finish();
+    let from = after.map_or_else(|| all.clone(), |after| [&after, &[0][..]].concat().into());
+    let rows = meta.scan(from, after_prefix(&all), limit, Order::Ascending).await?;
+    let next = rows.last().filter(|_| rows.len() == limit).map(|(key, _)| key.clone());
+    let projects: Result<Vec<Stored<ProjectRecord>>, _> =
+        rows.iter().map(|(_, item)| decode(item, "project")).collect();
+    Ok((projects?.into_iter().filter(|project| project.record.deleted_at.is_none()).collect(), next))
 }
 
 pub(crate) async fn find_by_name(meta: &dyn MetaStore, name: &ProjectName) -> Result<Option<ProjectRef>, MetaError> {
