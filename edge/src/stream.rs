@@ -9,8 +9,10 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -143,6 +145,14 @@ impl WatchedStream {
             Poll::Ready(Ok(written)) => self.watch.on_write(*written),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.watch.on_write_blocked(),
+        }
+    }
+}
+
+impl Drop for WatchedStream {
+    fn drop(&mut self) {
+        if self.watch.must_reset() {
+            let _ = SockRef::from(&*self.transport.socket()).set_linger(Some(Duration::ZERO));
         }
     }
 }

@@ -249,6 +249,13 @@ impl Watch {
         poll_fn(|cx| if self.poll_order(cx) >= Order::Close { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
+    /// Whether the connection is cut because its client does not take what is there for it. Then the kernel is not to keep it
+    /// any longer either.
+    pub(crate) fn must_reset(&self) -> bool {
+        let owes = self.blocked_since.load(Relaxed) != 0 || self.sending.load(Relaxed) > 0;
+        self.order() == Order::Cut && owes && self.lingering_since.load(Relaxed) == 0
+    }
+
     /// Whether nothing of a request and nothing of an answer is anywhere: all that came was asked, and all that was
     /// answered is written.
     pub(crate) fn may_rest(&self) -> bool {

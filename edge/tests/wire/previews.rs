@@ -110,3 +110,16 @@ async fn image_hosts_answer_as_their_project_is_set() {
     set(&world, ImageHosts::Public).await;
     assert_eq!(connection.get(&host, "/", "").text(), "one");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_images_own_host_names_the_time_of_its_first_commit() {
+    let files: [(&str, &[u8]); 1] = [("a.txt", b"a")];
+    let clock = Clock::manual(UnixMillis(1_700_000_000_000));
+    let world = World::start(clock.clone(), None, |_| {}, &files).await;
+    clock.advance(Duration::from_secs(3600));
+    let image = world.publish("demo", "beta", &files).await;
+    let modified = |host: &str| world.get(host, "/a.txt").field("last-modified").map(str::to_owned);
+    let own_host = format!("demo--i-{}.pages.test", image.host_digits());
+    assert_eq!(modified(&own_host).as_deref(), Some("Tue, 14 Nov 2023 22:13:20 GMT"));
+    assert_eq!(modified("demo-beta.pages.test").as_deref(), Some("Tue, 14 Nov 2023 23:13:20 GMT"));
+}
