@@ -359,6 +359,8 @@ pub(crate) fn open_error(error: OpenError) -> CliError {
         ),
         OpenError::OtherStore { .. } => CliError::new(Exit::Failed, "other_store", text)
             .hint("leave `--blobs` out; or copy all objects, `FORMAT` among them, to the new store first"),
+        OpenError::MetaGone { .. } => CliError::new(Exit::Failed, "data_damaged", text)
+            .hint("check that the disk of `meta` is mounted, or restore the data folder from a backup"),
         OpenError::StoreGone { .. } => CliError::new(Exit::Failed, "store_gone", text)
             .hint("check that the bucket, the prefix and the endpoint are the right ones, or that the disk is mounted"),
         OpenError::StoreNewer { .. } => CliError::new(Exit::Failed, "data_newer", text)

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use pinstone_engine::data_folder::is_data_folder;
 use pinstone_engine::ignored::{IGNORE_FILE, IgnoreRules, is_own_file};
 use pinstone_engine::path::SitePath;
 
@@ -80,6 +81,10 @@ pub(crate) fn walk(root: &Path, options: &WalkOptions) -> Result<Found, CliError
     if !metadata.is_dir() {
         return Err(CliError::usage(format!("`{}` is not a folder", root.display()))
             .hint("name the folder that holds `index.html`"));
+    }
+    if let Some(data) = canonical.ancestors().find(|folder| is_data_folder(folder)) {
+        let message = format!("`{}` is in the data folder of a server, which holds its secrets", root.display());
+        return Err(CliError::usage(message).hint(format!("name a folder outside of `{}`", data.display())));
     }
     let mut walker = Walker {
         ignored: if options.everything { None } else { Some(rules(&canonical, &options.ignore)?) },
@@ -156,6 +161,11 @@ impl Walker {
                 .hint("rename it, or ignore it in `.pinstoneignore`"));
         };
         let text = format!("{prefix}{text}");
+        // Whatever takes names back in: no site has the token of its server's owner in it.
+        if metadata.is_dir() && is_data_folder(&on_disk) {
+            self.found.ignored += 1;
+            return Ok(());
+        }
         if metadata.is_dir() {
             let id = (metadata.dev(), metadata.ino());
             if self.above.contains(&id) {
@@ -283,6 +293,22 @@ mod tests {
         assert_eq!(paths(site.path(), &options), [".keep", "a.html", "node_modules/y", "sub/c.map"]);
         let back = WalkOptions { ignore: vec!["!.env".to_owned()], ..WalkOptions::default() };
         assert!(paths(site.path(), &back).contains(&".env".to_owned()), "the list of `pinstone.toml` comes last");
+    }
+
+    #[test]
+    fn the_data_folder_of_a_server_is_never_published() {
+        let site =
+            folder(&["index.html", "srv/data/LOCK", "srv/data/owner.token", "srv/data/objects/x", "srv/page.html"]);
+        fs::write(site.path().join("srv/data/FORMAT"), "pinstone 1\n").unwrap();
+        let back = WalkOptions { ignore: vec!["!data".to_owned()], ..WalkOptions::default() };
+        assert_eq!(paths(site.path(), &back), ["index.html", "srv/page.html"]);
+        assert_eq!(walk(site.path(), &back).unwrap().ignored, 1);
+        for within in ["srv/data", "srv/data/objects"] {
+            assert!(refused(&site.path().join(within)).contains("the data folder of a server"), "{within}");
+        }
+        // A file called `FORMAT` is no data folder.
+        let site = folder(&["a/FORMAT", "a/LOCK", "pinstone-data"]);
+        assert_eq!(paths(site.path(), &WalkOptions::default()), ["a/FORMAT", "a/LOCK", "pinstone-data"]);
     }
 
     #[test]

@@ -72,6 +72,12 @@ pub enum OpenError {
         #[source]
         source: MetaError,
     },
+    /// The metadata was there, and is not any more.
+    #[error("the data folder `{}` was used before, and its metadata is not in `meta` any more", path.display())]
+    MetaGone {
+        /// The data folder.
+        path: PathBuf,
+    },
     /// The object store cannot be opened.
     #[error("the objects in `{}` cannot be opened", path.display())]
     Objects {
@@ -395,6 +401,18 @@ pub(crate) fn is_leftover(name: &str) -> bool {
     name.rsplit_once('#').is_some_and(|(_, suffix)| !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// Whether `path` is the data folder of a server, of whatever format: what is in it is nobody else's to read.
+#[must_use]
+pub fn is_data_folder(path: &Path) -> bool {
+    let starts_as_ours = || {
+        let mut word = [0; FORMAT_WORD.len()];
+        let read = File::open(path.join("FORMAT")).and_then(|mut file| file.read_exact(&mut word));
+        read.is_ok() && word == *FORMAT_WORD.as_bytes()
+    };
+    // Until `FORMAT` is there, which is written last, the token can be.
+    path.join("LOCK").is_file() && (path.join("owner.token").is_file() || starts_as_ours())
+}
+
 fn check_format(path: &Path, text: &str) -> Result<(), OpenError> {
     let not_ours = || OpenError::NotADataFolder { path: path.to_owned() };
     let number = text.trim().strip_prefix(FORMAT_WORD).ok_or_else(not_ours)?;
@@ -476,6 +494,7 @@ mod tests {
         let mut folder = DataFolder::open(&path, true).unwrap();
         assert!(folder.is_new());
         assert!(!folder.was_interrupted());
+        assert!(is_data_folder(&path) && !is_data_folder(path.parent().unwrap()));
         let token = folder.owner_token().unwrap();
         assert_eq!(folder.owner_token().unwrap(), token);
         assert!(token.starts_with("pin_") && token.len() == 68);

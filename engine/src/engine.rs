@@ -484,6 +484,14 @@ pub(crate) async fn open_stores(
 ) -> Result<(DataFolder, Arc<crate::meta::RocksStore>, BlobStore), OpenError> {
     let path = path.to_owned();
     let mut folder = off_thread(move || DataFolder::open(&path, purpose == Purpose::Serve)).await?;
+    // `FORMAT` is written last, so a folder that has it had metadata: whoever made new ones would lose every site.
+    if !folder.is_new() && !folder.meta().join("CURRENT").is_file() {
+        let path = folder.path().to_owned();
+        if !folder.was_interrupted() && folder.close().is_err() {
+            tracing::warn!("the data folder was not closed; the next start looks for leftovers");
+        }
+        return Err(OpenError::MetaGone { path });
+    }
     // First of all, so that nothing is opened beside the wrong objects.
     let objects = match objects::open(&mut folder, storage, purpose).await {
         Ok(objects) => objects,

@@ -1,9 +1,9 @@
 //! Which names of a folder or an archive are not published.
 //!
-//! Names that start with a dot except `.well-known`, and `node_modules`, unless a line of `.pinstoneignore` takes them
-//! back in. The lines have gitignore's syntax and are the only ones: what Git ignores is often just what is to be
-//! published. Whoever walks a folder or lists an archive asks for a folder before what is in it: nothing in an ignored
-//! folder comes back.
+//! Names that start with a dot except `.well-known`, `node_modules` and `pinstone-data`, unless a line of
+//! `.pinstoneignore` takes them back in. The lines have gitignore's syntax and are the only ones: what Git ignores is
+//! often just what is to be published. Whoever walks a folder or lists an archive asks for a folder before what is in
+//! it: nothing in an ignored folder comes back.
 
 use std::path::Path;
 
@@ -16,7 +16,9 @@ pub const IGNORE_FILE: &str = ".pinstoneignore";
 pub const PROJECT_FILE: &str = "pinstone.toml";
 
 /// What is ignored before any line of the publisher's is read.
-const DEFAULT_LINES: [&str; 3] = [".*", "!.well-known", "node_modules"];
+///
+/// `pinstone-data` is where a server that was started in the folder keeps its data, its owner's token among it.
+const DEFAULT_LINES: [&str; 4] = [".*", "!.well-known", "node_modules", "pinstone-data/"];
 
 /// A line that is no pattern.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -109,6 +111,8 @@ mod tests {
             (".well-known", true, false),
             ("node_modules", true, true),
             ("a/node_modules", true, true),
+            ("pinstone-data", true, true),
+            ("pinstone-data", false, false),
             ("only", false, true),
         ] {
             assert_eq!(rules.ignores(path, is_folder), want, "{path}");

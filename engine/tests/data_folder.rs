@@ -131,3 +131,30 @@ async fn fsck_names_what_is_missing_damaged_and_left_over() {
     fs::remove_file(&manifest).unwrap();
     assert_eq!(names(&fsck(&path).await, Kind::Missing, "manifest").len(), 1);
 }
+
+/// A disk that is not mounted leaves an empty folder, or none. To begin anew there would lose every site unseen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_is_not_made_again() {
+    use pinstone_engine::data_folder::OpenError;
+    for part in ["meta", "objects"] {
+        for is_mount_point in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("data");
+            let engine = open(&path).await;
+            publish(&engine, &["one"]).await;
+            engine.close().await;
+            drop(engine);
+            let away = folder.path().join("away");
+            fs::rename(path.join(part), &away).unwrap();
+            if is_mount_point {
+                fs::create_dir(path.join(part)).unwrap();
+            }
+            let refused = Engine::open(OpenOptions::new(&path)).await.err().unwrap();
+            assert!(matches!(refused, OpenError::MetaGone { .. } | OpenError::StoreGone { .. }), "{part}: {refused}");
+            // Once it is mounted again, nothing was lost.
+            let _ = fs::remove_dir_all(path.join(part));
+            fs::rename(&away, path.join(part)).unwrap();
+            assert!(fsck(&path).await.is_clean(), "{part}");
+        }
+    }
+}

@@ -174,8 +174,8 @@ pub(super) fn decide(found: Found) -> Verdict {
         (_, Marker::Newer(format)) => Verdict::Newer(format),
         (Some(noted), Marker::Store(id)) if noted == id => Verdict::Ours(id),
         (Some(_), Marker::Store(_)) => Verdict::Other,
-        // The first start was interrupted between note and marker; or all of it lies in one folder.
-        (Some(noted), Marker::Absent) if is_new || is_own => Verdict::Claim(Some(noted)),
+        // The first start was interrupted between note and marker.
+        (Some(noted), Marker::Absent) if is_new => Verdict::Claim(Some(noted)),
         (Some(_), Marker::Absent | Marker::Foreign) => Verdict::Gone,
         (None, Marker::Absent) if is_new || is_own => Verdict::Claim(None),
         (None, Marker::Store(id)) if is_own && !is_new => Verdict::Claim(Some(id)),
@@ -209,7 +209,8 @@ mod tests {
             (Some(ONE), Store(TWO), false, false, Verdict::Other),
             (Some(ONE), Absent, false, false, Verdict::Gone),
             (Some(ONE), Foreign, false, false, Verdict::Gone),
-            (Some(ONE), Absent, false, true, Verdict::Claim(Some(ONE))),
+            // Its own `objects/` too can lie on a disk that is not mounted.
+            (Some(ONE), Absent, false, true, Verdict::Gone),
             // A folder that has no note, because it was made before there were any.
             (None, Absent, false, true, Verdict::Claim(None)),
             (None, Store(TWO), false, true, Verdict::Claim(Some(TWO))),

@@ -122,7 +122,7 @@ impl FolderToOpen {
         let shown = self.url.as_ref().map_or_else(|| self.path.display().to_string(), ToString::to_string);
         let failed = |source| OpenError::Objects { path: self.path.clone(), source };
         // A folder that was there before is not made again: it may lie on a disk that is not mounted.
-        let may_make = folder.is_new() || self.is_own;
+        let may_make = folder.is_new() || (self.is_own && self.note.is_none());
         let pair = Pair { folder, note: self.note.as_ref(), url: self.url.as_ref(), shown: &shown };
         if !may_make && !self.path.is_dir() {
             return Err(pair.gone());
@@ -186,11 +186,18 @@ impl Pair<'_> {
             Verdict::Claim(_) if purpose == Purpose::Check => return Ok(Ok(())),
             Verdict::Claim(id) => {
                 let id = id.unwrap_or_else(StoreId::random);
-                self.note_down(id)?;
+                // A new folder's note comes first, lest its store be taken for another's. An old one's comes last: with it,
+                // a store without a marker is one that is gone.
+                if self.folder.is_new() {
+                    self.note_down(id)?;
+                }
                 if marker != Marker::Store(id)
                     && let Err(error) = Marker::write(store, id).await
                 {
                     return Ok(Err(error));
+                }
+                if !self.folder.is_new() {
+                    self.note_down(id)?;
                 }
                 return Ok(Ok(()));
             }
