@@ -129,7 +129,10 @@ pub(crate) async fn check_data(context: &Context, args: FsckArgs) -> Result<(), 
         return Ok(());
     }
     let message = format!("{} missing, {} damaged", report.missing, report.damaged);
-    Err(CliError::new(Exit::Found, "found", message).hint("restore what is named above from a backup"))
+    Err(CliError::new(Exit::Found, "found", message).hint(
+        "restore what is named above from a backup; or, for blobs whose sites are still at hand, run `pinstone fsck \
+         --rebuild-index`, start the server, and deploy those sites again",
+    ))
 }
 
 async fn rebuild_index(data: &Path, storage: &StorageOptions, out: Output) -> Result<Rebuilt, CliError> {

@@ -32,6 +32,7 @@ const DEPLOY_AGAIN: &str = "deploy again; what arrived is not sent twice";
 pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
+    has_token: bool,
     requests: AtomicU64,
     sent: AtomicU64,
 }
@@ -179,7 +180,13 @@ impl Client {
             CliError::failed(format!("cannot prepare connections: {}", chain(&error)))
                 .hint("install the package `ca-certificates`")
         })?;
-        Ok(Self { http, base: endpoint.url.clone(), requests: AtomicU64::new(0), sent: AtomicU64::new(0) })
+        Ok(Self {
+            http,
+            base: endpoint.url.clone(),
+            has_token: endpoint.token.is_some(),
+            requests: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+        })
     }
 
     /// Whether the server is on this machine, so that its bytes cross no network.
@@ -392,6 +399,14 @@ impl Client {
             .and_then(|value| value.trim().parse().ok());
         let body = read_some(answer).await.map_err(|error| self.broken_off(&error))?;
         let failure = match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(body) if status == 401 && self.has_token => Failure {
+                status: Some(status),
+                code: body.error,
+                message: format!("the server at `{}` does not take the token", self.origin()),
+                hint: body.hint,
+                retry_after,
+                is_unsure: false,
+            },
             Ok(body) => {
                 let told = body.message.trim_end_matches('.').to_owned();
                 let message = if told.is_empty() { format!("the server answered {status}") } else { told };

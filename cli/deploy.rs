@@ -157,7 +157,7 @@ pub(crate) async fn publish(context: &Context, job: &mut Job) -> Result<(), CliE
     let started = Instant::now();
     let out = context.out;
     let client = context.client(job.connections)?;
-    let unpacked = unpack(&client, job).await?;
+    let unpacked = unpack(&client, job, out).await?;
     let (found, hashes) = read_folder(&job.folder, &job.walk, out).await?;
     let git = if job.archive.is_some() { None } else { git_facts(&job.folder).await? };
     let mut report = Report {
@@ -196,8 +196,9 @@ pub(crate) async fn publish(context: &Context, job: &mut Job) -> Result<(), CliE
 }
 
 /// Unpacks the archive that is to be published, if it is one. The folder lasts as long as what is answered.
-async fn unpack(client: &Client, job: &mut Job) -> Result<Option<archive::Unpacked>, CliError> {
+async fn unpack(client: &Client, job: &mut Job, out: Output) -> Result<Option<archive::Unpacked>, CliError> {
     let Some(source) = &job.archive else { return Ok(None) };
+    out.note(format!("reading {}", source.shown()));
     // What is ignored is decided while the archive is read, so all that is unpacked is published.
     let options = ListOptions { strip: job.strip, ignore: std::mem::take(&mut job.walk.ignore) };
     let unpacked = archive::unpack(client, source, options).await?;
@@ -380,7 +381,7 @@ impl Publish<'_> {
         let mut round = 1;
         loop {
             let patience = if round == 1 { Patience::SHORT } else { Patience::LONG };
-            let plan = self.plan(patience).await?;
+            let plan = self.plan(patience).await.map_err(|failure| self.explained(failure, round))?;
             if round == 1 {
                 count_plan(report, &plan);
             }
@@ -390,11 +391,28 @@ impl Publish<'_> {
                 Err(UploadFailure::Server(failure)) => failure,
             };
             if round == ROUNDS || !helps_to_plan_again(&failure) {
-                return Err(failure.into());
+                return Err(self.explained(failure, round + 1));
             }
             round += 1;
             self.out.note(format!("{}; planning again", CliError::from(failure)));
         }
+    }
+
+    /// The failure as an error that says which file it is about, and what there is after it.
+    fn explained(&self, failure: Failure, round: u32) -> CliError {
+        let was_away = failure.is_unavailable();
+        let mut error = CliError::from(failure);
+        if error.code == "file_too_large"
+            && let Some(largest) = self.found.files.iter().max_by_key(|file| file.look.size)
+        {
+            let size = output::bytes(largest.look.size);
+            error.message = format!("{}; the largest is `{}` ({size})", error.message, largest.path);
+        }
+        if round > 1 && was_away {
+            error.message = format!("{}; nothing was released", error.message);
+            error = error.hint("deploy again once the server is there; what arrived is not sent twice");
+        }
+        error
     }
 
     async fn upload_and_commit(&self, plan: &PlanAnswer, report: &mut Report) -> Result<CommitAnswer, UploadFailure> {

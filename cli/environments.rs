@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::client::{Client, Failure, all_pages};
 use crate::context::{self, Context, ProjectArgs};
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use crate::images;
 use crate::output::{self, table};
 
@@ -84,6 +84,12 @@ async fn delete(context: &Context, args: &DeleteArgs) -> Result<(), CliError> {
 /// The environments of `project`.
 pub(crate) async fn list(client: &Client, project: &str) -> Result<Vec<EnvironmentItem>, Failure> {
     all_pages(client, &["environments"], &[("project", project)], usize::MAX).await
+}
+
+/// The error that a project has no environment `name`.
+pub(crate) fn not_found(name: &str) -> CliError {
+    CliError::new(Exit::Failed, "environment_not_found", format!("`{name}`: the project has no such environment"))
+        .hint("`pinstone env list` shows those that the project has")
 }
 
 /// One line an environment.

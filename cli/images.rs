@@ -4,6 +4,7 @@ use pinstone_api::wire::{ImageItem, ImagesAnswer, Variants};
 use serde_json::json;
 
 use crate::context::{self, Context, ProjectArgs};
+use crate::environments;
 use crate::error::CliError;
 use crate::output::{self, table};
 
@@ -48,6 +49,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         if last || images.len() >= wanted {
             break;
         }
+    }
+    if let Some(environment) = environment.as_ref().filter(|_| images.is_empty()) {
+        return Err(environments::not_found(environment));
     }
     images.truncate(wanted);
     let row = |image: &ImageItem| {

@@ -13,7 +13,12 @@ pub(crate) struct Step {
 impl Step {
     /// Starts the step `name`, of `bytes` bytes.
     pub(crate) fn start(out: Output, name: &'static str, bytes: u64) -> Self {
-        Self::with(out, name, bytes, "{msg:<10} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta}")
+        Self::with(
+            out,
+            name,
+            bytes,
+            "{msg:<10} [{bar:30}] {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta}",
+        )
     }
 
     /// Starts the step `name`, of `count` things.

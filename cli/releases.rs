@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::client::all_pages;
 use crate::context::{self, Context, ProjectArgs};
+use crate::environments;
 use crate::error::CliError;
 use crate::output::table;
 
@@ -34,6 +35,10 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     }
     let client = context.client(1)?;
     let items: Vec<ReleaseItem> = all_pages(&client, &["releases"], &query, args.limit as usize).await?;
+    // A deleted one still has its releases; one that has none was never there.
+    if let Some(environment) = environment.as_ref().filter(|_| items.is_empty()) {
+        return Err(environments::not_found(environment));
+    }
     let row = |item: &ReleaseItem| {
         vec![
             item.number.to_string(),

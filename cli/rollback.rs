@@ -1,16 +1,16 @@
 //! `rollback`: an environment shows an earlier image again. It is a release, so it has a number and can be undone.
 
 use pinstone_api::wire::{ReleaseAnswer, ReleaseItem, ReleaseRequest};
-use pinstone_engine::id::ImageId;
 
 use crate::client::{Client, all_pages};
 use crate::context::{self, Context, EnvironmentArgs, ProjectArgs};
+use crate::diff;
 use crate::error::CliError;
 use crate::retry::Patience;
 
 /// Show an earlier image again
 ///
-/// Without `--to`, the image that the environment showed before its current one.
+/// Without `--to`, the image that the environment showed before its current one; again, to go back one further.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,7 +22,8 @@ pub(crate) struct Args {
     project: ProjectArgs,
     #[command(flatten)]
     environment: EnvironmentArgs,
-    /// What to show: an image's id, or the number of a release of this environment
+    /// What to show: the number of a release of this environment, an image's id or the first digits of it, or a release
+    /// of another environment, as `beta#12`
     #[arg(long, value_name = "IMAGE|NUMBER")]
     to: Option<String>,
     /// Why
@@ -32,20 +33,22 @@ pub(crate) struct Args {
 
 /// What `--to` names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Target {
-    Image(ImageId),
+enum Target<'t> {
+    /// What `pin` and `diff` call an image, or a release of any environment.
+    Called(&'t str),
     Release(u64),
 }
 
-impl Target {
-    fn parse(text: &str) -> Result<Self, CliError> {
+impl<'t> Target<'t> {
+    fn parse(text: &'t str) -> Result<Self, CliError> {
         if let Ok(number) = text.trim_start_matches('#').parse() {
             return Ok(Self::Release(number));
         }
-        text.parse().map(Self::Image).map_err(|_| {
-            CliError::usage(format!("`{text}` is neither an image nor the number of a release"))
-                .hint("`pinstone releases` lists both")
-        })
+        if text.starts_with("img_") || text.contains('#') {
+            return Ok(Self::Called(text));
+        }
+        Err(CliError::usage(format!("`{text}` is neither an image nor the number of a release"))
+            .hint("`pinstone releases` lists both"))
     }
 }
 
@@ -57,7 +60,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let client = context.client(1)?;
     let image = match target {
         None => None,
-        Some(Target::Image(image)) => Some(image.to_string()),
+        Some(Target::Called(typed)) => Some(diff::image_called(&client, &project, typed).await?),
         Some(Target::Release(number)) => Some(image_of(&client, &project, &environment, number).await?),
     };
     let request = ReleaseRequest {
@@ -110,8 +113,9 @@ mod tests {
         for (text, want) in [
             ("12", Some(Target::Release(12))),
             ("#12", Some(Target::Release(12))),
-            (image.as_str(), Some(Target::Image(image.parse().unwrap()))),
-            ("img_12", None),
+            (image.as_str(), Some(Target::Called(&image))),
+            ("img_12ab", Some(Target::Called("img_12ab"))),
+            ("beta#12", Some(Target::Called("beta#12"))),
             ("-1", None),
             ("", None),
             ("beta", None),

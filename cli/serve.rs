@@ -50,8 +50,9 @@ Examples:
   pinstone serve --listen 127.0.0.1:0              on any free port
   pinstone serve --data /srv/pinstone \\
     --listen 0.0.0.0:80 --base-domain pages.example --public-url http://pages.example
-  pinstone serve --data /srv/pinstone --base-domain pages.example --public-url https://pages.example \\
-    --listen 0.0.0.0:80 --tls-listen 0.0.0.0:443 --tls-dir /etc/letsencrypt/live --tls-redirect true
+  pinstone serve --data /srv/pinstone --base-domain pages.example \\
+    --public-url https://pages.example --listen 0.0.0.0:80 \\
+    --tls-listen 0.0.0.0:443 --tls-dir /etc/letsencrypt/live --tls-redirect true
   AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… AWS_ENDPOINT_URL=https://s3.example \\
     pinstone serve --blobs s3://bucket/prefix      keep files in an S3-compatible store
 

@@ -218,7 +218,9 @@ impl DataFolder {
         let folder = Self { path: path.to_owned(), lock, interrupted: !holder.is_empty(), new, objects };
         folder.hold(&std::process::id().to_string()).map_err(OpenError::io("write", &lock_path))?;
         let meta = folder.meta();
-        fs::create_dir_all(&meta).map_err(OpenError::io("create", &meta))?;
+        // Nobody else has to read who has accounts and projects here.
+        let private = DirBuilder::new().recursive(true).mode(0o700).create(&meta);
+        private.map_err(OpenError::io("create", &meta))?;
         let spool = folder.spool();
         empty_folder(&spool).map_err(OpenError::io("empty", &spool))?;
         sync_folder(path).map_err(OpenError::io("sync", path))?;
@@ -494,8 +496,8 @@ mod tests {
         let mut folder = DataFolder::open(&path, true).unwrap();
         assert!(folder.is_new());
         assert!(!folder.was_interrupted());
-        assert!(is_data_folder(&path) && !is_data_folder(path.parent().unwrap()));
         let token = folder.owner_token().unwrap();
+        assert!(is_data_folder(&path) && !is_data_folder(path.parent().unwrap()));
         assert_eq!(folder.owner_token().unwrap(), token);
         assert!(token.starts_with("pin_") && token.len() == 68);
         folder.finish().unwrap();

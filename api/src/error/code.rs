@@ -64,7 +64,7 @@ codes! {
         "compare the fields and their types with the API's description";
     InvalidQuery "invalid_query" BAD_REQUEST,
         "the query cannot be read",
-        "`limit` and `page` are whole numbers from 1, and each key is given once";
+        "give each key once; `limit` and `page` are whole numbers from 1, `strip` is one from 0, `strict` is `true` or `false`";
     InvalidCursor "invalid_cursor" BAD_REQUEST,
         "the cursor is none that this list gave",
         "start without a cursor, and pass on `next_cursor` as it is";
@@ -347,7 +347,7 @@ codes! {
         "the project has no image yet",
         "publish one: plan, upload, commit";
     NothingToRollBackTo "nothing_to_roll_back_to" UNPROCESSABLE_ENTITY,
-        "the environment showed nothing before",
+        "there is no earlier image to go back to",
         "name an image with `image_id`";
     DiagnosticsRefused "diagnostics_refused" UNPROCESSABLE_ENTITY,
         "the commit is strict and the site has diagnostics",
