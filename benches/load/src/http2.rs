@@ -93,7 +93,8 @@ impl Client {
 
     /// Lets connections answer what servers send by themselves.
     pub(crate) fn rest(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        // Within the runtime: a timer looks for it when it is made.
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
