@@ -38,8 +38,9 @@ const ROUNDS: u32 = 4;
 
 /// Publish a folder or an archive and release it to an environment
 ///
-/// Sends only what the server does not have, and prints the URL. Names that start with a dot (but `.well-known`) and
-/// `node_modules` and `pinstone-data` are left out, and whatever `.pinstoneignore` names; `!name` there takes a name back in.
+/// Sends only what the server does not have, and prints the URL. Names that start with a dot (but `.well-known`),
+/// `node_modules` and `pinstone-data` are left out, and whatever `.pinstoneignore` names; `!name` there takes a name back
+/// in, but never a server's data folder.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -45,8 +45,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
                 [] => format!("no environment shows anything yet; `pinstone deploy --env {wanted}` makes it"),
                 _ => format!("those that show something are {}", known.join(", ")),
             };
-            let message = format!("the project `{project}` has no environment `{wanted}`");
-            return Err(CliError::new(Exit::Failed, "environment_not_found", message).hint(hint));
+            return Err(environments::not_found(wanted).hint(hint));
         }
     }
     for line in environments::lines(&items) {

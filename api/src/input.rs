@@ -34,10 +34,15 @@ impl<S: Send + Sync> FromRequestParts<S> for ReadQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match Query::from_request_parts(head, state).await {
-            Ok(Query(query)) => Ok(query),
-            Err(_) => Err(ErrorCode::InvalidQuery.into()),
-        }
+        query(head, state).await
+    }
+}
+
+/// Reads the query of a call. Keys that `T` does not know are ignored.
+pub(crate) async fn query<T: DeserializeOwned, S: Send + Sync>(head: &mut Parts, state: &S) -> Result<T, ApiError> {
+    match Query::from_request_parts(head, state).await {
+        Ok(Query(query)) => Ok(query),
+        Err(_) => Err(ErrorCode::InvalidQuery.into()),
     }
 }
 

@@ -165,13 +165,11 @@ impl Call<'_> {
         form: &Representation,
         decision: Decision,
     ) -> Decided {
+        // A date in the future is sent as now, so such a head is of this second only.
+        let is_lasting = entity.last_modified <= entity.now;
         let (kind, status, body) = match decision {
-            // A date in the future is sent as now, so the head is of this second only.
-            _ if entity.last_modified > entity.now => {
-                return head::decided(self.method, entity, form, decision).into();
-            }
-            Decision::Whole => (Kind::Whole, StatusCode::OK, head::whole(self.method, form)),
-            Decision::NotModified => (Kind::NotModified, StatusCode::NOT_MODIFIED, Body::Empty),
+            Decision::Whole if is_lasting => (Kind::Whole, StatusCode::OK, head::whole(self.method, form)),
+            Decision::NotModified if is_lasting => (Kind::NotModified, StatusCode::NOT_MODIFIED, Body::Empty),
             decision => return head::decided(self.method, entity, form, decision).into(),
         };
         let headers =
@@ -272,7 +270,7 @@ impl Call<'_> {
             if !digest::wants_sha256(wish.iter()) {
                 continue;
             }
-            match Box::pin(self.worker.caches.sha256(blob)).await {
+            match self.worker.caches.sha256(blob).await {
                 Ok(sha256) => respond::add(&mut decided.headers, field, digest::value(&sha256).into()),
                 Err(error) => error.report(),
             }
@@ -301,7 +299,7 @@ mod tests {
     use pinstone_engine::blob::{BlobStore, index::MemoryIndex};
     use pinstone_engine::clock::{Clock, UnixMillis};
     use pinstone_engine::coding::Variant;
-    use pinstone_engine::hash::BlobHash;
+    use pinstone_engine::hash::{BlobHash, ManifestId};
     use pinstone_engine::host::Hosts;
     use pinstone_engine::id::{ImageId, ProjectId, TeamId};
     use pinstone_engine::manifest::{Manifest, ManifestBuilder, Settings};
@@ -323,7 +321,7 @@ mod tests {
     /// A worker whose store has these blobs, and one site of one file. The clock is a manual one.
     struct World {
         worker: Arc<Worker>,
-        manifest: pinstone_engine::hash::ManifestId,
+        manifest: ManifestId,
         project: ProjectId,
         clock: Clock,
         engine: Engine,
@@ -364,9 +362,13 @@ mod tests {
 
         /// Shows the image, with this moment as its Last-Modified.
         fn release(&self, number: u64, last_modified: Option<u64>, expires_at: Option<u64>) {
+            self.release_of(self.manifest, number, last_modified, expires_at);
+        }
+
+        fn release_of(&self, manifest: ManifestId, number: u64, last_modified: Option<u64>, expires_at: Option<u64>) {
             let shows = last_modified.map(|moment| Shown {
-                image: ImageId::from(&self.manifest),
-                manifest: self.manifest,
+                image: ImageId::from(&manifest),
+                manifest,
                 released_at: UnixMillis(moment),
                 last_modified: UnixMillis(moment),
                 expires_at: expires_at.map(UnixMillis),
@@ -538,17 +540,9 @@ mod tests {
         let (_, bytes) = site.finish().unwrap();
         let world = World::with(&[FILE], 256 << 10).await;
         let manifest = Manifest::open(bytes).unwrap();
-        let shown = Shown {
-            image: ImageId::from(&manifest.id()),
-            manifest: manifest.id(),
-            released_at: UnixMillis(1),
-            last_modified: UnixMillis(1),
-            expires_at: None,
-        };
+        let id = manifest.id();
         world.worker.caches.put_manifest(manifest).await;
-        let environment = EnvironmentName::prod();
-        let event = PointerEvent::Pointer { project_id: world.project, environment, number: 9, shows: Some(shown) };
-        world.engine.resolver().pointers().apply(event);
+        world.release_of(id, 9, Some(1), None);
         for round in 0..2 {
             for number in 0..2_000 {
                 let sent = world.get(&format!("/{number}.txt"), &[]).await;

@@ -4,7 +4,8 @@
 //! Everything but the last is named by a hash, so it never expires and is never wrong. Whatever is missing is loaded on
 //! the loader's threads, once for all who ask for it at the same time; the edge's own threads only await.
 //!
-//! What loads is boxed: it is large and rare, and each future that has it within is moved with it for every request.
+//! What loads is boxed, here where something is mostly found and else by who calls: it is large and rare, and each future
+//! that has it within is moved with it for every request.
 
 use std::collections::hash_map::RandomState;
 use std::os::unix::fs::FileExt;
@@ -211,7 +212,7 @@ impl Caches {
             let resolver = self.resolver.clone();
             self.load(async move { resolver.sha256(&hash).await.map_err(share) }).await
         };
-        Box::pin(self.digests.try_get_with(hash, load)).await.map_err(|error| edge_error(&error, EdgeError::Blob))
+        self.digests.try_get_with(hash, load).await.map_err(|error| edge_error(&error, EdgeError::Blob))
     }
 
     /// The image of a project whose id begins with these digits, as it was known a short while ago.
@@ -231,7 +232,7 @@ impl Caches {
             })
             .await
         };
-        let image = Box::pin(self.hosted.try_get_with((project.project, digits.into()), load)).await;
+        let image = self.hosted.try_get_with((project.project, digits.into()), load).await;
         self.looked_up(facts, Lookup::HostedImage, found);
         image.map_err(|error| edge_error(&error, EdgeError::Meta))
     }

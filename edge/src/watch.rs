@@ -84,24 +84,11 @@ pub(crate) struct Watch {
 pub(crate) enum Order {
     /// Nothing.
     GoOn,
-    /// Give back what memory it can while nothing is asked.
+    /// Give back what memory it can: nothing was asked for a while, and may not be for long.
     Rest,
     /// No more requests, please: it has been idle for too long, or the edge shuts down.
     Close,
-    /// Enough: what is open is cut.
-    Cut,
-}
-
-/// What is to be done about a connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Verdict {
-    /// It may go on.
-    Fine,
-    /// It has been idle for a while, and may be for long.
-    Rest,
-    /// It has been idle for too long.
-    Close,
-    /// It is in the way.
+    /// Enough: it is in the way, and what is open is cut.
     Cut,
 }
 
@@ -117,34 +104,34 @@ struct Notes {
     lingering_since: Option<Duration>,
 }
 
-fn judge(notes: &Notes, now: Duration, limits: &Limits) -> Verdict {
+fn judge(notes: &Notes, now: Duration, limits: &Limits) -> Order {
     let over = |since: Duration, limit: Duration| now.saturating_sub(since) > limit;
     let over_any = |since: Option<Duration>, limit| since.is_some_and(|since| over(since, limit));
     if over_any(notes.lingering_since, LINGER)
         || over_any(notes.blocked_since, limits.write_timeout)
         || (notes.sending && over(notes.progress_at, limits.write_timeout))
     {
-        return Verdict::Cut;
+        return Order::Cut;
     }
     if notes.in_flight || notes.lingering_since.is_some() {
-        return Verdict::Fine;
+        return Order::GoOn;
     }
     if over_any(notes.head_since, limits.head_timeout) {
-        return Verdict::Cut;
+        return Order::Cut;
     }
     if over(notes.idle_since, limits.idle_timeout + limits.head_timeout) {
         // It was asked to close and did not.
-        return Verdict::Cut;
+        return Order::Cut;
     }
     if notes.head_since.is_none() {
         if over(notes.idle_since, limits.idle_timeout) {
-            return Verdict::Close;
+            return Order::Close;
         }
         if over(notes.idle_since, REST) {
-            return Verdict::Rest;
+            return Order::Rest;
         }
     }
-    Verdict::Fine
+    Order::GoOn
 }
 
 /// The monotonic clock as of the last tick of the kernel's timer. A request notes half a dozen times, all of them for
@@ -208,12 +195,7 @@ impl Watch {
             blocked_since: time(&self.blocked_since),
             lingering_since: time(&self.lingering_since),
         };
-        match judge(&notes, ticks().saturating_sub(self.opened), limits) {
-            Verdict::Fine => {}
-            Verdict::Rest => self.tell(Order::Rest),
-            Verdict::Close => self.tell(Order::Close),
-            Verdict::Cut => self.tell(Order::Cut),
-        }
+        self.tell(judge(&notes, ticks().saturating_sub(self.opened), limits));
     }
 
     /// Tells the connection what to do.
@@ -555,19 +537,19 @@ mod tests {
         let idle = Notes { idle_since: at(100), ..Notes::default() };
         let busy = Notes { in_flight: true, idle_since: at(0), ..Notes::default() };
         for (notes, now, want, why) in [
-            (idle, at(101), Verdict::Fine, "idle for 1 s"),
-            (idle, at(102), Verdict::Rest, "idle for longer"),
-            (idle, at(175), Verdict::Rest, "idle for 75 s"),
-            (idle, at(176), Verdict::Close, "idle for longer"),
-            (idle, at(186), Verdict::Cut, "did not close"),
-            (Notes { head_since: Some(at(170)), ..idle }, at(180), Verdict::Fine, "a head has 10 s"),
-            (Notes { head_since: Some(at(120)), ..idle }, at(131), Verdict::Cut, "a slow head"),
-            (busy, at(1000), Verdict::Fine, "the answer is ours to make"),
-            (Notes { sending: true, progress_at: at(970), ..busy }, at(1000), Verdict::Fine, "30 s of patience"),
-            (Notes { sending: true, progress_at: at(969), ..busy }, at(1000), Verdict::Cut, "nobody takes the file"),
-            (Notes { blocked_since: Some(at(969)), ..busy }, at(1000), Verdict::Cut, "nobody reads the socket"),
-            (Notes { lingering_since: Some(at(100)), ..idle }, at(102), Verdict::Fine, "lingering"),
-            (Notes { lingering_since: Some(at(100)), ..idle }, at(103), Verdict::Cut, "lingered"),
+            (idle, at(101), Order::GoOn, "idle for 1 s"),
+            (idle, at(102), Order::Rest, "idle for longer"),
+            (idle, at(175), Order::Rest, "idle for 75 s"),
+            (idle, at(176), Order::Close, "idle for longer"),
+            (idle, at(186), Order::Cut, "did not close"),
+            (Notes { head_since: Some(at(170)), ..idle }, at(180), Order::GoOn, "a head has 10 s"),
+            (Notes { head_since: Some(at(120)), ..idle }, at(131), Order::Cut, "a slow head"),
+            (busy, at(1000), Order::GoOn, "the answer is ours to make"),
+            (Notes { sending: true, progress_at: at(970), ..busy }, at(1000), Order::GoOn, "30 s of patience"),
+            (Notes { sending: true, progress_at: at(969), ..busy }, at(1000), Order::Cut, "nobody takes the file"),
+            (Notes { blocked_since: Some(at(969)), ..busy }, at(1000), Order::Cut, "nobody reads the socket"),
+            (Notes { lingering_since: Some(at(100)), ..idle }, at(102), Order::GoOn, "lingering"),
+            (Notes { lingering_since: Some(at(100)), ..idle }, at(103), Order::Cut, "lingered"),
         ] {
             assert_eq!(judge(&notes, now, &limits), want, "{why}: {notes:?} at {now:?}");
         }

@@ -1,6 +1,6 @@
 //! `GET /audit`: who did what.
 
-use axum::extract::{FromRequestParts, Query, State};
+use axum::extract::{FromRequestParts, State};
 use axum::response::Response;
 use http::request::Parts;
 use pinstone_engine::audit::AuditFilter;
@@ -30,10 +30,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AuditQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match Query::from_request_parts(head, state).await {
-            Ok(Query(query)) => Ok(query),
-            Err(_) => Err(ErrorCode::InvalidQuery.into()),
-        }
+        input::query(head, state).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Query, Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -42,10 +42,7 @@ impl<S: Send + Sync> FromRequestParts<S> for DeployQuery {
     type Rejection = ApiError;
 
     async fn from_request_parts(head: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match Query::from_request_parts(head, state).await {
-            Ok(Query(query)) => Ok(query),
-            Err(_) => Err(ErrorCode::InvalidQuery.into()),
-        }
+        input::query(head, state).await
     }
 }
 

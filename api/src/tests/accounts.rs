@@ -233,7 +233,7 @@ async fn a_password_is_changed_by_who_knows_it_and_ends_the_other_sessions() {
         answer.expect_error(status, code, &["horse", "new password", "short"]);
     }
     world.post_as(&mine.token, "/auth/password", &change(Some(PASSWORD), "new password")).await.expect_nothing();
-    assert_eq!(world.get_as(&mine.token, "/me").await.status, StatusCode::OK, "this session goes on");
+    assert_eq!(world.get_as(&mine.token, "/me").await.status, StatusCode::OK, "who changed it stays signed in");
     world.get_as(&first.token, "/me").await.expect_error(StatusCode::UNAUTHORIZED, "unauthorized", &[]);
     let old = post(&world, "/auth/login", &credentials("ann@example.test", PASSWORD)).await;
     old.expect_error(StatusCode::UNAUTHORIZED, "wrong_credentials", &[]);

@@ -126,8 +126,6 @@ impl Engine {
             };
             let now: UnixMillis = self.clock().now();
             record.deleted_at = Some(now);
-            let mut short = [0; 4];
-            short.copy_from_slice(&record.id.as_bytes()[..4]);
             let object = format!("project {}", record.name);
             let (audit_key, audit) = self.audit_in(caller, Some(record.id), "project.delete", object, now);
             let key = records::projects::key(project);
@@ -135,7 +133,7 @@ impl Engine {
                 .check(key.clone(), Check::Revision(revision))
                 .put(key, encode(&record))
                 .delete(records::projects::name_key(&record.name))
-                .delete(records::projects::short_id_key(&short))
+                .delete(records::projects::short_id_key(&record.short_id()))
                 .put(audit_key, audit)
                 .event(event_bytes(&PointerEvent::ProjectDeleted { project_id: record.id }));
             if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {

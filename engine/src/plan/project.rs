@@ -54,9 +54,7 @@ impl Engine {
     pub(crate) fn name_project(&self, commit: Commit, caller: &Principal, project: &ProjectRecord) -> Commit {
         let index = encode(&ProjectIndex { team: project.team, project: project.id });
         let name_key = records::projects::name_key(&project.name);
-        let mut short = [0; 4];
-        short.copy_from_slice(&project.id.as_bytes()[..4]);
-        let short_key = records::projects::short_id_key(&short);
+        let short_key = records::projects::short_id_key(&project.short_id());
         let object = format!("project {}", project.name);
         let (audit_key, audit) = self.audit_in(caller, Some(project.id), "project.create", object, project.created_at);
         commit

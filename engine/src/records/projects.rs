@@ -58,6 +58,12 @@ impl ProjectRecord {
         ProjectRef { team: self.team, project: self.id }
     }
 
+    /// The bytes of the short id: the first four of the id.
+    pub(crate) fn short_id(&self) -> [u8; 4] {
+        let [first, second, third, fourth, ..] = *self.id.as_bytes();
+        [first, second, third, fourth]
+    }
+
     /// What the event feed says of it.
     #[must_use]
     pub fn event(&self) -> PointerEvent {
