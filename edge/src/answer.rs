@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
-use pinstone_engine::blob::BlobSource;
 use pinstone_engine::coding::{Coding, Variants};
 use pinstone_engine::host::{HostName, HostTarget};
 use pinstone_engine::manifest::Entry;
@@ -24,6 +23,7 @@ use crate::place::{self, Place};
 use crate::prepared::{Kind, Prepared};
 use crate::request::Method;
 use crate::respond;
+use crate::source::Source;
 use crate::telemetry::Lookup;
 use crate::worker::Worker;
 
@@ -33,7 +33,7 @@ pub(crate) struct Decided {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
-    pub(crate) source: Option<BlobSource>,
+    pub(crate) source: Option<Source>,
 }
 
 impl From<Answer> for Decided {
@@ -58,7 +58,7 @@ impl Call<'_> {
     pub(crate) async fn answer(self, host: &HostName<'_>, target: HostTarget<'_>, facts: &mut Facts) -> Decided {
         let answered = match place::find(self.worker, host, target, facts).await {
             Ok(place) => self.answer_at(&place, facts).await,
-            Err(page) => return head::page(self.method, page).into(),
+            Err(page) => return self.page(page),
         };
         answered.unwrap_or_else(|error| {
             error.report();
@@ -90,7 +90,7 @@ impl Call<'_> {
     /// Finds out what the path leads to.
     async fn look_up(self, place: &Arc<Place>, facts: &mut Facts) -> Result<Decided, EdgeError> {
         let generation = self.worker.caches.resolver().pointers().variants().generation();
-        let site = self.worker.caches.manifest(&place.manifest, facts).await?;
+        let site = place.site(self.worker, facts).await?;
         let resolution = match path::resolve(&site, self.path, self.query) {
             Ok(resolution) => resolution,
             Err(_) => return Ok(head::page(self.method, Page::BadRequest).into()),
@@ -179,7 +179,7 @@ impl Call<'_> {
 
     /// Answers a miss with the site's own page, where it has one.
     async fn not_found(self, page: Option<Arc<Prepared>>, facts: &mut Facts) -> Result<Decided, EdgeError> {
-        let Some(page) = page else { return Ok(head::page(self.method, Page::NotFound).into()) };
+        let Some(page) = page else { return Ok(self.page(Page::NotFound)) };
         let mut published = page.published();
         let accepted = self.accepted(&published);
         loop {
@@ -193,6 +193,13 @@ impl Call<'_> {
                 Err(error) => give_up_variants(&form, &mut published, error)?,
             }
         }
+    }
+
+    /// One of the edge's own pages.
+    fn page(&self, page: Page) -> Decided {
+        let (status, headers) = self.worker.pages.head(page);
+        let body = if self.method == Method::Head { Body::Empty } else { Body::Page(page) };
+        Decided { status, headers, body, source: None }
     }
 
     /// A head that is worth keeping.
@@ -230,7 +237,7 @@ impl Call<'_> {
         let source = match file.bytes(form) {
             Some(bytes) => {
                 self.worker.caches.looked_up(facts, Lookup::SmallBlob, true);
-                BlobSource::Memory(bytes)
+                Source::Memory(bytes)
             }
             None => Box::pin(self.load(file, form, facts)).await?,
         };
@@ -238,14 +245,9 @@ impl Call<'_> {
         Ok(decided)
     }
 
-    async fn load(
-        self,
-        file: &Arc<Prepared>,
-        form: &Representation,
-        facts: &mut Facts,
-    ) -> Result<BlobSource, EdgeError> {
+    async fn load(self, file: &Arc<Prepared>, form: &Representation, facts: &mut Facts) -> Result<Source, EdgeError> {
         let source = self.worker.caches.blob(form.blob, form.length, facts).await?;
-        if let BlobSource::Memory(bytes) = &source
+        if let Source::Memory(bytes) = &source
             && self.worker.caches.is_small(form.length)
         {
             let added = file.keep_bytes(form, bytes);
@@ -521,7 +523,7 @@ mod tests {
                 assert_eq!(field(&sent, header::VARY), Some("Accept-Encoding"));
                 assert_eq!(field(&sent, header::ETAG), Some(&*etag(body)));
                 assert_eq!(field(&sent, header::CONTENT_LENGTH), Some(&*body.len().to_string()));
-                assert!(matches!(&sent.source, Some(BlobSource::Memory(bytes)) if bytes == body));
+                assert!(matches!(&sent.source, Some(Source::Memory(bytes)) if bytes == body));
             }
         }
         let world = World::with(&[], 1 << 20).await;

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use crate::account::Account;
 use crate::buffers::Buffer;
 use crate::control::{BoxError, ControlBody};
+use crate::mapped::{self, Handed, Mapped};
 use crate::parts::PartsBody;
 use crate::watch::InFlight;
 use crate::windows::{self, Budget, Room, Windows};
@@ -181,6 +182,8 @@ pub(crate) struct RegionBody {
     reading: Option<JoinHandle<io::Result<Buffer>>>,
     /// Whether the file system can say that a read would wait.
     nowait: bool,
+    /// The file, where what is in memory of it can be sent as it lies there.
+    mapped: Option<Arc<Mapped>>,
 }
 
 impl RegionBody {
@@ -192,7 +195,13 @@ impl RegionBody {
         debug_assert!(part.start <= part.end && part.end <= region.length, "{part:?} of {region:?}");
         let left = region.offset + part.start..region.offset + part.end;
         let (file, windows) = (Arc::clone(&region.file), Windows::new(budget));
-        Self { file, left, window, pool, windows, room: None, reading: None, nowait: true }
+        Self { file, left, window, pool, windows, room: None, reading: None, nowait: true, mapped: None }
+    }
+
+    /// Sends what is in memory from there. Only for what goes to a socket as it is.
+    pub(crate) fn mapped(mut self, mapped: Option<Arc<Mapped>>) -> Self {
+        self.mapped = mapped;
+        self
     }
 
     /// Sends these bytes next, counted from the start of the file. Nothing of the last part may be left.
@@ -209,6 +218,11 @@ impl RegionBody {
     ) -> Poll<Option<io::Result<Bytes>>> {
         if self.left.is_empty() {
             return Poll::Ready(None);
+        }
+        if self.room.is_none()
+            && let Some(piece) = self.take_mapped(in_flight)
+        {
+            return Poll::Ready(Some(Ok(piece)));
         }
         let wanted = usize::try_from(self.left.end - self.left.start).map_or(self.window, |left| left.min(self.window));
         if self.room.is_none() {
@@ -233,6 +247,22 @@ impl RegionBody {
         self.reading = None;
         let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
         Poll::Ready(Some(read.map(|window| self.take(window, in_flight))))
+    }
+
+    /// Takes a piece as it lies in the page cache, which costs no memory of ours.
+    fn take_mapped(&mut self, in_flight: Option<&InFlight>) -> Option<Bytes> {
+        let mapped = self.mapped.as_ref()?;
+        let start = usize::try_from(self.left.start).ok()?;
+        let length =
+            usize::try_from(self.left.end - self.left.start).map_or(mapped::MOST, |left| left.min(mapped::MOST));
+        if length < mapped::LEAST || !mapped.is_resident(start..start + length) {
+            return None;
+        }
+        self.left.start += length as u64;
+        let piece = mapped.bytes(start..start + length);
+        let Some(in_flight) = in_flight else { return Some(piece) };
+        in_flight.hands_out(Handed::new(mapped, start..start + length));
+        Some(in_flight.owe(piece))
     }
 
     /// Takes what the page cache has, or says that only the pool can read it.

@@ -28,6 +28,7 @@ use crate::account::Facts;
 use crate::config::CacheConfig;
 use crate::error::EdgeError;
 use crate::site::{ListLoader, Site};
+use crate::source::Source;
 use crate::telemetry::{Counters, LOOKUPS, Lookup};
 
 /// What an entry of a cache costs beside its bytes, roughly.
@@ -46,7 +47,7 @@ pub(crate) struct Caches {
     manifests: Cache<ManifestId, Arc<Site>>,
     lists: ListLoader,
     small: Cache<BlobHash, Bytes>,
-    large: Cache<BlobHash, BlobSource>,
+    large: Cache<BlobHash, Source>,
     digests: Cache<BlobHash, Sha256Digest>,
     hosted: Cache<(ProjectId, Box<str>), Option<Arc<HostedImage>>, RandomState>,
 }
@@ -110,11 +111,9 @@ impl Caches {
                 .build(),
             large: Cache::builder()
                 .max_capacity(config.open_files)
-                .weigher(|_, source: &BlobSource| match source {
-                    BlobSource::File(_) => 1,
-                    BlobSource::Memory(bytes) => {
-                        u32::try_from(bytes.len() as u64 / BYTES_PER_FILE + 1).unwrap_or(u32::MAX)
-                    }
+                .weigher(|_, source: &Source| match source {
+                    Source::File(_) => 1,
+                    Source::Memory(bytes) => u32::try_from(bytes.len() as u64 / BYTES_PER_FILE + 1).unwrap_or(u32::MAX),
                 })
                 .build(),
             digests: Cache::new(config.digests),
@@ -141,6 +140,11 @@ impl Caches {
         let site = site?;
         self.lists.keep_up(&site);
         Ok(site)
+    }
+
+    /// Sees to it that a manifest's variants become those that there are.
+    pub(crate) fn keep_up(&self, site: &Arc<Site>) {
+        self.lists.keep_up(site);
     }
 
     async fn load_manifest(&self, id: ManifestId) -> Result<Arc<Site>, EdgeError> {
@@ -174,9 +178,9 @@ impl Caches {
     }
 
     /// The `size` bytes of a file of a site: all of them in memory where they are few, else where they are stored.
-    pub(crate) async fn blob(&self, hash: BlobHash, size: u64, facts: &mut Facts) -> Result<BlobSource, EdgeError> {
+    pub(crate) async fn blob(&self, hash: BlobHash, size: u64, facts: &mut Facts) -> Result<Source, EdgeError> {
         let (what, kept) = if self.is_small(size) {
-            (Lookup::SmallBlob, self.small.get(&hash).await.map(BlobSource::Memory))
+            (Lookup::SmallBlob, self.small.get(&hash).await.map(Source::Memory))
         } else {
             (Lookup::OpenFile, self.large.get(&hash).await)
         };
@@ -189,17 +193,17 @@ impl Caches {
         loaded
     }
 
-    async fn load_blob(&self, hash: BlobHash, size: u64) -> Result<BlobSource, EdgeError> {
+    async fn load_blob(&self, hash: BlobHash, size: u64) -> Result<Source, EdgeError> {
         let loaded = if self.is_small(size) {
             let load = async {
                 let resolver = self.resolver.clone();
                 self.load(async move { read_small(&resolver, hash, size).await }).await
             };
-            self.small.try_get_with(hash, load).await.map(BlobSource::Memory)
+            self.small.try_get_with(hash, load).await.map(Source::Memory)
         } else {
             let load = async {
                 let resolver = self.resolver.clone();
-                self.load(async move { open(&resolver, &hash, size).await }).await
+                self.load(async move { open(&resolver, &hash, size).await.map(Source::from) }).await
             };
             self.large.try_get_with(hash, load).await
         };

@@ -44,6 +44,7 @@ pub mod head;
 mod hot;
 mod https;
 mod listener;
+mod mapped;
 pub mod metrics;
 pub mod multipart;
 pub mod navigation;
@@ -59,6 +60,7 @@ pub mod request;
 mod respond;
 mod service;
 mod site;
+mod source;
 mod stream;
 mod telemetry;
 pub mod tls;
@@ -125,9 +127,10 @@ impl Edge {
         let (trusted, proxy_protocol, uncapped) = (config.trusted_proxies, config.proxy_protocol, config.uncapped);
         let sources = Arc::new(Sources::new(limits.connections_per_source, [trusted.clone(), uncapped]));
         let hsts = https.hsts_field();
-        let sending =
-            Sending { window: limits.window_bytes, budget: Budget::new(limits.window_memory), pool: loader.clone() };
-        let sending_streams = Sending { window: limits.window_bytes.min(STREAM_WINDOW), ..sending.clone() };
+        let budget = Budget::new(limits.window_memory);
+        let sending = Sending { window: limits.window_bytes, budget, pool: loader.clone(), maps: true };
+        let sending_sealed = Sending { maps: false, ..sending.clone() };
+        let sending_streams = Sending { window: limits.window_bytes.min(STREAM_WINDOW), ..sending_sealed.clone() };
         let counters = Arc::new(Counters::new(workers));
         let caches = Caches::new(&cache, resolver, loader.clone(), Arc::clone(&counters));
         let shared = Arc::new(Shared {
@@ -140,6 +143,7 @@ impl Edge {
             access_log,
             debug_headers,
             sending,
+            sending_sealed,
             sending_streams,
             certificates,
             redirect: https.redirect,

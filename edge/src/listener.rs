@@ -24,6 +24,10 @@ use crate::watch::{self, Order, Watch};
 use crate::worker::Worker;
 
 /// Connections that may wait to be accepted, for each socket; the kernel has a bound of its own.
+/// The most that the kernel keeps of a connection beyond what is on its way, in bytes. A client that takes little holds no
+/// more than this, and whether it takes anything is seen by what it makes room for.
+const UNSENT: u32 = 512 << 10;
+
 const BACKLOG: i32 = 4096;
 
 /// How often a port is tried that must be free on several addresses.
@@ -104,7 +108,7 @@ impl Listeners {
         for listener in &listeners {
             addresses.push(listener.local_addr()?);
             listener.set_nonblocking(true)?;
-            SockRef::from(listener).set_tcp_nodelay(true)?;
+            set_options(SockRef::from(listener))?;
         }
         let copy = || listeners.iter().map(StdListener::try_clone).collect::<io::Result<Vec<_>>>();
         let mut per_worker = (1..workers.get()).map(|_| copy()).collect::<io::Result<Vec<_>>>()?;
@@ -189,12 +193,17 @@ fn probe(address: SocketAddr) -> io::Result<()> {
 fn listen(address: SocketAddr) -> io::Result<StdListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
-    // Accepted sockets inherit it.
-    socket.set_tcp_nodelay(true)?;
+    set_options(SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// What all connections have; accepted sockets inherit it from the one that listens.
+fn set_options(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)
 }
 
 /// Accepts and serves until `shutdown`, then lets what is in flight finish within the grace.

@@ -54,6 +54,9 @@ macro_rules! html {
 }
 
 impl Page {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::Unavailable as usize + 1;
+
     /// The status that the page goes with.
     #[must_use]
     pub fn status(self) -> Status {

@@ -1,15 +1,19 @@
 //! What a host shows at the time of one request, or the page that says why it shows nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use pinstone_engine::clock::UnixMillis;
 use pinstone_engine::hash::ManifestId;
 use pinstone_engine::host::{HostName, HostTarget};
 use pinstone_engine::pointers::{ImageHosts, Pointer};
 
 use crate::account::Facts;
+use crate::error::EdgeError;
 use crate::pages::Page;
+use crate::site::Site;
+use crate::telemetry::Lookup;
 use crate::worker::Worker;
 
 /// An image, as a host shows it.
@@ -22,12 +26,33 @@ pub(crate) struct Place {
     pub(crate) last_modified: UnixMillis,
     /// The state of the pointer table in which this was found to hold.
     pub(crate) seen: AtomicU64,
+    /// The image's manifest, for as long as the cache keeps it.
+    site: Mutex<Weak<Site>>,
 }
 
 impl Place {
     pub(crate) fn of_pointer(host: &str, pointer: Arc<Pointer>) -> Self {
         let (manifest, last_modified) = (pointer.manifest, pointer.last_modified);
-        Self { host: host.into(), pointer: Some(pointer), manifest, last_modified, seen: AtomicU64::new(0) }
+        Self::new(host, Some(pointer), manifest, last_modified)
+    }
+
+    fn new(host: &str, pointer: Option<Arc<Pointer>>, manifest: ManifestId, last_modified: UnixMillis) -> Self {
+        let (seen, site) = (AtomicU64::new(0), Mutex::default());
+        Self { host: host.into(), pointer, manifest, last_modified, seen, site }
+    }
+
+    /// The image's manifest, as [`Caches::manifest`](crate::cache::Caches::manifest) has it, without looking for it there
+    /// each time.
+    pub(crate) async fn site(&self, worker: &Worker, facts: &mut Facts) -> Result<Arc<Site>, EdgeError> {
+        let known = self.site.lock().upgrade();
+        if let Some(site) = known {
+            worker.caches.looked_up(facts, Lookup::Manifest, true);
+            worker.caches.keep_up(&site);
+            return Ok(site);
+        }
+        let site = Box::pin(worker.caches.manifest(&self.manifest, facts)).await?;
+        *self.site.lock() = Arc::downgrade(&site);
+        Ok(site)
     }
 
     pub(crate) fn is_of(&self, host: &str) -> bool {
@@ -89,8 +114,7 @@ async fn find_image(
         Ok(Some(image)) => {
             facts.shows(project, None, &image.image);
             let (manifest, last_modified) = (image.manifest, image.first_committed_at);
-            let (host, seen) = (host.as_str().into(), AtomicU64::new(0));
-            Ok(Arc::new(Place { host, pointer: None, manifest, last_modified, seen }))
+            Ok(Arc::new(Place::new(host.as_str(), None, manifest, last_modified)))
         }
         Ok(None) => Err(Page::UnknownHost),
         Err(error) => {

@@ -7,14 +7,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use pinstone_engine::coding::{Coding, Variants};
 use pinstone_engine::hash::{BlobHash, VariantListId};
 use pinstone_engine::manifest::Entry;
 use pinstone_engine::variants::VariantDirectory;
 
 use crate::entity::{self, Published, Representation};
+use crate::head;
+use crate::pages::Page;
 use crate::place::Place;
+use crate::request::Method;
+use crate::respond;
 use crate::site::Site;
 
 /// Bytes of a head's map: 10 fields, and what their values take.
@@ -45,6 +49,17 @@ struct Form {
     whole: OnceLock<HeaderMap>,
     not_modified: OnceLock<HeaderMap>,
     bytes: OnceLock<Bytes>,
+}
+
+/// The heads of the edge's own pages, each made when it is first sent.
+#[derive(Debug, Default)]
+pub(crate) struct PageHeads([OnceLock<(StatusCode, HeaderMap)>; Page::COUNT]);
+
+impl PageHeads {
+    /// The head that a page is sent with.
+    pub(crate) fn head(&self, page: Page) -> (StatusCode, HeaderMap) {
+        self.0[page as usize].get_or_init(|| respond::head(head::page(Method::Get, page).head)).clone()
+    }
 }
 
 /// A head that is worth keeping.

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use pinstone_engine::blob::{BlobSource, FileRegion};
 use tokio::runtime::Handle;
 
 use crate::answer::Decided;
@@ -14,6 +14,7 @@ use crate::body::{Content, EdgeBody, RegionBody};
 use crate::control::ControlBody;
 use crate::head::{Body, Field, Head, Value};
 use crate::parts::PartsBody;
+use crate::source::{OpenFile, Source};
 use crate::watch::InFlight;
 use crate::windows::Budget;
 
@@ -26,6 +27,8 @@ pub(crate) struct Sending {
     pub(crate) budget: Budget,
     /// Where disks are waited for.
     pub(crate) pool: Handle,
+    /// Whether a large file's bytes go straight from a mapping to the socket.
+    pub(crate) maps: bool,
 }
 
 /// Turns a head into what the layer below sends.
@@ -72,18 +75,18 @@ pub(crate) fn response(decided: Decided, sending: &Sending, in_flight: InFlight)
     let Decided { status, headers, body, source } = decided;
     let content = match (body, source) {
         (Body::Page(page), _) => Content::Bytes(Bytes::from_static(page.html().as_bytes())),
-        (Body::File(part), Some(BlobSource::File(region))) => {
-            Content::Region(Box::new(region_body(&region, &part, sending, &in_flight)))
+        (Body::File(part), Some(Source::File(file))) => {
+            Content::Region(Box::new(region_body(&file, &part, sending, &in_flight)))
         }
-        (Body::Parts(parts), Some(BlobSource::File(region))) => {
+        (Body::Parts(parts), Some(Source::File(file))) => {
             // Of no bytes yet: the parts are read one after the other, within the same window.
-            let window = region_body(&region, &(0..0), sending, &in_flight);
-            Content::Parts(Box::new(PartsBody::of_file(parts, region.offset, window)))
+            let window = region_body(&file, &(0..0), sending, &in_flight);
+            Content::Parts(Box::new(PartsBody::of_file(parts, file.region.offset, window)))
         }
-        (Body::Parts(parts), Some(BlobSource::Memory(bytes))) => {
+        (Body::Parts(parts), Some(Source::Memory(bytes))) => {
             Content::Parts(Box::new(PartsBody::of_memory(parts, bytes)))
         }
-        (Body::File(part), Some(BlobSource::Memory(bytes))) => {
+        (Body::File(part), Some(Source::Memory(bytes))) => {
             let at = |end| usize::try_from(end).expect("a part of what is in memory fits memory");
             Content::Bytes(bytes.slice(at(part.start)..at(part.end)))
         }
@@ -95,12 +98,13 @@ pub(crate) fn response(decided: Decided, sending: &Sending, in_flight: InFlight)
     response
 }
 
-fn region_body(region: &FileRegion, part: &Range<u64>, sending: &Sending, in_flight: &InFlight) -> RegionBody {
+fn region_body(file: &OpenFile, part: &Range<u64>, sending: &Sending, in_flight: &InFlight) -> RegionBody {
     let budget = match in_flight.connection_windows() {
         Some(connection) => &sending.budget.within(connection),
         None => &sending.budget,
     };
-    RegionBody::new(region, part, sending.window, budget, sending.pool.clone())
+    let mapped = file.mapped().filter(|_| sending.maps).map(Arc::clone);
+    RegionBody::new(&file.region, part, sending.window, budget, sending.pool.clone()).mapped(mapped)
 }
 
 /// Passes on an answer of the control plane as it is.

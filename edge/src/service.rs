@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) debug_headers: bool,
     pub(crate) sending: Sending,
+    /// For what is encrypted on its way.
+    pub(crate) sending_sealed: Sending,
     /// For HTTP/2, where every stream of a connection may hold a window.
     pub(crate) sending_streams: Sending,
     pub(crate) certificates: Option<Arc<Certificates>>,
@@ -105,11 +107,11 @@ pub(crate) async fn serve(
         AssertUnwindSafe(route(worker, protocol, &watch, &link, client, request, facts)).catch_unwind().await;
     let mut response = match answered {
         Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
-        Ok(Routed::Site(decided, close)) => finish(worker, protocol, decided, close, in_flight),
+        Ok(Routed::Site(decided, close)) => finish(worker, protocol, &link, decided, close, in_flight),
         Err(_) => {
             tracing::error!("a request was given up because its handler panicked");
             let decided = head::page(Method::Get, Page::Internal).into();
-            finish(worker, protocol, decided, true, in_flight)
+            finish(worker, protocol, &link, decided, true, in_flight)
         }
     };
     if let (Some(hsts), true) = (&worker.hsts, client.is_tls) {
@@ -124,6 +126,7 @@ pub(crate) async fn serve(
 fn finish(
     shared: &Shared,
     protocol: Protocol,
+    link: &Link,
     mut decided: Decided,
     close: bool,
     in_flight: InFlight,
@@ -134,7 +137,7 @@ fn finish(
             if close {
                 respond::close(&mut decided.headers);
             }
-            &shared.sending
+            if link.certificate.is_some() { &shared.sending_sealed } else { &shared.sending }
         }
     };
     respond::response(decided, sending, in_flight)

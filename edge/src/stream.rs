@@ -5,6 +5,7 @@
 //! when it is to be flushed; and a record that does not come to its end is seen below TLS. So a slow client is found out
 //! under TLS by the same rules.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,16 +13,59 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::frames::Frames;
+use crate::mapped::Stored;
 use crate::watch::Watch;
 
 /// How many bytes are read away after the last answer.
 const LINGER_BYTES: usize = 1 << 20;
+
+/// The most bytes that are copied so that they are one piece.
+const JOINED: usize = 4 << 10;
+
+/// Has `write` write `bufs`, as one piece where that is small: for the kernel a head and a small body in one piece are less
+/// work than two, by more than the copy costs.
+fn joined<R>(bufs: &[IoSlice<'_>], write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+    thread_local! {
+        static PIECE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(JOINED));
+    }
+    let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+    if bufs.len() < 2 || length > JOINED {
+        return write(bufs);
+    }
+    PIECE.with_borrow_mut(|piece| {
+        piece.clear();
+        bufs.iter().for_each(|buf| piece.extend_from_slice(buf));
+        write(&[IoSlice::new(piece)])
+    })
+}
+
+/// The first of `bufs` that is a piece of a mapped file, and where that is stored.
+fn stored(bufs: &[IoSlice<'_>], watch: &Watch) -> Option<(usize, Stored)> {
+    let is_large = |(_, buf): &(usize, &IoSlice<'_>)| buf.len() > JOINED;
+    bufs.iter().enumerate().filter(is_large).find_map(|(at, buf)| Some((at, watch.stored(buf)?)))
+}
+
+/// Does with the socket what it has no method for, as soon as it takes something.
+fn poll_send(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    send: impl Fn(&TcpStream) -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        match stream.try_io(Interest::WRITABLE, || send(stream)) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            sent => return Poll::Ready(sent),
+        }
+    }
+}
 
 /// What a connection goes over.
 #[derive(Debug)]
@@ -202,7 +246,22 @@ impl AsyncWrite for WatchedStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = either!(&mut this.transport, poll_write_vectored(cx, bufs));
+        let written = match &mut this.transport {
+            Transport::Plain(stream) => match stored(bufs, &this.watch) {
+                Some((0, piece)) => poll_send(stream, cx, |socket| piece.send(socket)),
+                // More follows at once, so that it shares the packets of what is before it.
+                Some((at, _)) => poll_send(stream, cx, |socket| {
+                    let mut message = SendAncillaryBuffer::default();
+                    Ok(rustix::net::sendmsg(socket, &bufs[..at], &mut message, SendFlags::MORE | SendFlags::NOSIGNAL)?)
+                }),
+                None => joined(bufs, |bufs| match bufs {
+                    [one] => Pin::new(stream).poll_write(cx, one),
+                    several => Pin::new(stream).poll_write_vectored(cx, several),
+                }),
+            },
+            // TLS puts slices together itself.
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        };
         this.note_write(&written);
         written
     }

@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::config::Limits;
 use crate::frames::Moved;
+use crate::mapped::{Handed, Stored};
 use crate::windows;
 
 /// How long a connection whose client may be sending still stays half open, so that the last answer arrives.
@@ -73,6 +75,8 @@ pub(crate) struct Watch {
     unparsed: AtomicBool,
     /// How often the connection's task had its turn.
     turn: AtomicU32,
+    /// The piece of a mapped file that was handed out last.
+    handed: Mutex<Option<Handed>>,
     /// An [`Order`], and who carries it out.
     order: AtomicU8,
     carrier: AtomicWaker,
@@ -171,6 +175,7 @@ impl Watch {
             unread_body: AtomicBool::new(false),
             unparsed: AtomicBool::new(false),
             turn: AtomicU32::new(0),
+            handed: Mutex::new(None),
             order: AtomicU8::new(Order::GoOn as u8),
             carrier: AtomicWaker::new(),
         })
@@ -343,6 +348,11 @@ impl Watch {
         }
     }
 
+    /// Where these bytes are stored, if they are of the piece of a mapped file that was handed out last.
+    pub(crate) fn stored(&self, bytes: &[u8]) -> Option<Stored> {
+        self.handed.lock().as_ref()?.find(bytes)
+    }
+
     /// Whether what was written with these bytes is more than answers to the client's own frames: a PING is answered by
     /// one of its own length, also by a client that takes nothing of a file.
     fn is_progress(&self, bytes: usize) -> bool {
@@ -399,7 +409,9 @@ impl Watch {
     /// wait for it (RFC 9112 section 9.6), or be gone. What a site answers is soon over either way; the control plane may
     /// work for long, and is told that nobody waits.
     pub(crate) fn may_finish(&self) -> bool {
-        let is_answering = self.in_flight.load(Relaxed) > 0 || self.is_asked.load(Relaxed);
+        // What is blocked is the end of an answer whose body is over.
+        let is_blocked = self.blocked_since.load(Relaxed) != 0;
+        let is_answering = self.in_flight.load(Relaxed) > 0 || self.is_asked.load(Relaxed) || is_blocked;
         is_answering && !self.is_of_control.load(Relaxed)
     }
 
@@ -460,6 +472,11 @@ impl InFlight {
     /// The same bytes, which are all that is left of the answer; the request is in flight until they are dropped.
     pub(crate) fn until_taken(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Kept { bytes, _until: self })
+    }
+
+    /// A piece of a mapped file is handed out: the stream may have the kernel send it.
+    pub(crate) fn hands_out(&self, piece: Handed) {
+        *self.watch.handed.lock() = Some(piece);
     }
 
     /// From now on, and until what is returned is dropped, the client has to take a piece of the body.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::connection::Protocols;
 use crate::hot::Hot;
+use crate::prepared::PageHeads;
 use crate::service::Shared;
 
 /// One of the threads that serve. What belongs to a connection or a request holds on to its worker, not to what all
@@ -14,13 +15,14 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     pub(crate) hot: Hot,
     pub(crate) protocols: Protocols,
+    pub(crate) pages: PageHeads,
 }
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
         let hot = Hot::new(shared.hot_bytes);
         let protocols = Protocols::new(&shared.limits);
-        Arc::new(Self { shared, hot, protocols })
+        Arc::new(Self { shared, hot, protocols, pages: PageHeads::default() })
     }
 }
 

@@ -26,6 +26,21 @@ pub(super) enum Step<'m> {
 
 /// Finds what `path` comes to.
 pub(super) fn find<'m>(manifest: &'m Manifest, mode: HtmlMode, path: &str) -> Step<'m> {
+    if has_candidates(manifest, path) { look_for(manifest, mode, path) } else { Step::Miss }
+}
+
+/// Whether there is any file that `path` may come to, in any mode. All of them begin alike, so they are neighbours in the
+/// order of paths, and most misses are found out by one search instead of five.
+fn has_candidates(manifest: &Manifest, path: &str) -> bool {
+    let stem = path.strip_suffix('/').unwrap_or(path);
+    let stem = stem.strip_suffix(".html").unwrap_or(stem);
+    let stem = folder_of_index(stem).unwrap_or(stem);
+    let stem = stem.strip_suffix('/').unwrap_or(stem);
+    let first = manifest.lower_bound(stem);
+    first < manifest.len() && manifest.entry(first).path.starts_with(stem)
+}
+
+fn look_for<'m>(manifest: &'m Manifest, mode: HtmlMode, path: &str) -> Step<'m> {
     let slash = match mode {
         HtmlMode::Keep => return keep(manifest, path),
         HtmlMode::None => return visible(manifest, path).map_or(Step::Miss, Step::Found),
@@ -388,6 +403,28 @@ mod tests {
                 assert_eq!(outcome(site, target), want, "{:?}: {target}", site.mode());
             }
         }
+    }
+
+    #[test]
+    fn no_candidate_is_overlooked() {
+        let parts = ["", "a", "index", ".html", "/", "a.html", "index.html", "b"];
+        let mut paths = std::collections::BTreeSet::from([String::new()]);
+        for _ in 0..3 {
+            let longer = paths.iter().flat_map(|path| parts.map(|part| [path, part].concat()));
+            paths = longer.filter(|path| !path.starts_with('/') && !path.contains("//")).collect();
+        }
+        let mut found = 0;
+        for file in paths.iter().filter(|path| !path.is_empty() && !path.ends_with('/')) {
+            for mode in [Keep, Auto, DropSlash, ForceSlash, None] {
+                let site = Site::with(mode, &[file, "c", "Z", "index.htm"]);
+                for path in &paths {
+                    let step = super::look_for(&site.0, mode, path);
+                    assert_eq!(super::find(&site.0, mode, path), step, "{mode:?}: {path} where there is {file}");
+                    found += usize::from(step != super::Step::Miss);
+                }
+            }
+        }
+        assert!(found > 1000, "{found}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn nearest_page<'m>(manifest: &'m Manifest, path: &str) -> Option<Entry<'m>> {
     let shared = neighbours.map(|index| shared_folder(path, manifest.entry(index).path)).max().unwrap_or(0);
     let mut folder = &path[..shared];
     loop {
-        if let Some(entry) = visible(manifest, &format!("{folder}404.html")) {
+        if let Some(entry) = visible(manifest, &[folder, "404.html"].concat()) {
             return Some(entry);
         }
         let parent = folder.strip_suffix('/')?;
