@@ -1,9 +1,10 @@
-//! Memory that windows of files are read into, used again: what is given back is not zeroed for the next window.
+//! Memory that windows of files are read into, or frames are gathered in, used again: what is given back is not zeroed for the next window.
 //!
 //! Zeroing a window costs about as much as copying it. A thread keeps the few buffers that it was last done with; the bytes
 //! of an earlier window in them are never shown, for a buffer shows only what was read into it.
 
 use std::cell::RefCell;
+use std::thread::LocalKey;
 
 /// Buffers that a thread keeps.
 const SPARES: usize = 8;
@@ -11,7 +12,35 @@ const SPARES: usize = 8;
 const LARGEST: usize = 64 << 10;
 
 thread_local! {
+    /// All of them initialised.
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static EMPTY: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes an empty vector with room for `capacity` bytes, to be filled by appending.
+pub(crate) fn take(capacity: usize) -> Vec<u8> {
+    let mut bytes = EMPTY.with_borrow_mut(Vec::pop).unwrap_or_default();
+    bytes.reserve_exact(capacity);
+    bytes
+}
+
+/// Gives back what was [taken](take).
+pub(crate) fn give_back(mut bytes: Vec<u8>) {
+    bytes.clear();
+    keep(&EMPTY, bytes);
+}
+
+fn keep(spare: &'static LocalKey<RefCell<Vec<Vec<u8>>>>, bytes: Vec<u8>) {
+    if bytes.capacity() > LARGEST {
+        return;
+    }
+    // Nothing is kept by a thread that ends.
+    let _ = spare.try_with(|spare| {
+        let mut spare = spare.borrow_mut();
+        if spare.len() < SPARES {
+            spare.push(bytes);
+        }
+    });
 }
 
 /// Bytes to read into.
@@ -52,17 +81,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.bytes.len() > LARGEST {
-            return;
-        }
-        let bytes = std::mem::take(&mut self.bytes);
-        // Nothing is kept by a thread that ends.
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < SPARES {
-                spare.push(bytes);
-            }
-        });
+        keep(&SPARE, std::mem::take(&mut self.bytes));
     }
 }
 

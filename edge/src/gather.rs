@@ -16,6 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::buffers;
 use crate::watch::Watch;
 
 /// The most bytes that are kept, for each connection: what 4 frames of the usual size take.
@@ -53,7 +54,7 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
             return None;
         }
         if self.held.capacity() == 0 {
-            self.held.reserve_exact(MOST);
+            self.held = buffers::take(MOST);
         } else if self.held.len() + more > MOST {
             self.held.drain(..self.written);
             self.written = 0;
@@ -77,7 +78,7 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
         self.written += of_held;
         if self.is_empty() {
             // Most connections are idle most of the time.
-            self.held = Vec::new();
+            buffers::give_back(std::mem::take(&mut self.held));
             self.written = 0;
         }
         Poll::Ready(Ok(wrote - of_held))

@@ -31,11 +31,26 @@ pub(crate) struct Sending {
     pub(crate) maps: bool,
 }
 
+const PRINTABLE: &str = "manifests and locations have only printable ASCII";
+
+fn made(value: &Value) -> Option<&str> {
+    match value {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(text) => Some(text),
+    }
+}
+
 /// Turns a head into what the layer below sends.
 pub(crate) fn head(head: Head) -> (StatusCode, HeaderMap) {
     let mut headers = HeaderMap::with_capacity(head.fields.len());
+    // Values that are not known beforehand lie together: who sends a head of many that are kept touches less memory.
+    let mut made = Bytes::from(head.fields.iter().filter_map(|(_, value)| made(value)).collect::<String>());
     for (field, value) in head.fields {
-        add(&mut headers, field, value);
+        let value = match value {
+            Cow::Borrowed(text) => HeaderValue::from_static(text),
+            Cow::Owned(text) => HeaderValue::from_maybe_shared(made.split_to(text.len())).expect(PRINTABLE),
+        };
+        headers.append(name(field), value);
     }
     (StatusCode::from_u16(head.status.code()).expect("a status has three digits"), headers)
 }
@@ -44,7 +59,7 @@ pub(crate) fn head(head: Head) -> (StatusCode, HeaderMap) {
 pub(crate) fn add(headers: &mut HeaderMap, field: Field, value: Value) {
     let value = match value {
         Cow::Borrowed(text) => HeaderValue::from_static(text),
-        Cow::Owned(text) => HeaderValue::try_from(text).expect("manifests and locations have only printable ASCII"),
+        Cow::Owned(text) => HeaderValue::try_from(text).expect(PRINTABLE),
     };
     headers.append(name(field), value);
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::id::ImageId;
 use crate::name::{EnvironmentName, ProjectName};
@@ -43,8 +43,8 @@ impl<'a> HostName<'a> {
         };
         check_port(port)?;
         let host = host.strip_suffix('.').unwrap_or(host);
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Ok(Self { text: Cow::Borrowed(host), ip: Some(address) });
+        if let Ok(address) = host.parse::<Ipv4Addr>() {
+            return Ok(Self { text: Cow::Borrowed(host), ip: Some(address.into()) });
         }
         if host.is_empty() || host.len() > 253 {
             return Err(NotAHost);

@@ -45,7 +45,8 @@ pub(crate) fn memory(target: &Target, connections: usize, cores: Pinned) -> Resu
         held.rest(Duration::from_millis(200));
         let before = procfs::tree_resident(target.pid)?;
         held.open(target, connections)?;
-        held.rest(Duration::from_millis(500));
+        // Long enough for a server to see that they are idle.
+        held.rest(Duration::from_secs(5));
         let after = procfs::tree_resident(target.pid)?;
         Ok((after.saturating_sub(before) as f64 / 1024.0 / connections as f64, held.lost()))
     })?;
