@@ -18,6 +18,7 @@ use pinstone_engine::blob::{ReadError, is_storage_full};
 use pinstone_engine::diff::DiffError;
 use pinstone_engine::meta::MetaError;
 use pinstone_engine::plan::{PlanError, UploadError};
+use pinstone_engine::projects::ProjectError;
 use pinstone_engine::publish::{CommitError, PinError, ReleaseError};
 use pinstone_engine::queries::LookupError;
 use pinstone_engine::tokens::TokenError;
@@ -125,6 +126,7 @@ impl From<PlanError> for ApiError {
         match error {
             PlanError::ProjectTaken => ErrorCode::ProjectTaken.into(),
             PlanError::OutOfScope => ErrorCode::InsufficientScope.into(),
+            PlanError::Project(error) => error.into(),
             PlanError::NoFiles => ErrorCode::NoFiles.into(),
             PlanError::TooManyContentTypes { .. } => ErrorCode::TooManyContentTypes.into(),
             PlanError::TooManyFiles { limit } => too_many_files(limit),
@@ -139,6 +141,22 @@ impl From<PlanError> for ApiError {
             PlanError::NotFound => ErrorCode::PlanNotFound.into(),
             PlanError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
             PlanError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ProjectError> for ApiError {
+    fn from(error: ProjectError) -> Self {
+        match error {
+            ProjectError::NotFound => ErrorCode::ProjectNotFound.into(),
+            ProjectError::Exists => ErrorCode::ProjectExists.into(),
+            ProjectError::NameTaken => ErrorCode::ProjectTaken.into(),
+            ProjectError::Name(error) => Self::new(ErrorCode::InvalidProject, error.to_string()),
+            ProjectError::TooManyNames { .. } => Self::new(ErrorCode::TooManyNames, error.to_string()),
+            ProjectError::OutOfScope => ErrorCode::InsufficientScope.into(),
+            ProjectError::AccountGone => ErrorCode::Unauthorized.into(),
+            ProjectError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
+            ProjectError::Store(error) => error.into(),
         }
     }
 }

@@ -90,10 +90,17 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { path: "/previews", methods: &[("GET", READ)], handlers: || get(previews::list) },
     Route { path: "/previews/{project}/{slug}", methods: &[("DELETE", DEPLOY)], handlers: || delete(previews::remove) },
     Route {
-        path: "/projects/{project}",
-        methods: &[("GET", READ), ("PATCH", MANAGE)],
-        handlers: || get(projects::one).patch(projects::change),
+        path: "/projects",
+        methods: &[("GET", READ), ("POST", DEPLOY)],
+        handlers: || get(projects::list).post(projects::create),
     },
+    Route {
+        path: "/projects/{project}",
+        methods: &[("GET", READ), ("PATCH", MANAGE), ("DELETE", MANAGE)],
+        handlers: || get(projects::one).patch(projects::change).delete(projects::remove),
+    },
+    Route { path: "/subdomain/check", methods: &[("GET", READ)], handlers: || get(projects::check) },
+    Route { path: "/domains/rename", methods: &[("PUT", MANAGE)], handlers: || put(projects::rename) },
     Route { path: "/environments", methods: &[("GET", READ)], handlers: || get(environments::list) },
     Route {
         path: "/environments/{project}/{environment}",

@@ -11,6 +11,7 @@ mod diff;
 mod http_rules;
 mod invites;
 mod previews;
+mod projects;
 mod publishing;
 mod retries;
 mod scopes;

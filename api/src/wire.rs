@@ -640,9 +640,43 @@ pub struct PreviewItem {
     pub deployed_at: String,
 }
 
+/// `POST /projects`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ProjectRequest {
+    /// What the project is to be called.
+    pub name: String,
+}
+
+/// `PUT /domains/rename`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RenameRequest {
+    /// What the project is to be called: the first label of its host.
+    pub new_subdomain: String,
+}
+
+/// The answer of `GET /subdomain/check`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SubdomainCheck {
+    /// Whether a new project could be called so.
+    pub available: bool,
+    /// A name like it that a new project could have, where this one is not available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
+}
+
+/// The answer of `DELETE /projects/{project}`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ProjectDeleted {
+    /// What happened, in words.
+    pub message: String,
+}
+
 /// `PATCH /projects/{project}`. What is missing stays as it is.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct ProjectChange {
+    /// What the project is to be called. Its former hosts lead to the new ones for 30 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Who gets the project's images by their own hosts: `public`, `protected` or `off`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_hosts: Option<String>,

@@ -46,6 +46,7 @@ pub mod objects;
 pub mod path;
 pub mod plan;
 pub mod pointers;
+pub mod projects;
 pub mod publish;
 pub mod queries;
 pub mod rebuild;

@@ -360,7 +360,7 @@ impl Engine {
         selector: &ProjectSelector,
     ) -> Result<Option<ProjectRef>, MetaError> {
         let found = match selector {
-            ProjectSelector::Name(name) => records::projects::find_by_name(self.meta(), name).await?,
+            ProjectSelector::Name(name) => self.project_called(caller, name).await?,
             ProjectSelector::ShortId(short) => records::projects::find_by_short_id(self.meta(), short).await?,
             ProjectSelector::Id(project) => {
                 let project = ProjectRef { team: caller.team, project: *project };

@@ -171,8 +171,8 @@ codes! {
         "send it as `current_password`; the owner's token changes the owner's password without it";
 
     ProjectTaken "project_taken" FORBIDDEN,
-        "another team has a project of this name",
-        "choose another name";
+        "another team has a project of this name, or had it lately",
+        "choose another name; `GET /subdomain/check` suggests one";
 
     HttpsRequired "https_required" FORBIDDEN,
         "this server takes no calls without TLS",
@@ -221,6 +221,12 @@ codes! {
     NameIsEnvironment "name_is_environment" CONFLICT,
         "the slug is the name of an environment that lasts",
         "choose another slug; `prod` and `beta` are never previews, and `GET /environments` lists the names in use";
+    ProjectExists "project_exists" CONFLICT,
+        "the team has a project of this name",
+        "publish to it, or choose another name; `GET /projects` lists those that there are";
+    TooManyNames "too_many_names" CONFLICT,
+        "the project was renamed too often",
+        "each former name leads to the project for 30 days: rename it when the oldest of them is over";
     EmailTaken "email_taken" CONFLICT,
         "there is an account by this email",
         "sign in with `POST /auth/login`";
