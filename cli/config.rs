@@ -31,9 +31,9 @@ mod values;
 
 pub(crate) use tls::TlsConfig;
 use values::{
-    access_log, address, batch_files, batch_size, count, count_or_zero, domain, duration, duration_or_zero, fetches,
-    fields, filter, host, log_format, message_length, password_length, size, size_or_zero, switch, upload_memory,
-    variant_workers, workers,
+    access_log, address, batch_files, batch_size, count, count_or_off, count_or_zero, domain, duration,
+    duration_or_zero, fetches, fields, filter, host, log_format, message_length, password_length, size, size_or_off,
+    size_or_zero, switch, upload_memory, variant_workers, workers,
 };
 
 /// The file that is read where no flag names one.
@@ -109,10 +109,16 @@ keys! {
     tls_redirect: "tls.redirect", "tls-redirect", "BOOL";
     /// How long browsers that came over TLS are to use nothing else; `0` takes it back [default: not said]
     tls_hsts: "tls.hsts", "tls-hsts", "DURATION";
-    /// Files of one plan [default: 200000]
+    /// Files of one plan; `0` is without a limit [default: 200000]
     limits_files: "limits.files", "limits-files", "COUNT";
-    /// Size of one file [default: 100MiB]
+    /// Size of one file; `0` is without a limit [default: 100MiB]
     limits_file_size: "limits.file_size", "limits-file-size", "SIZE";
+    /// Size of all files of one publish; `0` is without a limit [default: 0]
+    limits_publish_size: "limits.publish_size", "limits-publish-size", "SIZE";
+    /// Projects of one team; `0` is without a limit [default: 0]
+    limits_team_projects: "limits.team_projects", "limits-team-projects", "COUNT";
+    /// Size of all images of one team, shared files counted once; `0` is without a limit [default: 0]
+    limits_team_bytes: "limits.team_bytes", "limits-team-bytes", "SIZE";
     /// Size of one plan's JSON [default: 64MiB]
     limits_plan_size: "limits.plan_size", "limits-plan-size", "SIZE";
     /// Files of one batch [default: 10000]
@@ -497,8 +503,11 @@ impl Reader<'_> {
             access_log: self.access_log(),
             metrics_listen: self.one("metrics_listen", address),
             limits: EngineLimits {
-                files: self.one("limits.files", count).unwrap_or(limits.files),
-                file_size: self.one("limits.file_size", size).unwrap_or(limits.file_size),
+                files: self.one("limits.files", count_or_off).unwrap_or(limits.files),
+                file_size: self.one("limits.file_size", size_or_off).unwrap_or(limits.file_size),
+                publish_size: self.one("limits.publish_size", size_or_off).unwrap_or(limits.publish_size),
+                team_projects: self.one("limits.team_projects", count_or_off).unwrap_or(limits.team_projects),
+                team_bytes: self.one("limits.team_bytes", size_or_off).unwrap_or(limits.team_bytes),
                 plan_size: self.one("limits.plan_size", size).unwrap_or(limits.plan_size),
                 batch_blobs: self.one("limits.batch_files", batch_files).unwrap_or(limits.batch_blobs),
                 batch_size: self.one("limits.batch_size", batch_size).unwrap_or(limits.batch_size),
@@ -756,6 +765,11 @@ mod tests {
             let is_duration = ["timeout", "lifetime", "grace", "delay"].iter().any(|end| key.ends_with(end));
             let result = loaded(None, &[], &[(&name, if is_duration { "0s" } else { "0" })]);
             let means_something = [
+                "limits.files",
+                "limits.file_size",
+                "limits.publish_size",
+                "limits.team_projects",
+                "limits.team_bytes",
                 "limits.plan_cache",
                 "edge.connections_per_source",
                 "edge.shutdown_grace",

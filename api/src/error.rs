@@ -22,6 +22,7 @@ use pinstone_engine::projects::ProjectError;
 use pinstone_engine::publish::{CommitError, PinError, ReleaseError};
 use pinstone_engine::queries::LookupError;
 use pinstone_engine::tokens::TokenError;
+use pinstone_engine::usage::QuotaError;
 
 use crate::body::broken;
 use crate::{blob_frames, respond, wire};
@@ -129,6 +130,7 @@ impl From<PlanError> for ApiError {
             PlanError::Project(error) => error.into(),
             PlanError::NoFiles => ErrorCode::NoFiles.into(),
             PlanError::TooManyContentTypes { .. } => ErrorCode::TooManyContentTypes.into(),
+            PlanError::TooLarge { limit } => publish_too_large(limit),
             PlanError::TooManyFiles { limit } => too_many_files(limit),
             PlanError::FileTooLarge { limit } => file_too_large(limit),
             PlanError::DuplicatePath(_) => ErrorCode::DuplicatePath.into(),
@@ -153,11 +155,22 @@ impl From<ProjectError> for ApiError {
             ProjectError::NameTaken => ErrorCode::ProjectTaken.into(),
             ProjectError::Name(error) => Self::new(ErrorCode::InvalidProject, error.to_string()),
             ProjectError::TooManyNames { .. } => Self::new(ErrorCode::TooManyNames, error.to_string()),
+            ProjectError::Quota(error) => error.into(),
             ProjectError::OutOfScope => ErrorCode::InsufficientScope.into(),
             ProjectError::AccountGone => ErrorCode::Unauthorized.into(),
             ProjectError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
             ProjectError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<QuotaError> for ApiError {
+    fn from(error: QuotaError) -> Self {
+        let code = match error {
+            QuotaError::Projects { .. } => ErrorCode::ProjectQuota,
+            QuotaError::Bytes { .. } => ErrorCode::StorageQuota,
+        };
+        Self::new(code, error.to_string())
     }
 }
 
@@ -189,6 +202,8 @@ impl From<CommitError> for ApiError {
             CommitError::PlanOver => ErrorCode::PlanOver.into(),
             CommitError::MissingBlobs { .. } => ErrorCode::MissingBlobs.into(),
             CommitError::SizeMismatch { .. } => ErrorCode::PlannedSizeMismatch.into(),
+            CommitError::TooLarge { limit } => publish_too_large(limit),
+            CommitError::Quota(error) => error.into(),
             CommitError::MessageTooLong { limit } => message_too_long(limit),
             CommitError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
             CommitError::Strict { .. } => ErrorCode::DiagnosticsRefused.into(),
@@ -364,6 +379,11 @@ pub(crate) fn too_many_files(limit: u64) -> ApiError {
 /// The answer to a file of more than `limit` bytes.
 pub(crate) fn file_too_large(limit: u64) -> ApiError {
     ApiError::new(ErrorCode::FileTooLarge, format!("a file is larger than {limit} bytes"))
+}
+
+/// The answer to a publish of more than `limit` bytes.
+fn publish_too_large(limit: u64) -> ApiError {
+    ApiError::new(ErrorCode::PublishTooLarge, format!("all files together are larger than {limit} bytes"))
 }
 
 /// The answer to a batch of more than `blobs` files, or more than `size` bytes of them.

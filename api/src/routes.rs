@@ -23,6 +23,7 @@ mod publish;
 mod read;
 mod tokens;
 mod upload;
+mod usage;
 
 /// Where all calls are.
 pub(crate) const BASE: &str = "/api/v1";
@@ -131,5 +132,6 @@ pub(crate) const ROUTES: &[Route] = &[
         handlers: || get(invites::list).post(invites::create),
     },
     Route { path: "/invites/{invite_id}", methods: &[("DELETE", SERVER)], handlers: || delete(invites::remove) },
+    Route { path: "/usage", methods: &[("GET", READ)], handlers: || get(usage::list) },
     Route { path: "/audit", methods: &[("GET", ACCOUNT)], handlers: || get(audit::list) },
 ];

@@ -13,6 +13,7 @@ mod invites;
 mod previews;
 mod projects;
 mod publishing;
+mod quotas;
 mod retries;
 mod scopes;
 mod secrets;

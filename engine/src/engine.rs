@@ -113,6 +113,10 @@ struct Inner {
     /// Held while an account is deleted, so that nobody goes on with what somebody is at.
     deleting: tokio::sync::Mutex<()>,
     emptying: ToEmpty,
+    /// Held while what a team uses is counted anew.
+    counting: tokio::sync::Mutex<()>,
+    /// Held while an image of a team is committed, by a part of the team's id: each changes the team's row.
+    committing: Box<[tokio::sync::Mutex<()>]>,
     /// Held while events are applied, so that they are applied in order.
     applying: tokio::sync::Mutex<()>,
     follower: Mutex<Option<JoinHandle<()>>>,
@@ -213,6 +217,8 @@ impl Engine {
             throttle: Throttle::default(),
             deleting: tokio::sync::Mutex::default(),
             emptying,
+            counting: tokio::sync::Mutex::default(),
+            committing: (0..256).map(|_| tokio::sync::Mutex::default()).collect(),
             applying: tokio::sync::Mutex::default(),
             follower: Mutex::default(),
             desk: Arc::default(),
@@ -355,6 +361,16 @@ impl Engine {
 
     pub(crate) fn deleting(&self) -> &tokio::sync::Mutex<()> {
         &self.0.deleting
+    }
+
+    pub(crate) fn counting(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.counting
+    }
+
+    /// Waits for its turn to commit an image of `team`, so that those who want it do not all try at once.
+    pub(crate) async fn turn_to_commit(&self, team: TeamId) -> tokio::sync::MutexGuard<'_, ()> {
+        let [first, ..] = *team.as_bytes();
+        self.0.committing[usize::from(first)].lock().await
     }
 
     /// The deleted projects whose rows are still there.

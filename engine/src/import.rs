@@ -117,6 +117,8 @@ impl Engine {
         {
             return Err(CopyError::NoSuchFile(path.clone()));
         }
+        // Copies are not counted one by one: who needs the numbers counts all of them.
+        self.forget_usage(caller.team).await?;
         let source = Source { project, image, manifest };
         let mut names = names.into_iter();
         let mut copied = Copied::default();

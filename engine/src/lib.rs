@@ -55,6 +55,7 @@ pub mod resolve;
 mod text;
 pub mod tokens;
 pub mod unzstd;
+pub mod usage;
 pub mod variants;
 
 pub use account::Principal;

@@ -138,6 +138,12 @@ pub enum PlanError {
         /// The limit, in bytes.
         limit: u64,
     },
+    /// All of them are too large together.
+    #[error("a publish has more than {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
     /// Two files have one path.
     #[error("two files have the same path")]
     DuplicatePath(SitePath),

@@ -19,6 +19,7 @@ use crate::pointers::{FormerName, ImageHosts, ProjectRef};
 use crate::queries::LookupError;
 use crate::records::projects::{ProjectIndex, ProjectRecord};
 use crate::records::{self, Stored, encode};
+use crate::usage::QuotaError;
 
 mod change;
 mod create;
@@ -84,6 +85,9 @@ pub enum ProjectError {
         /// The limit.
         limit: usize,
     },
+    /// The team has as many projects as it may.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     /// The token is for another project, and makes none.
     #[error("the token is for another project")]
     OutOfScope,

@@ -257,6 +257,9 @@ codes! {
         "a file is larger than the limit",
         "`GET /config` names the limits";
 
+    PublishTooLarge "publish_too_large" PAYLOAD_TOO_LARGE,
+        "all files together are larger than the limit",
+        "`GET /config` names the limits; publish less, or ask whoever runs the server";
     BatchTooLarge "batch_too_large" PAYLOAD_TOO_LARGE,
         "the batch is larger than the limit",
         "`GET /config` names the limits; send less at once";
@@ -289,6 +292,12 @@ codes! {
         "the plan has too many different content types",
         "leave `content_type` out; the server takes it from the file's name";
 
+    ProjectQuota "project_quota" UNPROCESSABLE_ENTITY,
+        "the team has as many projects as it may",
+        "delete one that is not needed, or ask whoever runs the server; `GET /usage` names the limit";
+    StorageQuota "storage_quota" UNPROCESSABLE_ENTITY,
+        "the team's images take up as many bytes as they may",
+        "delete projects that are not needed, or ask whoever runs the server; `GET /usage` says what each takes up";
     TooManyFiles "too_many_files" UNPROCESSABLE_ENTITY,
         "the plan has more files than the limit",
         "`GET /config` names the limits; publish less at once";

@@ -108,6 +108,8 @@ const ROWS: &[Row] = &[
     Row { what: "look at previews", want: &SEE, call: "GET /previews?project={project}", body: Body::Nothing },
     Row { what: "look at a project", want: &SEE, call: "GET /projects/{project}", body: Body::Nothing },
     Row { what: "look at projects", want: &CALLER, call: "GET /projects", body: Body::Nothing },
+    Row { what: "look at usage", want: &CALLER, call: "GET /usage", body: Body::Nothing },
+    Row { what: "look at a project's usage", want: &SEE, call: "GET /usage?project={project}", body: Body::Nothing },
     Row { what: "check a name", want: &CALLER, call: "GET /subdomain/check?subdomain=free", body: Body::Nothing },
     Row { what: "make a project", want: &MAKE, call: "POST /projects", body: Body::Json(r#"{"name": "brand-new"}"#) },
     Row { what: "rename a project", want: &MANAGE, call: "PATCH /projects/{project}", body: Body::Json(r#"{"name": "new-name"}"#) },

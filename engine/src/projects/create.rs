@@ -8,6 +8,7 @@ use crate::clock::UnixMillis;
 use crate::engine::Engine;
 use crate::error::StoreError;
 use crate::id::ProjectId;
+use crate::limits::NO_LIMIT;
 use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::name::ProjectName;
 use crate::plan::{ATTEMPTS, PlanError, event_bytes, pause};
@@ -100,6 +101,9 @@ impl Engine {
             return Err(ProjectError::AccountGone);
         }
         let (mut commit, last) = self.count_projects(1).await?;
+        let limits = self.limits();
+        let usage = self.usage_to_change(caller.team, limits.team_projects < NO_LIMIT).await?;
+        commit = usage.add_project(commit, limits)?;
         let check = match holder {
             Holder::Nobody(left) => left.map_or(Check::Absent, Check::Revision),
             Holder::Own { project, revision, .. } => {

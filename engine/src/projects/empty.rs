@@ -18,8 +18,16 @@ const AT_ONCE: usize = 100;
 const PLANS_AT_ONCE: usize = 1000;
 
 /// The tables whose keys begin with team and project.
-const TABLES: [Table; 7] =
-    [Table::Environment, Table::Release, Table::ReleaseLog, Table::Image, Table::Commit, Table::History, Table::Pin];
+const TABLES: [Table; 8] = [
+    Table::Environment,
+    Table::Release,
+    Table::ReleaseLog,
+    Table::Image,
+    Table::Commit,
+    Table::History,
+    Table::Pin,
+    Table::ProjectUsage,
+];
 
 /// The projects that are to be emptied.
 #[derive(Debug, Default)]

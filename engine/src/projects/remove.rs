@@ -42,6 +42,7 @@ impl Engine {
                 .delete(records::projects::short_id_key(&record.short_id()))
                 .put(audit_key, audit)
                 .event(event_bytes(&PointerEvent::ProjectDeleted { project_id: record.id }));
+            let commit = self.usage_to_change(project.team, false).await?.remove_project(commit);
             let commit = self.free_names(commit, project, &former_names).await?;
             if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {
                 self.emptying().add(project);
