@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pinstone_api::config::PublicUrl;
+use pinstone_api::config::{PublicUrl, Rates};
 use pinstone_edge::{
     AccessLogConfig, AccessLogFormat, CacheConfig, Certificates, EdgeConfig, Limits as EdgeLimits, Networks,
 };
@@ -32,8 +32,8 @@ mod values;
 pub(crate) use tls::TlsConfig;
 use values::{
     access_log, address, batch_files, batch_size, count, count_or_off, count_or_zero, domain, duration,
-    duration_or_zero, fetches, fields, filter, host, log_format, message_length, password_length, size, size_or_off,
-    size_or_zero, switch, upload_memory, variant_workers, workers,
+    duration_or_zero, fetches, fields, filter, host, log_format, message_length, password_length, rate, size,
+    size_or_off, size_or_zero, switch, upload_memory, variant_workers, workers,
 };
 
 /// The file that is read where no flag names one.
@@ -153,6 +153,12 @@ keys! {
     api_archive_spool: "api.archive_spool", "api-archive-spool", "SIZE";
     /// How long an archive may take to arrive [default: 1h]
     api_archive_timeout: "api.archive_timeout", "api-archive-timeout", "DURATION";
+    /// Calls a minute of one token, uploads apart; `0` is without a limit [default: 100]
+    api_calls_per_minute: "api.calls_per_minute", "api-calls-per-minute", "COUNT";
+    /// Uploads a minute of one token; more wait, and `0` is without a limit [default: 6000]
+    api_uploads_per_minute: "api.uploads_per_minute", "api-uploads-per-minute", "COUNT";
+    /// Uploads of one plan at a time; more wait, and `0` is without a limit [default: 10]
+    api_uploads_at_once: "api.uploads_at_once", "api-uploads-at-once", "COUNT";
     /// The shortest password, in bytes [default: 8]
     accounts_password_length: "accounts.password_length", "accounts-password-length", "COUNT";
     /// How long somebody who signed in stays so [default: 30d]
@@ -330,6 +336,7 @@ pub(crate) struct ApiBounds {
     pub(crate) archives: u64,
     pub(crate) archive_spool: u64,
     pub(crate) archive_timeout: Duration,
+    pub(crate) rates: Rates,
     /// Without it, it depends on the base domain.
     pub(crate) registration: Option<Registration>,
     pub(crate) password_length: usize,
@@ -527,6 +534,13 @@ impl Reader<'_> {
                 archives: self.one("api.archives", count).unwrap_or(api.archives),
                 archive_spool: self.one("api.archive_spool", size).unwrap_or(api.archive_spool),
                 archive_timeout: self.one("api.archive_timeout", duration).unwrap_or(api.archive_timeout),
+                rates: Rates {
+                    calls_per_minute: self.one("api.calls_per_minute", rate).unwrap_or(api.rates.calls_per_minute),
+                    uploads_per_minute: self
+                        .one("api.uploads_per_minute", rate)
+                        .unwrap_or(api.rates.uploads_per_minute),
+                    uploads_at_once: self.one("api.uploads_at_once", rate).unwrap_or(api.rates.uploads_at_once),
+                },
                 registration: self.one("registration", str::parse::<Registration>),
                 password_length: self
                     .one("accounts.password_length", password_length)
@@ -770,6 +784,9 @@ mod tests {
                 "limits.publish_size",
                 "limits.team_projects",
                 "limits.team_bytes",
+                "api.calls_per_minute",
+                "api.uploads_per_minute",
+                "api.uploads_at_once",
                 "limits.plan_cache",
                 "edge.connections_per_source",
                 "edge.shutdown_grace",

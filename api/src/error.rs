@@ -46,6 +46,11 @@ impl ApiError {
         Self { code, message: message.into(), retry_after: None }
     }
 
+    /// Says when to ask again.
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     pub(crate) fn code(&self) -> ErrorCode {
         self.code
     }

@@ -28,6 +28,7 @@ mod home;
 mod input;
 mod json_depth;
 mod plan_body;
+mod rate;
 mod respond;
 mod routes;
 mod spool;

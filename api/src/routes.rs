@@ -39,6 +39,11 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    /// Whether it takes the bytes of files. These have a budget of their own.
+    pub(crate) fn is_upload(&self) -> bool {
+        self.path.starts_with("/upload/")
+    }
+
     /// What a call with this method needs. A method that the table does not name needs what nobody has but the owner.
     pub(crate) fn need(&self, method: &Method) -> Need {
         let method = if method == Method::HEAD { &Method::GET } else { method };

@@ -14,6 +14,7 @@ mod previews;
 mod projects;
 mod publishing;
 mod quotas;
+mod rates;
 mod retries;
 mod scopes;
 mod secrets;

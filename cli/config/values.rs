@@ -95,6 +95,11 @@ pub(super) fn hsts(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
+/// Reads a rate; zero is none.
+pub(super) fn rate(text: &str) -> Result<u32, &'static str> {
+    text.replace('_', "").parse().map_err(|_| "not a whole number, or out of bounds")
+}
+
 /// Reads a bound; zero is none.
 pub(super) fn count_or_off(text: &str) -> Result<u64, &'static str> {
     let count: u64 = text.replace('_', "").parse().map_err(|_| "not a whole number, or out of bounds")?;

@@ -368,6 +368,9 @@ codes! {
         "the commit is strict and the site has diagnostics",
         "commit without `strict` to see them, or mend them";
 
+    RateLimited "rate_limited" TOO_MANY_REQUESTS,
+        "the token makes more calls than it may",
+        "wait as long as `Retry-After` says; `X-RateLimit-Remaining` says how many calls are left";
     TooManyAttempts "too_many_attempts" TOO_MANY_REQUESTS,
         "too many attempts failed",
         "wait as long as `Retry-After` says; elsewhere nobody is slowed down by it";
