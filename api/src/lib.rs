@@ -29,6 +29,7 @@ mod input;
 mod json_depth;
 mod plan_body;
 mod rate;
+mod reference;
 mod respond;
 mod routes;
 mod spool;

@@ -10,6 +10,7 @@ use crate::state::ApiState;
 mod audit;
 mod auth;
 mod deploy;
+pub(crate) mod description;
 mod diff;
 mod environments;
 mod health;
@@ -56,6 +57,8 @@ impl Route {
 pub(crate) const ROUTES: &[Route] = &[
     Route { path: "/health", methods: &[("GET", Need::Nothing)], handlers: || get(health::health) },
     Route { path: "/config", methods: &[("GET", Need::Nothing)], handlers: || get(health::config) },
+    Route { path: "/openapi.json", methods: &[("GET", Need::Nothing)], handlers: || get(description::json) },
+    Route { path: "/docs", methods: &[("GET", Need::Nothing)], handlers: || get(description::page) },
     Route { path: "/plan", methods: &[("POST", DEPLOY)], handlers: || post(plan::create) },
     Route {
         path: "/plans/{plan_id}",

@@ -357,7 +357,7 @@ impl PointerTable {
         if by_name.get(project.name.as_str()).is_some_and(|named| named.id == id) {
             by_name.remove(project.name.as_str());
         }
-        self.forget_former(&project, |_| true);
+        self.forget_former(project, |_| true);
         for slot in project.environments.load().iter() {
             // Also for who looked the project up a moment ago.
             if slot.pointer.swap(None).is_some() {

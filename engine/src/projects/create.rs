@@ -97,7 +97,7 @@ impl Engine {
         }
         name.check_new()?;
         let deletion = records::accounts::deletion_key(caller.team);
-        if !self.meta().get(&[deletion.clone()]).await?.iter().all(Option::is_none) {
+        if !self.meta().get(std::slice::from_ref(&deletion)).await?.iter().all(Option::is_none) {
             return Err(ProjectError::AccountGone);
         }
         let (mut commit, last) = self.count_projects(1).await?;
