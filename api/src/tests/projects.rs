@@ -1,5 +1,6 @@
 //! Projects as a whole: made, listed, renamed, deleted, and which names can be had.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -248,4 +249,44 @@ async fn a_deleted_project_is_gone_at_once_with_its_names() {
         let answer: wire::DeployAnswer = deploy(&world, &bob, name).await.ok();
         assert_eq!((answer.release.number, answer.new_image), (1, true), "{name} is anybody's, and nothing comes back");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_all_who_want_a_name_at_once_one_gets_it() {
+    let world = Arc::new(World::open().await);
+    let mut tokens = vec![super::world::TOKEN.to_owned()];
+    for number in 0..3 {
+        tokens.push(world.user(&format!("user-{number}@example.test")).await.token);
+    }
+    for (number, token) in tokens.iter().enumerate() {
+        deploy(&world, token, &format!("site-{number}")).await.ok::<wire::DeployAnswer>();
+    }
+    let wishes = tokens
+        .into_iter()
+        .enumerate()
+        .flat_map(|(number, token)| [Some(format!("site-{number}")), None].map(|project| (token.clone(), project)));
+    let wishes: Vec<_> = wishes
+        .map(|(token, project)| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move {
+                match project {
+                    Some(project) => rename(&world, &token, &project, "prize").await,
+                    None => create(&world, &token, "prize").await,
+                }
+            })
+        })
+        .collect();
+    let mut got = 0;
+    for wish in wishes {
+        let answer = wish.await.unwrap();
+        match answer.status {
+            StatusCode::OK | StatusCode::CREATED => got += 1,
+            StatusCode::CONFLICT => answer.expect_error(StatusCode::CONFLICT, "project_exists", &["prize"]),
+            _ => answer.expect_error(StatusCode::FORBIDDEN, "project_taken", &["prize"]),
+        }
+    }
+    assert_eq!(got, 1);
+    let pointers = world.engine.resolver().pointers().clone();
+    assert!(pointers.project("prize").is_some());
+    assert_eq!(pointers.shown(), 4, "and every site is shown by one name");
 }

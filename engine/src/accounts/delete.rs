@@ -105,7 +105,7 @@ impl Engine {
             }
             self.meta().commit(tokens.iter().fold(Commit::new(), end)).await?;
         }
-        let mut commit = Commit::new();
+        let mut commit = Commit::new().delete(records::usage::key(team));
         if let Some(home) = records::accounts::team(self.meta(), team).await? {
             commit =
                 commit.delete(records::accounts::team_key(team)).delete(records::accounts::slug_key(&home.record.slug));
