@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pinstone_api::config::PublicUrl;
+use pinstone_api::config::{PublicUrl, Rates};
 use pinstone_edge::{
     AccessLogConfig, AccessLogFormat, CacheConfig, Certificates, EdgeConfig, Limits as EdgeLimits, Networks,
 };
@@ -31,9 +31,9 @@ mod values;
 
 pub(crate) use tls::TlsConfig;
 use values::{
-    access_log, address, batch_files, batch_size, count, count_or_zero, domain, duration, duration_or_zero, fetches,
-    fields, filter, host, log_format, message_length, password_length, size, size_or_zero, switch, upload_memory,
-    variant_workers, workers,
+    access_log, address, batch_files, batch_size, count, count_or_off, count_or_zero, domain, duration,
+    duration_or_zero, fetches, fields, filter, host, log_format, message_length, password_length, rate, size,
+    size_or_off, size_or_zero, switch, upload_memory, variant_workers, workers,
 };
 
 /// The file that is read where no flag names one.
@@ -109,10 +109,16 @@ keys! {
     tls_redirect: "tls.redirect", "tls-redirect", "BOOL";
     /// How long browsers that came over TLS are to use nothing else; `0` takes it back [default: not said]
     tls_hsts: "tls.hsts", "tls-hsts", "DURATION";
-    /// Files of one plan [default: 200000]
+    /// Files of one plan; `0` is without a limit [default: 200000]
     limits_files: "limits.files", "limits-files", "COUNT";
-    /// Size of one file [default: 100MiB]
+    /// Size of one file; `0` is without a limit [default: 100MiB]
     limits_file_size: "limits.file_size", "limits-file-size", "SIZE";
+    /// Size of all files of one publish; `0` is without a limit [default: 0]
+    limits_publish_size: "limits.publish_size", "limits-publish-size", "SIZE";
+    /// Projects of one team; `0` is without a limit [default: 0]
+    limits_team_projects: "limits.team_projects", "limits-team-projects", "COUNT";
+    /// Size of all images of one team, shared files counted once; `0` is without a limit [default: 0]
+    limits_team_bytes: "limits.team_bytes", "limits-team-bytes", "SIZE";
     /// Size of one plan's JSON [default: 64MiB]
     limits_plan_size: "limits.plan_size", "limits-plan-size", "SIZE";
     /// Files of one batch [default: 10000]
@@ -147,6 +153,12 @@ keys! {
     api_archive_spool: "api.archive_spool", "api-archive-spool", "SIZE";
     /// How long an archive may take to arrive [default: 1h]
     api_archive_timeout: "api.archive_timeout", "api-archive-timeout", "DURATION";
+    /// Calls a minute of one token, uploads apart; `0` is without a limit [default: 100]
+    api_calls_per_minute: "api.calls_per_minute", "api-calls-per-minute", "COUNT";
+    /// Uploads a minute of one token; more wait, and `0` is without a limit [default: 6000]
+    api_uploads_per_minute: "api.uploads_per_minute", "api-uploads-per-minute", "COUNT";
+    /// Uploads of one plan at a time; more wait, and `0` is without a limit [default: 10]
+    api_uploads_at_once: "api.uploads_at_once", "api-uploads-at-once", "COUNT";
     /// The shortest password, in bytes [default: 8]
     accounts_password_length: "accounts.password_length", "accounts-password-length", "COUNT";
     /// How long somebody who signed in stays so [default: 30d]
@@ -324,6 +336,7 @@ pub(crate) struct ApiBounds {
     pub(crate) archives: u64,
     pub(crate) archive_spool: u64,
     pub(crate) archive_timeout: Duration,
+    pub(crate) rates: Rates,
     /// Without it, it depends on the base domain.
     pub(crate) registration: Option<Registration>,
     pub(crate) password_length: usize,
@@ -497,8 +510,11 @@ impl Reader<'_> {
             access_log: self.access_log(),
             metrics_listen: self.one("metrics_listen", address),
             limits: EngineLimits {
-                files: self.one("limits.files", count).unwrap_or(limits.files),
-                file_size: self.one("limits.file_size", size).unwrap_or(limits.file_size),
+                files: self.one("limits.files", count_or_off).unwrap_or(limits.files),
+                file_size: self.one("limits.file_size", size_or_off).unwrap_or(limits.file_size),
+                publish_size: self.one("limits.publish_size", size_or_off).unwrap_or(limits.publish_size),
+                team_projects: self.one("limits.team_projects", count_or_off).unwrap_or(limits.team_projects),
+                team_bytes: self.one("limits.team_bytes", size_or_off).unwrap_or(limits.team_bytes),
                 plan_size: self.one("limits.plan_size", size).unwrap_or(limits.plan_size),
                 batch_blobs: self.one("limits.batch_files", batch_files).unwrap_or(limits.batch_blobs),
                 batch_size: self.one("limits.batch_size", batch_size).unwrap_or(limits.batch_size),
@@ -518,6 +534,13 @@ impl Reader<'_> {
                 archives: self.one("api.archives", count).unwrap_or(api.archives),
                 archive_spool: self.one("api.archive_spool", size).unwrap_or(api.archive_spool),
                 archive_timeout: self.one("api.archive_timeout", duration).unwrap_or(api.archive_timeout),
+                rates: Rates {
+                    calls_per_minute: self.one("api.calls_per_minute", rate).unwrap_or(api.rates.calls_per_minute),
+                    uploads_per_minute: self
+                        .one("api.uploads_per_minute", rate)
+                        .unwrap_or(api.rates.uploads_per_minute),
+                    uploads_at_once: self.one("api.uploads_at_once", rate).unwrap_or(api.rates.uploads_at_once),
+                },
                 registration: self.one("registration", str::parse::<Registration>),
                 password_length: self
                     .one("accounts.password_length", password_length)
@@ -756,6 +779,14 @@ mod tests {
             let is_duration = ["timeout", "lifetime", "grace", "delay"].iter().any(|end| key.ends_with(end));
             let result = loaded(None, &[], &[(&name, if is_duration { "0s" } else { "0" })]);
             let means_something = [
+                "limits.files",
+                "limits.file_size",
+                "limits.publish_size",
+                "limits.team_projects",
+                "limits.team_bytes",
+                "api.calls_per_minute",
+                "api.uploads_per_minute",
+                "api.uploads_at_once",
                 "limits.plan_cache",
                 "edge.connections_per_source",
                 "edge.shutdown_grace",

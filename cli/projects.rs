@@ -47,7 +47,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         }
         Args::Set(args) => {
             let (project, _) = context::project_here(&args.project)?;
-            let change = ProjectChange { image_hosts: Some(args.image_hosts) };
+            let change = ProjectChange { image_hosts: Some(args.image_hosts), ..ProjectChange::default() };
             context.client(1)?.patch(&["projects", &project], &change, Patience::LONG).await?
         }
     };

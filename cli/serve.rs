@@ -225,6 +225,7 @@ fn api_config(config: &ServerConfig, public_url: PublicUrl) -> ApiConfig {
         archives: bounds.archives,
         archive_spool: bounds.archive_spool,
         archive_timeout: bounds.archive_timeout,
+        rates: bounds.rates,
         ..defaults
     }
 }

@@ -20,6 +20,7 @@ use crate::access::{Need, admits};
 use crate::body::cause;
 use crate::error::{ApiError, ErrorCode};
 use crate::frame::RequestId;
+use crate::rate::Left;
 use crate::routes::Route;
 use crate::state::ApiState;
 
@@ -71,12 +72,38 @@ pub(crate) async fn admit(
     {
         return ApiError::from(ErrorCode::InsufficientScope).into_response();
     }
+    let left = match allowance(&state, route, &principal).await {
+        Ok(left) => left,
+        Err(refused) => return refused,
+    };
     let principal = principal.with_origin(origin(request.extensions()));
     request.extensions_mut().insert(Caller(principal));
     if !request.body().is_end_stream() {
+        let state = state.clone();
         request = request.map(|body| guarded(body, Guard { state, token, ended, since }));
     }
-    next.run(request).await
+    let mut answer = next.run(request).await;
+    if let Some(left) = left {
+        left.tell(answer.headers_mut(), state.engine().clock().now());
+    }
+    answer
+}
+
+/// Counts a call against what its token may do. Answers what is left, or the refusal.
+async fn allowance(state: &ApiState, route: &'static Route, principal: &Principal) -> Result<Option<Left>, Response> {
+    let Some(token) = principal.token.filter(|_| !principal.has_owners_token) else { return Ok(None) };
+    if route.is_upload() {
+        return Ok(state.limiter().upload(token).await);
+    }
+    match state.limiter().call(token) {
+        None => Ok(None),
+        Some(Ok(left)) => Ok(Some(left)),
+        Some(Err((left, wait))) => {
+            let mut answer = ApiError::from(ErrorCode::RateLimited).after(wait).into_response();
+            left.tell(answer.headers_mut(), state.engine().clock().now());
+            Err(answer)
+        }
+    }
 }
 
 /// What is asked again at the end of a body.

@@ -143,6 +143,23 @@ impl SiteUrls {
     }
 }
 
+/// How often a token may call. The owner's is not held to it. 0 is without a bound.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rates {
+    /// Calls a minute and as many at once, uploads apart; more are refused. 100 by default.
+    pub calls_per_minute: u32,
+    /// Uploads a minute and as many at once; more wait. 6000 by default.
+    pub uploads_per_minute: u32,
+    /// Uploads of one plan at a time, whoever sends them; more wait. 10 by default.
+    pub uploads_at_once: u32,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { calls_per_minute: 100, uploads_per_minute: 6000, uploads_at_once: 10 }
+    }
+}
+
 /// How the control plane runs.
 #[derive(Clone, Debug)]
 pub struct ApiConfig {
@@ -170,6 +187,8 @@ pub struct ApiConfig {
     /// Who may register, and how accounts are. Registration is open where the base domain is `localhost`, and closed
     /// elsewhere, by default.
     pub accounts: AccountRules,
+    /// How often a token may call.
+    pub rates: Rates,
     /// How long a JSON body may take in all. Uploads have no such bound. 10 minutes by default.
     pub json_timeout: Duration,
 }
@@ -181,6 +200,7 @@ impl ApiConfig {
         let is_local = hosts.base_domain() == "localhost";
         Self {
             accounts: AccountRules::new(if is_local { Registration::Open } else { Registration::Closed }),
+            rates: Rates::default(),
             public_url,
             hosts,
             version: version.into(),

@@ -18,9 +18,11 @@ use pinstone_engine::blob::{ReadError, is_storage_full};
 use pinstone_engine::diff::DiffError;
 use pinstone_engine::meta::MetaError;
 use pinstone_engine::plan::{PlanError, UploadError};
+use pinstone_engine::projects::ProjectError;
 use pinstone_engine::publish::{CommitError, PinError, ReleaseError};
 use pinstone_engine::queries::LookupError;
 use pinstone_engine::tokens::TokenError;
+use pinstone_engine::usage::QuotaError;
 
 use crate::body::broken;
 use crate::{blob_frames, respond, wire};
@@ -42,6 +44,11 @@ impl ApiError {
     /// Says more than the code's own sentence does. `message` must not hold anything of the request.
     pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), retry_after: None }
+    }
+
+    /// Says when to ask again.
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     pub(crate) fn code(&self) -> ErrorCode {
@@ -125,8 +132,10 @@ impl From<PlanError> for ApiError {
         match error {
             PlanError::ProjectTaken => ErrorCode::ProjectTaken.into(),
             PlanError::OutOfScope => ErrorCode::InsufficientScope.into(),
+            PlanError::Project(error) => error.into(),
             PlanError::NoFiles => ErrorCode::NoFiles.into(),
             PlanError::TooManyContentTypes { .. } => ErrorCode::TooManyContentTypes.into(),
+            PlanError::TooLarge { limit } => publish_too_large(limit),
             PlanError::TooManyFiles { limit } => too_many_files(limit),
             PlanError::FileTooLarge { limit } => file_too_large(limit),
             PlanError::DuplicatePath(_) => ErrorCode::DuplicatePath.into(),
@@ -140,6 +149,33 @@ impl From<PlanError> for ApiError {
             PlanError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
             PlanError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<ProjectError> for ApiError {
+    fn from(error: ProjectError) -> Self {
+        match error {
+            ProjectError::NotFound => ErrorCode::ProjectNotFound.into(),
+            ProjectError::Exists => ErrorCode::ProjectExists.into(),
+            ProjectError::NameTaken => ErrorCode::ProjectTaken.into(),
+            ProjectError::Name(error) => Self::new(ErrorCode::InvalidProject, error.to_string()),
+            ProjectError::TooManyNames { .. } => Self::new(ErrorCode::TooManyNames, error.to_string()),
+            ProjectError::Quota(error) => error.into(),
+            ProjectError::OutOfScope => ErrorCode::InsufficientScope.into(),
+            ProjectError::AccountGone => ErrorCode::Unauthorized.into(),
+            ProjectError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
+            ProjectError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<QuotaError> for ApiError {
+    fn from(error: QuotaError) -> Self {
+        let code = match error {
+            QuotaError::Projects { .. } => ErrorCode::ProjectQuota,
+            QuotaError::Bytes { .. } => ErrorCode::StorageQuota,
+        };
+        Self::new(code, error.to_string())
     }
 }
 
@@ -171,6 +207,8 @@ impl From<CommitError> for ApiError {
             CommitError::PlanOver => ErrorCode::PlanOver.into(),
             CommitError::MissingBlobs { .. } => ErrorCode::MissingBlobs.into(),
             CommitError::SizeMismatch { .. } => ErrorCode::PlannedSizeMismatch.into(),
+            CommitError::TooLarge { limit } => publish_too_large(limit),
+            CommitError::Quota(error) => error.into(),
             CommitError::MessageTooLong { limit } => message_too_long(limit),
             CommitError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
             CommitError::Strict { .. } => ErrorCode::DiagnosticsRefused.into(),
@@ -346,6 +384,11 @@ pub(crate) fn too_many_files(limit: u64) -> ApiError {
 /// The answer to a file of more than `limit` bytes.
 pub(crate) fn file_too_large(limit: u64) -> ApiError {
     ApiError::new(ErrorCode::FileTooLarge, format!("a file is larger than {limit} bytes"))
+}
+
+/// The answer to a publish of more than `limit` bytes.
+fn publish_too_large(limit: u64) -> ApiError {
+    ApiError::new(ErrorCode::PublishTooLarge, format!("all files together are larger than {limit} bytes"))
 }
 
 /// The answer to a batch of more than `blobs` files, or more than `size` bytes of them.

@@ -62,13 +62,20 @@ fn wants_json(headers: &HeaderMap) -> bool {
     json && !html
 }
 
-/// A page that needs nothing but itself. Its style is let in by a nonce, and nothing else is let in at all.
 fn page(status: StatusCode, title: &str, main: &str) -> Response {
+    styled_page(status, title, "", main)
+}
+
+/// A page that needs nothing but itself. Its style, with `style` behind the common one, is let in by a nonce, and nothing
+/// else is let in at all.
+pub(crate) fn styled_page(status: StatusCode, title: &str, style: &str, main: &str) -> Response {
     let nonce = random_hex() + &random_hex();
     let policy = format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    let text = PAGE.replace("{nonce}", &nonce).replace("{title}", title).replace("{main}", main);
+    let text = PAGE.replace("{nonce}", &nonce).replace("{title}", title).replace("{style}", style);
+    // Last: what it says is not to be taken for a place that is to be filled.
+    let text = text.replacen("{main}", main, 1);
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -105,7 +112,7 @@ code { font: .92em ui-monospace, monospace; }
 a { color: var(--pin); text-underline-offset: .2em; }
 nav { margin-top: 2.5rem; padding-top: 1rem; border-top: 1px solid var(--line);
   display: flex; gap: 1.5rem; flex-wrap: wrap; }
-</style>
+{style}</style>
 </head>
 <body>
 <main>
@@ -130,7 +137,7 @@ const HOME: &str = r#"<h1>Pinstone works.</h1>
 <pre>export PINSTONE_ENDPOINT={url}
 export PINSTONE_TOKEN=…</pre>
 <p class="soft">The owner’s token is in the file <code>owner.token</code> in the server’s data folder.</p>
-<nav><a href="{base}/health">Health</a><a href="{base}/config">Limits</a></nav>"#;
+<nav><a href="{base}/docs">API</a><a href="{base}/health">Health</a><a href="{base}/config">Limits</a></nav>"#;
 
 const NOT_FOUND: &str = r#"<h1>Nothing here.</h1>
 <p class="soft">This address of the server has no page.</p>

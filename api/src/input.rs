@@ -51,6 +51,14 @@ impl ReadQuery {
         project(self.project.as_deref(), self.project_id.as_deref())
     }
 
+    /// The project, where the query names one.
+    pub(crate) fn optional_project(&self) -> Result<Option<ProjectSelector>, ApiError> {
+        match given(self.project.as_deref()).or(given(self.project_id.as_deref())) {
+            Some(text) => Ok(Some(project(Some(text), None)?)),
+            None => Ok(None),
+        }
+    }
+
     pub(crate) fn environment(&self) -> Result<Option<EnvironmentName>, ApiError> {
         environment(self.environment.as_deref(), self.env.as_deref())
     }

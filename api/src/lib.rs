@@ -28,6 +28,8 @@ mod home;
 mod input;
 mod json_depth;
 mod plan_body;
+mod rate;
+mod reference;
 mod respond;
 mod routes;
 mod spool;

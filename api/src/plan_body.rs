@@ -31,6 +31,8 @@ use crate::{input, wire};
 pub(crate) enum Shape {
     /// One object a file.
     List,
+    /// One object a file, with a SHA-256 digest beside its hash: as the protocol's first client sends it.
+    ListWithSha256,
     /// Path to hash.
     Map,
 }
@@ -232,15 +234,18 @@ impl<'de> Visitor<'de> for FilesSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut files = Vec::new();
+        let (mut files, mut shape) = (Vec::new(), Shape::List);
         while let Some(file) = list.next_element::<File<'de>>()? {
-            if file.sha256.is_some_and(|digest| !is_sha256(&digest)) {
+            if file.sha256.as_ref().is_some_and(|digest| !is_sha256(digest)) {
                 return Err(self.0.fault.end(ErrorCode::InvalidHash));
+            }
+            if file.sha256.is_some_and(|digest| !digest.is_empty()) {
+                shape = Shape::ListWithSha256;
             }
             files.push(self.file(file.path, &file.blake3, Some(file.size), file.content_type)?);
             self.count(&files)?;
         }
-        Ok((files, Shape::List))
+        Ok((files, shape))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
@@ -383,7 +388,7 @@ mod tests {
                 "project":"my-site","message":"m","git":{{"commit":"c","branch":null}},"settings":{{"html":"keep"}}}}"#
         );
         let (plan, shape) = read(&list).unwrap();
-        assert_eq!((shape, plan.files.len(), &*plan.files[0].path), (Shape::List, 1, "a/b.html"));
+        assert_eq!((shape, plan.files.len(), &*plan.files[0].path), (Shape::ListWithSha256, 1, "a/b.html"));
         assert_eq!((plan.files[0].size, plan.message.as_deref()), (Some(7), Some("m")));
         let (plan, shape) =
             read(&format!(r#"{{"project":"my-site","files":{{"/a":"{HASH}","b":"{HASH}"}}}}"#)).unwrap();

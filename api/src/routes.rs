@@ -10,6 +10,7 @@ use crate::state::ApiState;
 mod audit;
 mod auth;
 mod deploy;
+pub(crate) mod description;
 mod diff;
 mod environments;
 mod health;
@@ -23,6 +24,7 @@ mod publish;
 mod read;
 mod tokens;
 mod upload;
+mod usage;
 
 /// Where all calls are.
 pub(crate) const BASE: &str = "/api/v1";
@@ -38,6 +40,11 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    /// Whether it takes the bytes of files. These have a budget of their own.
+    pub(crate) fn is_upload(&self) -> bool {
+        self.path.starts_with("/upload/")
+    }
+
     /// What a call with this method needs. A method that the table does not name needs what nobody has but the owner.
     pub(crate) fn need(&self, method: &Method) -> Need {
         let method = if method == Method::HEAD { &Method::GET } else { method };
@@ -50,6 +57,8 @@ impl Route {
 pub(crate) const ROUTES: &[Route] = &[
     Route { path: "/health", methods: &[("GET", Need::Nothing)], handlers: || get(health::health) },
     Route { path: "/config", methods: &[("GET", Need::Nothing)], handlers: || get(health::config) },
+    Route { path: "/openapi.json", methods: &[("GET", Need::Nothing)], handlers: || get(description::json) },
+    Route { path: "/docs", methods: &[("GET", Need::Nothing)], handlers: || get(description::page) },
     Route { path: "/plan", methods: &[("POST", DEPLOY)], handlers: || post(plan::create) },
     Route {
         path: "/plans/{plan_id}",
@@ -90,10 +99,17 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { path: "/previews", methods: &[("GET", READ)], handlers: || get(previews::list) },
     Route { path: "/previews/{project}/{slug}", methods: &[("DELETE", DEPLOY)], handlers: || delete(previews::remove) },
     Route {
-        path: "/projects/{project}",
-        methods: &[("GET", READ), ("PATCH", MANAGE)],
-        handlers: || get(projects::one).patch(projects::change),
+        path: "/projects",
+        methods: &[("GET", READ), ("POST", DEPLOY)],
+        handlers: || get(projects::list).post(projects::create),
     },
+    Route {
+        path: "/projects/{project}",
+        methods: &[("GET", READ), ("PATCH", MANAGE), ("DELETE", MANAGE)],
+        handlers: || get(projects::one).patch(projects::change).delete(projects::remove),
+    },
+    Route { path: "/subdomain/check", methods: &[("GET", READ)], handlers: || get(projects::check) },
+    Route { path: "/domains/rename", methods: &[("PUT", MANAGE)], handlers: || put(projects::rename) },
     Route { path: "/environments", methods: &[("GET", READ)], handlers: || get(environments::list) },
     Route {
         path: "/environments/{project}/{environment}",
@@ -124,5 +140,6 @@ pub(crate) const ROUTES: &[Route] = &[
         handlers: || get(invites::list).post(invites::create),
     },
     Route { path: "/invites/{invite_id}", methods: &[("DELETE", SERVER)], handlers: || delete(invites::remove) },
+    Route { path: "/usage", methods: &[("GET", READ)], handlers: || get(usage::list) },
     Route { path: "/audit", methods: &[("GET", ACCOUNT)], handlers: || get(audit::list) },
 ];

@@ -29,7 +29,8 @@ fn table(sites: u32, manifest: &Manifest) -> PointerTable {
     for number in 0..sites {
         let project_id = ProjectId::random();
         let name = format!("site-{number:06}").parse().expect("a plain name");
-        table.apply(PointerEvent::Project { team, project_id, name, settings: ProjectSettings::default() });
+        let (settings, former_names) = (ProjectSettings::default(), Vec::new());
+        table.apply(PointerEvent::Project { team, project_id, name, settings, former_names });
         let shown = Shown {
             image: ImageId::from(&manifest.id()),
             manifest: manifest.id(),

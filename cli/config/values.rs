@@ -11,7 +11,7 @@ use std::time::Duration;
 use pinstone_edge::AccessLogTarget;
 use pinstone_engine::blob::pack::MOST_PACKED;
 use pinstone_engine::host::HostName;
-use pinstone_engine::limits::LONGEST_MESSAGE;
+use pinstone_engine::limits::{LONGEST_MESSAGE, NO_LIMIT};
 use tracing_subscriber::EnvFilter;
 
 use super::LogFormat;
@@ -93,6 +93,23 @@ pub(super) fn hsts(text: &str) -> Result<Duration, &'static str> {
         duration if duration <= LONGEST_HSTS => Ok(duration),
         _ => Err("browsers need no more than 10 years"),
     }
+}
+
+/// Reads a rate; zero is none.
+pub(super) fn rate(text: &str) -> Result<u32, &'static str> {
+    text.replace('_', "").parse().map_err(|_| "not a whole number, or out of bounds")
+}
+
+/// Reads a bound; zero is none.
+pub(super) fn count_or_off(text: &str) -> Result<u64, &'static str> {
+    let count: u64 = text.replace('_', "").parse().map_err(|_| "not a whole number, or out of bounds")?;
+    Ok(if count == 0 { NO_LIMIT } else { count.min(NO_LIMIT) })
+}
+
+/// Reads a bound of bytes; zero is none.
+pub(super) fn size_or_off(text: &str) -> Result<u64, &'static str> {
+    let bytes = size_or_zero(text)?;
+    Ok(if bytes == 0 { NO_LIMIT } else { bytes.min(NO_LIMIT) })
 }
 
 /// Reads a number that is not zero.

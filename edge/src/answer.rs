@@ -21,6 +21,7 @@ use crate::pages::Page;
 use crate::path::{self, Resolution};
 use crate::place::{self, Place};
 use crate::prepared::{Kind, Prepared};
+use crate::renamed;
 use crate::request::Method;
 use crate::respond;
 use crate::source::Source;
@@ -48,6 +49,8 @@ impl From<Answer> for Decided {
 pub(crate) struct Call<'r> {
     pub(crate) worker: &'r Worker,
     pub(crate) method: Method,
+    /// The authority of its target; where it has none, Host says it.
+    pub(crate) authority: Option<&'r str>,
     pub(crate) path: &'r str,
     pub(crate) query: Option<&'r str>,
     pub(crate) fields: &'r Fields<'r>,
@@ -58,12 +61,30 @@ impl Call<'_> {
     pub(crate) async fn answer(self, host: &HostName<'_>, target: HostTarget<'_>, facts: &mut Facts) -> Decided {
         let answered = match place::find(self.worker, host, target, facts).await {
             Ok(place) => self.answer_at(&place, facts).await,
-            Err(page) => return self.page(page),
+            Err(page) => return self.nothing_shown(target, page),
         };
         answered.unwrap_or_else(|error| {
             error.report();
             head::page(self.method, error.page()).into()
         })
+    }
+
+    /// Answers where a host shows nothing: with the page that says why, or with the way to the name that its project has
+    /// by now.
+    fn nothing_shown(self, target: HostTarget<'_>, page: Page) -> Decided {
+        if page == Page::UnknownHost {
+            let resolver = self.worker.caches.resolver();
+            let host = self.fields.hosts[0].and_then(|host| std::str::from_utf8(host).ok());
+            let authority = self.authority.or(host).unwrap_or_default();
+            let now = resolver.clock().now();
+            let project = renamed::project(resolver.pointers(), now, target);
+            if let Some(project) = project
+                && let Some(host) = self.worker.hosts.same_of(target, &project)
+            {
+                return head::redirect(renamed::location(&host, authority, self.path, self.query)).into();
+            }
+        }
+        self.page(page)
     }
 
     async fn answer_at(self, place: &Arc<Place>, facts: &mut Facts) -> Result<Decided, EdgeError> {
@@ -355,7 +376,8 @@ mod tests {
             shared.caches.put_manifest(manifest).await;
             let (team, project) = (TeamId::random(), ProjectId::random());
             let settings = ProjectSettings::default();
-            let event = PointerEvent::Project { team, project_id: project, name: "demo".parse().unwrap(), settings };
+            let (name, former_names) = ("demo".parse().unwrap(), Vec::new());
+            let event = PointerEvent::Project { team, project_id: project, name, settings, former_names };
             engine.resolver().pointers().apply(event);
             let world = Self { worker: Worker::new(shared), manifest: id, project, clock, engine };
             world.release(1, Some(500_000), None);
@@ -396,7 +418,8 @@ mod tests {
                 .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
                 .collect();
             let fields = Fields::of(&headers);
-            let call = Call { worker: &self.worker, method: Method::Get, path, query: None, fields: &fields };
+            let call =
+                Call { worker: &self.worker, method: Method::Get, authority: None, path, query: None, fields: &fields };
             let host = HostName::parse(HOST).unwrap();
             let mut facts = Facts::new(Protocol::Http11, false, None);
             call.answer(&host, self.worker.hosts.target(&host), &mut facts).await

@@ -56,6 +56,7 @@ mod place;
 mod prepared;
 mod proxy_header;
 pub mod range;
+mod renamed;
 pub mod request;
 mod respond;
 mod service;

@@ -17,6 +17,8 @@ pub struct Principal {
     pub team: TeamId,
     /// The token, unless the caller is in this process.
     pub token: Option<TokenId>,
+    /// Whether that is the one in the data folder, whose holder has the server.
+    pub has_owners_token: bool,
     /// What commits and releases call the user.
     pub name: String,
     /// What may be done.
@@ -30,7 +32,7 @@ impl Principal {
     #[must_use]
     pub fn new(user: UserId, team: TeamId, name: impl Into<String>) -> Self {
         let (access, origin) = (Access::default(), Origin::default());
-        Self { user, team, token: None, name: name.into(), access, origin }
+        Self { user, team, token: None, has_owners_token: false, name: name.into(), access, origin }
     }
 
     /// The same caller, with a request's origin.

@@ -39,7 +39,7 @@ use remote::Heard;
 pub(crate) use remote::Writing;
 pub(crate) use variants::NewVariant;
 
-pub use index::{BlobIndex, BlobRecord, BlobState, IndexError, IndexWrite, Location, Made, MadeOf, VariantKey};
+pub use index::{BlobIndex, BlobRecord, BlobState, IndexError, IndexWrite, Location, Made, MadeOf, Owner, VariantKey};
 pub use verify::{Digests, Hasher};
 
 /// Why a blob was not stored. Whichever it is, nothing became visible.

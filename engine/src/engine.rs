@@ -28,7 +28,8 @@ use crate::objects::StorageOptions;
 #[cfg(feature = "rocksdb")]
 use crate::objects::{self, Purpose};
 use crate::plan::{ATTEMPTS, PlanBody};
-use crate::pointers::{PointerEvent, PointerTable};
+use crate::pointers::{PointerEvent, PointerTable, ProjectRef};
+use crate::projects::ToEmpty;
 use crate::records::accounts::{OwnerRecord, TeamRecord, UserRecord};
 use crate::records::audit::{AuditLog, AuditRecord};
 use crate::records::environments::EnvironmentRecord;
@@ -111,6 +112,11 @@ struct Inner {
     throttle: Throttle,
     /// Held while an account is deleted, so that nobody goes on with what somebody is at.
     deleting: tokio::sync::Mutex<()>,
+    emptying: ToEmpty,
+    /// Held while what a team uses is counted anew.
+    counting: tokio::sync::Mutex<()>,
+    /// Held while an image of a team is committed, by a part of the team's id: each changes the team's row.
+    committing: Box<[tokio::sync::Mutex<()>]>,
     /// Held while events are applied, so that they are applied in order.
     applying: tokio::sync::Mutex<()>,
     follower: Mutex<Option<JoinHandle<()>>>,
@@ -189,7 +195,8 @@ impl Engine {
         let owner = ensure_owner(&*meta, &clock, owner_token).await?;
         let audit = AuditLog::open(&*meta).await?;
         let pointers = Arc::new(PointerTable::default());
-        load_pointers(&*meta, &pointers).await?;
+        let emptying = ToEmpty::default();
+        load_pointers(&*meta, &pointers).await?.into_iter().for_each(|project| emptying.add(project));
         let weigh = |_: &PlanId, body: &Arc<PlanBody>| u32::try_from(body.weight()).unwrap_or(u32::MAX);
         let plan_bodies = Cache::builder()
             .weigher(weigh)
@@ -209,6 +216,9 @@ impl Engine {
             passwords: Passwords::default(),
             throttle: Throttle::default(),
             deleting: tokio::sync::Mutex::default(),
+            emptying,
+            counting: tokio::sync::Mutex::default(),
+            committing: (0..256).map(|_| tokio::sync::Mutex::default()).collect(),
             applying: tokio::sync::Mutex::default(),
             follower: Mutex::default(),
             desk: Arc::default(),
@@ -353,6 +363,21 @@ impl Engine {
         &self.0.deleting
     }
 
+    pub(crate) fn counting(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.counting
+    }
+
+    /// Waits for its turn to commit an image of `team`, so that those who want it do not all try at once.
+    pub(crate) async fn turn_to_commit(&self, team: TeamId) -> tokio::sync::MutexGuard<'_, ()> {
+        let [first, ..] = *team.as_bytes();
+        self.0.committing[usize::from(first)].lock().await
+    }
+
+    /// The deleted projects whose rows are still there.
+    pub(crate) fn emptying(&self) -> &ToEmpty {
+        &self.0.emptying
+    }
+
     /// The audit row of what `caller` is about to do.
     pub(crate) fn audit(&self, caller: &Principal, action: &str, object: String, at: UnixMillis) -> (Key, Bytes) {
         self.audit_in(caller, None, action, object, at)
@@ -433,7 +458,7 @@ impl Engine {
             loop {
                 let Some(inner) = weak.upgrade() else { return };
                 let engine = Self(inner);
-                let more = match engine.apply_events().await {
+                let mut more = match engine.apply_events().await {
                     Ok(more) => more,
                     Err(error) => {
                         tracing::error!(%error, "the event feed cannot be read");
@@ -444,6 +469,9 @@ impl Engine {
                 if !more && *uses_at.get_or_insert(now.plus(WRITE_USES_EVERY)) <= now {
                     uses_at = None;
                     engine.try_to_write_token_uses().await;
+                }
+                if !more && engine.empty_some().await {
+                    more = true;
                 }
                 if !more && forget_at <= now {
                     // The start has done it.
@@ -615,13 +643,16 @@ async fn owner_principal(meta: &dyn MetaStore, owner: &OwnerRecord) -> Result<Pr
 }
 
 /// Fills the pointer table from snapshots. The events since the oldest of them are applied again, after which it is as the
-/// youngest one held.
-async fn load_pointers(meta: &dyn MetaStore, pointers: &PointerTable) -> Result<(), MetaError> {
+/// youngest one held. Answers which projects were deleted and not emptied yet.
+async fn load_pointers(meta: &dyn MetaStore, pointers: &PointerTable) -> Result<Vec<ProjectRef>, MetaError> {
+    let mut to_empty = Vec::new();
     let projects = meta.snapshot(records::projects::prefix()).await?;
     for (_, item) in &projects.items {
         let project: ProjectRecord = decode(item, "project")?.record;
-        if project.deleted_at.is_none() {
-            pointers.apply(project.event());
+        match (project.deleted_at, project.emptied_at) {
+            (None, _) => pointers.apply(project.event()),
+            (Some(_), None) => to_empty.push(project.reference()),
+            (Some(_), Some(_)) => {}
         }
     }
     let environments = meta.snapshot(records::environments::prefix()).await?;
@@ -640,5 +671,5 @@ async fn load_pointers(meta: &dyn MetaStore, pointers: &PointerTable) -> Result<
         pointers.apply(PointerEvent::Variants { manifest: records::variants::manifest_in(key)?, list: made.list });
     }
     pointers.set_applied(projects.position);
-    Ok(())
+    Ok(to_empty)
 }

@@ -202,6 +202,16 @@ impl Hosts {
         }
     }
 
+    /// The host that stands for the same of `project` as `target` does of another one; nothing where there is no such.
+    #[must_use]
+    pub fn same_of(&self, target: HostTarget<'_>, project: &ProjectName) -> Option<String> {
+        match target {
+            HostTarget::Site { environment, .. } => Some(self.site_host(project, &environment.parse().ok()?)),
+            HostTarget::Image { digits, .. } => Some(format!("{project}--i-{digits}.{}", self.base_domain)),
+            HostTarget::Control | HostTarget::Custom(_) | HostTarget::Unknown => None,
+        }
+    }
+
     /// The host that shows `image` of `project`, whatever its environments show.
     #[must_use]
     pub fn image_host(&self, project: &ProjectName, image: ImageId) -> String {
@@ -294,6 +304,27 @@ mod tests {
         ] {
             let host = HostName::parse(text).unwrap();
             assert_eq!(hosts.target(&host), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_same_of_another_project() {
+        let hosts = Hosts::new(&HostName::parse("pages.test").unwrap(), None);
+        let too_long = format!("old--{}.pages.test", "e".repeat(22));
+        for (text, want) in [
+            ("old.pages.test", Some("new-name.pages.test")),
+            ("old-beta.pages.test", Some("new-name-beta.pages.test")),
+            ("old--beta.pages.test", Some("new-name-beta.pages.test")),
+            ("old--pr-7.pages.test", Some("new-name--pr-7.pages.test")),
+            ("old--i-0123456789abcdef.pages.test", Some("new-name--i-0123456789abcdef.pages.test")),
+            ("old--a--b.pages.test", None),
+            (&too_long, None),
+            ("pages.test", None),
+            ("example.com", None),
+        ] {
+            let host = HostName::parse(text).unwrap();
+            let same = hosts.same_of(hosts.target(&host), &"new-name".parse().unwrap());
+            assert_eq!(same.as_deref(), want, "{text}");
         }
     }
 

@@ -22,8 +22,9 @@ use crate::manifest::{Manifest, ManifestBuilder};
 use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::name::{EnvironmentName, ProjectName};
 use crate::path::SitePath;
-use crate::plan::{ATTEMPTS, new_project, pause};
+use crate::plan::{ATTEMPTS, pause};
 use crate::pointers::ProjectRef;
+use crate::projects::new_project;
 use crate::publish::{Built, MoveRows, NewCommit, ProjectSelector};
 use crate::records::images::ImageRecord;
 use crate::records::releases::{Action, ReleaseRecord};
@@ -116,6 +117,8 @@ impl Engine {
         {
             return Err(CopyError::NoSuchFile(path.clone()));
         }
+        // Copies are not counted one by one: who needs the numbers counts all of them.
+        self.forget_usage(caller.team).await?;
         let source = Source { project, image, manifest };
         let mut names = names.into_iter();
         let mut copied = Copied::default();
@@ -219,7 +222,7 @@ impl Engine {
             let now = self.clock().now();
             let project = new_project(caller, name.clone(), number, now);
             let commit = Commit::new().check(source_key.clone(), Check::Exists);
-            let commit = self.name_project(commit, caller, &project);
+            let commit = self.name_project(commit, caller, &project, Check::Absent);
             let new = NewCommit {
                 project: &project,
                 earlier: None,

@@ -46,6 +46,7 @@ pub mod objects;
 pub mod path;
 pub mod plan;
 pub mod pointers;
+pub mod projects;
 pub mod publish;
 pub mod queries;
 pub mod rebuild;
@@ -54,6 +55,7 @@ pub mod resolve;
 mod text;
 pub mod tokens;
 pub mod unzstd;
+pub mod usage;
 pub mod variants;
 
 pub use account::Principal;

@@ -9,6 +9,12 @@ pub struct Limits {
     pub files: u64,
     /// Bytes of one file.
     pub file_size: u64,
+    /// Bytes of all files of one publish.
+    pub publish_size: u64,
+    /// Projects of one team.
+    pub team_projects: u64,
+    /// Bytes that the images of one team take up, a file that several have counted once.
+    pub team_bytes: u64,
     /// Bytes of the JSON of one plan.
     pub plan_size: u64,
     /// How deep JSON may nest.
@@ -31,6 +37,9 @@ pub struct Limits {
     pub plan_cache: u64,
 }
 
+/// A bound that bounds nothing: 8 PiB, so that sums of it do not overflow and every client reads it as a number.
+pub const NO_LIMIT: u64 = 1 << 53;
+
 /// The highest [`Limits::message_length`]: a record that holds two such texts, every byte of them escaped, fits a value
 /// of the metadata store.
 pub const LONGEST_MESSAGE: usize = 4 << 10;
@@ -40,6 +49,9 @@ impl Default for Limits {
         Self {
             files: 200_000,
             file_size: 100 << 20,
+            publish_size: NO_LIMIT,
+            team_projects: NO_LIMIT,
+            team_bytes: NO_LIMIT,
             plan_size: 64 << 20,
             json_depth: 16,
             message_length: LONGEST_MESSAGE,

@@ -8,6 +8,8 @@ use crate::hex;
 use crate::id::random_bytes;
 use crate::text::serde_as_text;
 
+/// The longest name of a project, in characters.
+const LONGEST_PROJECT: usize = 40;
 /// The longest name of an environment, in characters: with the longest project's it still fits one DNS label.
 const LONGEST_ENVIRONMENT: usize = 21;
 /// The longest slug that a preview can be asked for by, in characters.
@@ -64,6 +66,9 @@ pub enum NameError {
     /// `x-beta` is the host of project `x`'s beta.
     #[error("a project name cannot end in `-beta`, which is the host of another project's beta")]
     EndsInBeta,
+    /// It can be taken for a reserved name, such as `adm1n`.
+    #[error("a project name cannot look like a reserved one")]
+    LooksReserved,
     /// Eight hex digits are how a project's short id looks.
     #[error("a project name cannot be 8 hex digits, which is how a short id looks")]
     LooksLikeShortId,
@@ -123,7 +128,7 @@ impl FromStr for ProjectName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        check("a project", text, 3, 40)?;
+        check("a project", text, 3, LONGEST_PROJECT)?;
         if RESERVED_PROJECTS.contains(&text) {
             return Err(NameError::Reserved { what: "a project" });
         }
@@ -135,6 +140,49 @@ impl FromStr for ProjectName {
         }
         Ok(Self(text.into()))
     }
+}
+
+impl ProjectName {
+    /// Whether a new project can be called so: not by what looks like a reserved name. Projects that have such a name
+    /// keep it.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError::LooksReserved`].
+    pub fn check_new(&self) -> Result<(), NameError> {
+        match RESERVED_PROJECTS.iter().any(|reserved| looks_like(self, reserved)) {
+            true => Err(NameError::LooksReserved),
+            false => Ok(()),
+        }
+    }
+
+    /// A name that is made of `text`, with hyphens for what a name does not have; nothing where too little is left of it.
+    #[must_use]
+    pub fn like(text: &str) -> Option<Self> {
+        let lower = text.to_ascii_lowercase();
+        let parts = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
+        let joined = parts.collect::<Vec<_>>().join("-");
+        // What makes a name new is at its end.
+        let kept = if joined.len() > LONGEST_PROJECT {
+            let (head, tail) = joined.rsplit_once('-').unwrap_or((&joined, ""));
+            let tail = &tail[..tail.len().min(8)];
+            let head = &head[..head.len().min(LONGEST_PROJECT - 9)];
+            format!("{}-{tail}", head.trim_end_matches('-'))
+        } else {
+            joined
+        };
+        kept.trim_end_matches('-').parse().ok()
+    }
+}
+
+/// Whether `name` reads like `other`, which has letters only: hyphens do not count, and some digits and pairs of letters
+/// look like a letter.
+fn looks_like(name: &str, other: &str) -> bool {
+    let name = name.replace('-', "").replace("rn", "m").replace("vv", "w");
+    let other = other.replace("rn", "m");
+    let same =
+        |seen: char, meant: char| seen == meant || matches!((seen, meant), ('0', 'o') | ('1', 'i' | 'l') | ('5', 's'));
+    name.len() == other.len() && name.chars().zip(other.chars()).all(|(seen, meant)| same(seen, meant))
 }
 
 impl FromStr for EnvironmentName {
@@ -236,6 +284,44 @@ mod tests {
             ("deadbeef", NameError::LooksLikeShortId),
         ] {
             assert_eq!(wrong.parse::<ProjectName>().err(), Some(why), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_that_look_like_reserved_ones_are_not_for_new_projects() {
+        for (name, is_refused) in [
+            ("adm1n", true),
+            ("c0n501e", true),
+            ("l0ca1h0st", true),
+            ("d-o-c-s", true),
+            ("vvvvw", true),
+            ("adrnin", true),
+            ("my-docs", false),
+            ("admins", false),
+            ("mall", false),
+            ("apl", false),
+        ] {
+            let name: ProjectName = name.parse().unwrap();
+            assert_eq!(name.check_new().is_err(), is_refused, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_made_of_what_people_type() {
+        let long = format!("{}-ab12", "long-".repeat(20));
+        for (text, want) in [
+            ("My Site", Some("my-site")),
+            ("my--site-", Some("my-site")),
+            ("bücher.example", Some("b-cher-example")),
+            ("../etc", Some("etc")),
+            ("www-ab12", Some("www-ab12")),
+            ("www", None),
+            ("x", None),
+            ("", None),
+            (&long, Some("long-long-long-long-long-long-l-ab12")),
+            (&"a".repeat(90), Some(&*"a".repeat(31))),
+        ] {
+            assert_eq!(ProjectName::like(text).as_deref(), want, "{text}");
         }
     }
 

@@ -24,6 +24,7 @@ use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::name::ProjectName;
 use crate::path::SitePath;
 use crate::pointers::PointerEvent;
+use crate::projects::ProjectError;
 use crate::publish::Diagnostic;
 use crate::records::idempotency::{IdempotencyKey, Known, Once};
 use crate::records::images::GitFacts;
@@ -33,11 +34,8 @@ use crate::records::{self, Stored, Unknown, encode};
 mod batch;
 mod body;
 mod file_list;
-mod project;
 
 pub use batch::{Batch, BatchBlob};
-
-pub(crate) use project::new_project;
 
 pub(crate) use body::{PlanBody, checked, hashes_of};
 use body::{Prepared, prepare};
@@ -122,6 +120,9 @@ pub enum PlanError {
     /// The token is for another project, and makes none.
     #[error("the token is for another project")]
     OutOfScope,
+    /// The project could not be made.
+    #[error(transparent)]
+    Project(ProjectError),
     /// A site without files is a mistake more often than a wish.
     #[error("a plan has no files")]
     NoFiles,
@@ -134,6 +135,12 @@ pub enum PlanError {
     /// One of them is too large.
     #[error("a file has more than {limit} bytes")]
     FileTooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// All of them are too large together.
+    #[error("a publish has more than {limit} bytes")]
+    TooLarge {
         /// The limit, in bytes.
         limit: u64,
     },

@@ -65,9 +65,12 @@ pub enum PointerEvent {
         project_id: ProjectId,
         /// Its name.
         name: ProjectName,
-        /// Its settings; those of a lower number than were seen are old news.
+        /// Its settings; those of a lower number than were seen are old news, and what comes with them.
         #[serde(default)]
         settings: ProjectSettings,
+        /// The names that it had, whose hosts lead to those of its own.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        former_names: Vec<FormerName>,
     },
     /// An environment shows another image, or none.
     Pointer {
@@ -134,10 +137,19 @@ impl Shown {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ProjectSettings {
-    /// How often they were changed.
+    /// How often they, the project's name and its former names were changed.
     pub number: u64,
     /// Who gets an image by the image's own host.
     pub image_hosts: ImageHosts,
+}
+
+/// A name that a project had before.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct FormerName {
+    /// The name.
+    pub name: ProjectName,
+    /// Until when its hosts lead to those of the project's own name. Compared at request time.
+    pub until: UnixMillis,
 }
 
 /// Who gets an image by the image's own host.
@@ -184,6 +196,8 @@ impl FromStr for ImageHosts {
 pub struct PointerTable {
     by_name: papaya::HashMap<Box<str>, Arc<Project>>,
     by_id: papaya::HashMap<ProjectId, Arc<Project>>,
+    /// Whose a name was, and until when its hosts lead on.
+    former: papaya::HashMap<Box<str>, (ProjectId, UnixMillis)>,
     /// How many slots show something.
     shown: AtomicUsize,
     variants: VariantDirectory,
@@ -207,6 +221,7 @@ struct Project {
     id: ProjectId,
     name: ProjectName,
     settings: ArcSwap<ProjectSettings>,
+    former_names: ArcSwap<Vec<FormerName>>,
     /// Sorted by name. Swapped whole when an environment is new, which is rare.
     environments: ArcSwap<Vec<Arc<Slot>>>,
 }
@@ -224,6 +239,7 @@ impl Default for PointerTable {
         Self {
             by_name: papaya::HashMap::new(),
             by_id: papaya::HashMap::new(),
+            former: papaya::HashMap::new(),
             shown: AtomicUsize::new(0),
             variants: VariantDirectory::default(),
             changes: AtomicU64::new(0),
@@ -256,6 +272,18 @@ impl PointerTable {
         let project = projects.get(name)?;
         let reference = ProjectRef { team: project.team, project: project.id };
         Some((reference, project.settings.load().image_hosts))
+    }
+
+    /// What the project is called now that was called `name` a while ago, where that name's hosts still lead on at `now`.
+    /// Only where no project has the name: it is not looked for here.
+    #[must_use]
+    pub fn renamed(&self, name: &str, now: UnixMillis) -> Option<ProjectName> {
+        let former = self.former.pin();
+        let (project, until) = former.get(name)?;
+        if *until <= now {
+            return None;
+        }
+        self.by_id.pin().get(project).map(|project| project.name.clone())
     }
 
     /// Which manifest has which variants.
@@ -292,8 +320,8 @@ impl PointerTable {
     /// Takes one change. Called by one task at a time: readers may be many, the writer is one.
     pub fn apply(&self, event: PointerEvent) {
         match event {
-            PointerEvent::Project { team, project_id, name, settings } => {
-                self.apply_project(team, project_id, name, settings);
+            PointerEvent::Project { team, project_id, name, settings, former_names } => {
+                self.apply_project(team, project_id, name, settings, former_names);
             }
             PointerEvent::Pointer { project_id, environment, number, shows } => {
                 self.apply_pointer(&project_id, environment, number, shows);
@@ -329,6 +357,7 @@ impl PointerTable {
         if by_name.get(project.name.as_str()).is_some_and(|named| named.id == id) {
             by_name.remove(project.name.as_str());
         }
+        self.forget_former(project, |_| true);
         for slot in project.environments.load().iter() {
             // Also for who looked the project up a moment ago.
             if slot.pointer.swap(None).is_some() {
@@ -337,18 +366,55 @@ impl PointerTable {
         }
     }
 
-    fn apply_project(&self, team: TeamId, id: ProjectId, name: ProjectName, settings: ProjectSettings) {
-        let by_id = self.by_id.pin();
-        if let Some(project) = by_id.get(&id).filter(|project| project.name == name) {
-            if settings.number > project.settings.load().number {
-                project.settings.store(Arc::new(settings));
-            }
+    fn apply_project(
+        &self,
+        team: TeamId,
+        id: ProjectId,
+        name: ProjectName,
+        settings: ProjectSettings,
+        former_names: Vec<FormerName>,
+    ) {
+        let (by_id, by_name, former) = (self.by_id.pin(), self.by_name.pin(), self.former.pin());
+        let known = by_id.get(&id).cloned();
+        if known.as_ref().is_some_and(|known| settings.number <= known.settings.load().number) {
             return;
         }
-        let settings = ArcSwap::from_pointee(settings);
-        let project = Arc::new(Project { team, id, name, settings, environments: ArcSwap::default() });
-        self.by_name.pin().insert(project.name.as_str().into(), Arc::clone(&project));
-        by_id.insert(id, project);
+        for former_name in &former_names {
+            former.insert(former_name.name.as_str().into(), (id, former_name.until));
+        }
+        if let Some(known) = &known {
+            self.forget_former(known, |name| !former_names.iter().any(|kept| kept.name == *name));
+        }
+        let (settings, former_names) = (ArcSwap::from_pointee(settings), ArcSwap::from_pointee(former_names));
+        match known {
+            Some(known) if known.name == name => {
+                known.settings.store(settings.into_inner());
+                known.former_names.store(former_names.into_inner());
+            }
+            known => {
+                let environments = known.as_ref().map(|known| known.environments_as(&name)).unwrap_or_default();
+                let environments = ArcSwap::from_pointee(environments);
+                let project = Arc::new(Project { team, id, name, settings, former_names, environments });
+                by_name.insert(project.name.as_str().into(), Arc::clone(&project));
+                by_id.insert(id, project);
+                if let Some(known) = known
+                    && by_name.get(known.name.as_str()).is_some_and(|named| named.id == id)
+                {
+                    by_name.remove(known.name.as_str());
+                }
+            }
+        }
+    }
+
+    /// Lets the hosts of those former names of a project that are meant lead nowhere.
+    fn forget_former(&self, project: &Project, is_meant: impl Fn(&ProjectName) -> bool) {
+        let former = self.former.pin();
+        for FormerName { name, .. } in project.former_names.load().iter().filter(|former| is_meant(&former.name)) {
+            // It may be another project's former name by now.
+            if former.get(name.as_str()).is_some_and(|(id, _)| *id == project.id) {
+                former.remove(name.as_str());
+            }
+        }
     }
 
     /// Says that every event up to `position` of the feed is in the table.
@@ -402,6 +468,22 @@ impl Project {
         (before.is_some(), does_now)
     }
 
+    /// What the environments show, as those of the same project by another name.
+    fn environments_as(&self, name: &ProjectName) -> Vec<Arc<Slot>> {
+        let renamed = |slot: &Arc<Slot>| {
+            let shown = slot
+                .pointer
+                .load_full()
+                .map(|pointer| Arc::new(Pointer { project: name.clone(), ..(*pointer).clone() }));
+            Arc::new(Slot {
+                environment: slot.environment.clone(),
+                number: AtomicU64::new(slot.number.load(Ordering::Relaxed)),
+                pointer: ArcSwapOption::new(shown),
+            })
+        };
+        self.environments.load().iter().map(renamed).collect()
+    }
+
     fn slot(&self, environment: &EnvironmentName) -> Arc<Slot> {
         let environments = self.environments.load();
         match environments.binary_search_by(|slot| slot.environment.cmp(environment)) {
@@ -446,10 +528,10 @@ mod tests {
         table.apply(pointer(1, Some(shown(1))));
         assert_eq!(table.find("demo", "prod"), None, "the project is not known yet");
         let settings = ProjectSettings::default();
-        table.apply(PointerEvent::Project { team, project_id, name: name.clone(), settings });
+        table.apply(PointerEvent::Project { team, project_id, name: name.clone(), settings, former_names: Vec::new() });
         table.apply(pointer(1, Some(shown(1))));
         table.apply(pointer(2, Some(shown(2))));
-        table.apply(PointerEvent::Project { team, project_id, name, settings });
+        table.apply(PointerEvent::Project { team, project_id, name, settings, former_names: Vec::new() });
         table.apply(pointer(1, Some(shown(1))));
         assert_eq!(table.find("demo", "prod").unwrap().number, 2);
         assert_eq!(table.find("demo", "beta"), None);
@@ -469,6 +551,7 @@ mod tests {
             project_id,
             name: "demo".parse().unwrap(),
             settings: ProjectSettings { number, image_hosts },
+            former_names: Vec::new(),
         };
         assert_eq!(table.image_hosts("demo"), None);
         table.apply(change(0, ImageHosts::Public));
@@ -493,6 +576,57 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_project_keeps_what_it_shows_and_its_former_hosts_lead_on() {
+        let table = PointerTable::default();
+        let (team, first, second) = (TeamId::random(), ProjectId::random(), ProjectId::random());
+        let (end, later) = (UnixMillis(1000), UnixMillis(2000));
+        let called = |project_id, number, name: &str, former: &[(&str, UnixMillis)]| PointerEvent::Project {
+            team,
+            project_id,
+            name: name.parse().unwrap(),
+            settings: ProjectSettings { number, image_hosts: ImageHosts::Public },
+            former_names: former
+                .iter()
+                .map(|(name, until)| FormerName { name: name.parse().unwrap(), until: *until })
+                .collect(),
+        };
+        let shows = |name: &str| table.find(name, "prod").map(|pointer| pointer.project.to_string());
+        let leads = |name: &str, now| table.renamed(name, UnixMillis(now)).map(|name| name.to_string());
+        table.apply(called(first, 0, "old", &[]));
+        table.apply(PointerEvent::Pointer {
+            project_id: first,
+            environment: EnvironmentName::prod(),
+            number: 1,
+            shows: Some(shown(1)),
+        });
+        assert_eq!(shows("old").as_deref(), Some("old"));
+
+        table.apply(called(first, 1, "new", &[("old", end)]));
+        table.apply(called(first, 0, "old", &[]));
+        assert_eq!((shows("old"), shows("new").as_deref()), (None, Some("new")));
+        assert_eq!((leads("old", 999).as_deref(), leads("old", 1000)), (Some("new"), None), "until its end");
+        assert_eq!((table.len(), table.shown(), table.project("old")), (1, 1, None));
+
+        // Each of its former names leads to the one that it has now, not from one to the next.
+        table.apply(called(first, 2, "newer", &[("old", end), ("new", later)]));
+        assert_eq!((leads("old", 0).as_deref(), leads("new", 1500).as_deref()), (Some("newer"), Some("newer")));
+        table.apply(PointerEvent::Pointer {
+            project_id: first,
+            environment: EnvironmentName::prod(),
+            number: 2,
+            shows: Some(shown(2)),
+        });
+        assert_eq!(table.find("newer", "prod").unwrap().number, 2);
+
+        // Back to a name that it had; the other one goes to another project.
+        table.apply(called(first, 3, "old", &[("newer", later)]));
+        table.apply(called(second, 0, "new", &[]));
+        assert_eq!((leads("old", 0), leads("new", 0), leads("newer", 0).as_deref()), (None, None, Some("old")));
+        table.apply(PointerEvent::ProjectDeleted { project_id: first });
+        assert_eq!((leads("newer", 0), table.len(), table.shown()), (None, 1, 0), "nowhere, with the project gone");
+    }
+
+    #[test]
     fn what_is_said_of_variants_is_read_and_found() {
         let (manifest, list) = (ManifestId::of(b"manifest"), VariantListId::of(b"list"));
         let table = PointerTable::default();
@@ -513,7 +647,8 @@ mod tests {
         let text = format!(r#"{{"type":"project","team":"{team}","project_id":"{project_id}","name":"demo"}}"#);
         let event: PointerEvent = serde_json::from_str(&text).unwrap();
         let settings = ProjectSettings { number: 0, image_hosts: ImageHosts::Public };
-        assert_eq!(event, PointerEvent::Project { team, project_id, name: "demo".parse().unwrap(), settings });
+        let (name, former_names) = ("demo".parse().unwrap(), Vec::new());
+        assert_eq!(event, PointerEvent::Project { team, project_id, name, settings, former_names });
     }
 
     #[test]

@@ -16,7 +16,6 @@ mod diagnostics;
 mod pin;
 mod preview;
 mod release;
-mod settings;
 
 pub(crate) use commit::{Built, NewCommit};
 pub use commit::{CommitError, CommitRequest, Committed};
@@ -25,7 +24,6 @@ pub use pin::PinError;
 pub use preview::{DEFAULT_PREVIEW, PreviewRequest, Previewed, SHORTEST_PREVIEW};
 pub(crate) use release::MoveRows;
 pub use release::{ReleaseError, ReleaseRequest, Released};
-pub use settings::{ProjectChange, ProjectSummary};
 
 /// How a caller names a project: by its name, its short id or its id.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -210,6 +210,24 @@ impl Engine {
         Ok(Listing { items, next })
     }
 
+    /// Whether the image of a project that was committed last has this content.
+    ///
+    /// # Errors
+    ///
+    /// Where the project is unknown, and where a store fails.
+    pub async fn is_newest(
+        &self,
+        caller: &Principal,
+        project: &ProjectName,
+        content: &ContentHash,
+    ) -> Result<bool, LookupError> {
+        let (project, _) = self.project_to_read(caller, &ProjectSelector::Name(project.clone())).await?;
+        let newest = records::images::history(self.meta(), project, u64::MAX, 1).await?;
+        let Some((_, image)) = newest.first() else { return Ok(false) };
+        let image = records::images::get(self.meta(), project, *image).await?;
+        Ok(image.is_some_and(|image| image.record.content_hash == *content))
+    }
+
     /// Page `page` (from 1) of the images of a project by latest commit, newest first, and how many there are in all.
     ///
     /// # Errors
@@ -360,7 +378,7 @@ impl Engine {
         selector: &ProjectSelector,
     ) -> Result<Option<ProjectRef>, MetaError> {
         let found = match selector {
-            ProjectSelector::Name(name) => records::projects::find_by_name(self.meta(), name).await?,
+            ProjectSelector::Name(name) => self.project_called(caller, name).await?,
             ProjectSelector::ShortId(short) => records::projects::find_by_short_id(self.meta(), short).await?,
             ProjectSelector::Id(project) => {
                 let project = ProjectRef { team: caller.team, project: *project };

@@ -22,6 +22,7 @@ pub mod plans;
 pub mod projects;
 pub mod releases;
 pub mod tokens;
+pub(crate) mod usage;
 pub mod variants;
 
 /// The version byte that values begin with.
@@ -44,6 +45,7 @@ pub(crate) enum Table {
     UserByEmail = 0x08,
     AccountDeleted = 0x09,
     Invite = 0x0a,
+    Usage = 0x0b,
     Project = 0x10,
     ProjectByName = 0x11,
     ProjectByShortId = 0x12,
@@ -54,6 +56,7 @@ pub(crate) enum Table {
     Commit = 0x24,
     History = 0x25,
     Pin = 0x26,
+    ProjectUsage = 0x27,
     Plan = 0x30,
     Audit = 0x40,
     Idempotency = 0x50,

@@ -158,6 +158,8 @@ impl Engine {
         self.token_uses().note(digest, &record, now);
         Ok(Some(Principal {
             token: Some(record.id),
+            // Every other token has a number among its user's, from 1.
+            has_owners_token: record.number == 0,
             access: record.access(),
             ..Principal::new(record.user, record.team, user.name)
         }))

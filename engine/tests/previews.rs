@@ -19,9 +19,9 @@ use pinstone_engine::meta::{Commit, MemoryMeta, MetaStore};
 use pinstone_engine::path::SitePath;
 use pinstone_engine::plan::{NewPlan, PlannedFile};
 use pinstone_engine::pointers::{ImageHosts, PREVIEW_GRACE};
+use pinstone_engine::projects::{ProjectChange, ProjectError};
 use pinstone_engine::publish::{
-    CommitRequest, DEFAULT_PREVIEW, PinError, PreviewRequest, Previewed, ProjectChange, ReleaseError, ReleaseRequest,
-    Released,
+    CommitRequest, DEFAULT_PREVIEW, PinError, PreviewRequest, Previewed, ReleaseError, ReleaseRequest, Released,
 };
 use pinstone_engine::queries::LookupError;
 use pinstone_engine::records::idempotency::IdempotencyKey;
@@ -90,7 +90,7 @@ impl World {
     }
 
     async fn image_hosts(&self, value: ImageHosts) {
-        let change = ProjectChange { image_hosts: Some(value) };
+        let change = ProjectChange { image_hosts: Some(value), ..ProjectChange::default() };
         let project = self.engine.change_project(&self.owner, &"demo".parse().unwrap(), change).await.unwrap();
         assert_eq!(project.image_hosts, value);
     }
@@ -344,9 +344,9 @@ async fn previews_are_the_teams_own() {
     assert!(matches!(world.engine.pin(&stranger, &demo, image, None).await, Err(PinError::ProjectNotFound)));
     assert!(matches!(world.engine.unpin(&stranger, &demo, image).await, Err(PinError::ProjectNotFound)));
     assert!(matches!(world.engine.project(&stranger, &demo).await, Err(LookupError::ProjectNotFound)));
-    let change = ProjectChange { image_hosts: Some(ImageHosts::Off) };
+    let change = ProjectChange { image_hosts: Some(ImageHosts::Off), ..ProjectChange::default() };
     let changed = world.engine.change_project(&stranger, &demo, change).await;
-    assert!(matches!(changed, Err(LookupError::ProjectNotFound)));
+    assert!(matches!(changed, Err(ProjectError::NotFound)));
 }
 
 #[tokio::test]
@@ -429,7 +429,7 @@ async fn image_hosts_are_served_as_they_were_set_last() {
     assert_eq!(later.resolver().pointers().image_hosts("demo").unwrap().1, ImageHosts::Off);
     world.image_hosts(ImageHosts::Protected).await;
     let demo = "demo".parse().unwrap();
-    let change = ProjectChange { image_hosts: Some(ImageHosts::Protected) };
+    let change = ProjectChange { image_hosts: Some(ImageHosts::Protected), ..ProjectChange::default() };
     later.change_project(&world.owner, &demo, change).await.unwrap();
     let now = later.resolver().pointers().image_hosts("demo").unwrap().1;
     assert_eq!(now, ImageHosts::Protected, "also where somebody else set it so");
@@ -443,7 +443,7 @@ async fn settings_that_change_at_once_all_happen() {
         .map(|turn| {
             let (engine, owner) = (world.engine.clone(), world.owner.clone());
             let value = if turn % 2 == 0 { ImageHosts::Off } else { ImageHosts::Public };
-            let change = ProjectChange { image_hosts: Some(value) };
+            let change = ProjectChange { image_hosts: Some(value), ..ProjectChange::default() };
             tokio::spawn(async move { engine.change_project(&owner, &"demo".parse().unwrap(), change).await.unwrap() })
         })
         .collect();

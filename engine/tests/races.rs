@@ -21,7 +21,8 @@ use pinstone_engine::meta::{Commit, Feed, Item, Key, MemoryMeta, MetaError, Meta
 use pinstone_engine::path::SitePath;
 use pinstone_engine::plan::{NewPlan, PlanError, PlannedFile};
 use pinstone_engine::pointers::ImageHosts;
-use pinstone_engine::publish::{CommitRequest, PreviewRequest, ProjectChange, ReleaseError, ReleaseRequest};
+use pinstone_engine::projects::ProjectChange;
+use pinstone_engine::publish::{CommitRequest, PreviewRequest, ReleaseError, ReleaseRequest};
 use pinstone_engine::records::idempotency::IdempotencyKey;
 use pinstone_engine::{Engine, Limits, Principal};
 use tokio::sync::{Notify, watch};
@@ -435,7 +436,7 @@ async fn settings_that_change_while_an_image_is_committed_do_not_forget_it() {
     image(&w.engine, &w.owner, "a").await;
     w.gate.pause_project.store(true, Ordering::SeqCst);
     let (engine, owner) = (w.engine.clone(), w.owner.clone());
-    let change = ProjectChange { image_hosts: Some(ImageHosts::Off) };
+    let change = ProjectChange { image_hosts: Some(ImageHosts::Off), ..ProjectChange::default() };
     let late =
         tokio::spawn(async move { engine.change_project(&owner, &"demo".parse().unwrap(), change).await.unwrap() });
     w.gate.paused.notified().await;

@@ -33,6 +33,7 @@ mod s3;
 mod seaweedfs;
 mod shutdown;
 mod site;
+mod stock_cli;
 mod strace;
 mod tls;
 mod variants;

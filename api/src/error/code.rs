@@ -171,8 +171,8 @@ codes! {
         "send it as `current_password`; the owner's token changes the owner's password without it";
 
     ProjectTaken "project_taken" FORBIDDEN,
-        "another team has a project of this name",
-        "choose another name";
+        "another team has a project of this name, or had it lately",
+        "choose another name; `GET /subdomain/check` suggests one";
 
     HttpsRequired "https_required" FORBIDDEN,
         "this server takes no calls without TLS",
@@ -221,6 +221,12 @@ codes! {
     NameIsEnvironment "name_is_environment" CONFLICT,
         "the slug is the name of an environment that lasts",
         "choose another slug; `prod` and `beta` are never previews, and `GET /environments` lists the names in use";
+    ProjectExists "project_exists" CONFLICT,
+        "the team has a project of this name",
+        "publish to it, or choose another name; `GET /projects` lists those that there are";
+    TooManyNames "too_many_names" CONFLICT,
+        "the project was renamed too often",
+        "each former name leads to the project for 30 days: rename it when the oldest of them is over";
     EmailTaken "email_taken" CONFLICT,
         "there is an account by this email",
         "sign in with `POST /auth/login`";
@@ -251,6 +257,9 @@ codes! {
         "a file is larger than the limit",
         "`GET /config` names the limits";
 
+    PublishTooLarge "publish_too_large" PAYLOAD_TOO_LARGE,
+        "all files together are larger than the limit",
+        "`GET /config` names the limits; publish less, or ask whoever runs the server";
     BatchTooLarge "batch_too_large" PAYLOAD_TOO_LARGE,
         "the batch is larger than the limit",
         "`GET /config` names the limits; send less at once";
@@ -283,6 +292,12 @@ codes! {
         "the plan has too many different content types",
         "leave `content_type` out; the server takes it from the file's name";
 
+    ProjectQuota "project_quota" UNPROCESSABLE_ENTITY,
+        "the team has as many projects as it may",
+        "delete one that is not needed, or ask whoever runs the server; `GET /usage` names the limit";
+    StorageQuota "storage_quota" UNPROCESSABLE_ENTITY,
+        "the team's images take up as many bytes as they may",
+        "delete projects that are not needed, or ask whoever runs the server; `GET /usage` says what each takes up";
     TooManyFiles "too_many_files" UNPROCESSABLE_ENTITY,
         "the plan has more files than the limit",
         "`GET /config` names the limits; publish less at once";
@@ -353,6 +368,9 @@ codes! {
         "the commit is strict and the site has diagnostics",
         "commit without `strict` to see them, or mend them";
 
+    RateLimited "rate_limited" TOO_MANY_REQUESTS,
+        "the token makes more calls than it may",
+        "wait as long as `Retry-After` says; `X-RateLimit-Remaining` says how many calls are left";
     TooManyAttempts "too_many_attempts" TOO_MANY_REQUESTS,
         "too many attempts failed",
         "wait as long as `Retry-After` says; elsewhere nobody is slowed down by it";

@@ -33,6 +33,7 @@ pub(crate) async fn config(State(state): State<ApiState>) -> Response {
         limits: wire::Limits {
             files: limits.files,
             file_size: limits.file_size,
+            publish_size: limits.publish_size,
             plan_size: limits.plan_size,
             batch_files: limits.batch_blobs as u64,
             batch_size: limits.batch_size,

@@ -3,7 +3,7 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use pinstone_engine::id::PlanId;
-use pinstone_engine::plan::{MissingBlob, PlanView};
+use pinstone_engine::plan::{MissingBlob, NewPlan, PlanView};
 use pinstone_engine::records::plans::PlanState;
 use serde::{Serialize, Serializer};
 use tokio::sync::OwnedSemaphorePermit;
@@ -38,14 +38,35 @@ pub(crate) async fn create(
     let (plan, memory) = blocking(move || (plan_body::parse(&bytes, &limits), memory)).await?;
     let (plan, shape) = plan?;
     to_the_end(async move {
-        let view = state.engine().plan(&caller, plan, key.as_ref()).await?;
+        let (project, smallest) = (plan.project.clone(), smallest_of(&plan, shape));
+        let mut view = state.engine().plan(&caller, plan, key.as_ref()).await?;
+        if let Some(file) = smallest
+            && view.missing.is_empty()
+            && !state.engine().is_newest(&caller, &project, &view.content_hash).await?
+        {
+            view.missing_bytes = file.size.unwrap_or(0);
+            view.reusable -= 1;
+            view.missing.push(file);
+        }
         let answer = move || match shape {
-            Shape::List => respond::ok(&list_answer(&view, state.urls().public_url())),
+            Shape::List | Shape::ListWithSha256 => respond::ok(&list_answer(&view, state.urls().public_url())),
             Shape::Map => respond::ok(&map_answer(&view, state.urls().public_url())),
         };
         Ok(respond::holding(blocking(answer).await?, memory))
     })
     .await
+}
+
+/// The file that is listed as missing although it is there, so that the plan gets committed; none for most clients.
+///
+/// The protocol's first client commits a plan for a preview only where it has uploaded something. Where it has not, it
+/// shows the project's newest image, whatever was planned.
+fn smallest_of(plan: &NewPlan, shape: Shape) -> Option<MissingBlob> {
+    if shape != Shape::ListWithSha256 {
+        return None;
+    }
+    let file = plan.files.iter().min_by_key(|file| file.size)?;
+    Some(MissingBlob { path: file.path.clone(), hash: file.blob, size: file.size })
 }
 
 /// Gathers the JSON of a body that lists files as a plan does, with the permit for what it will hold in memory: `weight`

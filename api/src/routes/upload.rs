@@ -25,6 +25,7 @@ pub(crate) async fn upload(
 ) -> Result<Response, ApiError> {
     let plan = plan_id(&plan)?;
     let hash: BlobHash = hash.parse().map_err(|_| ErrorCode::InvalidHash)?;
+    let _turn = state.limiter().turn(plan).await?;
     let (head, body) = request.into_parts();
     check_not_encoded(&head.headers)?;
     let length = announced(&head.headers)?;
@@ -45,6 +46,7 @@ pub(crate) async fn batch(
     request: Request,
 ) -> Result<Response, ApiError> {
     let plan = plan_id(&plan)?;
+    let _turn = state.limiter().turn(plan).await?;
     let (head, body) = request.into_parts();
     let is_compressed = check_batch(&head.headers)?;
     let limits = state.engine().limits();

@@ -207,3 +207,36 @@ async fn every_html_and_not_found_mode_is_taken() {
         }
     }
 }
+
+#[tokio::test]
+async fn clients_that_commit_only_uploads_are_made_to_commit_what_is_not_the_newest() {
+    let world = World::new().await;
+    let (one, two) = ([("a.html", "one"), ("b.html", "")], [("a.html", "two"), ("b.html", "")]);
+    let planned = |files: &[(&str, &str)], with_sha256: bool| {
+        let mut plan = plan_of("my-site", files);
+        for file in plan["files"].as_array_mut().unwrap() {
+            if with_sha256 {
+                file["sha256"] = json!("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+            }
+        }
+        plan
+    };
+    for files in [&one, &two] {
+        world.publish("my-site", files).await;
+    }
+    for (files, with_sha256, want) in [
+        (&one, true, vec!["b.html"]), // there, and not the newest: the smallest file is asked for again
+        (&one, false, vec![]),
+        (&two, true, vec![]),
+        (&two, false, vec![]),
+    ] {
+        let plan: wire::PlanAnswer = world.post("/plan", &planned(files, with_sha256)).await.ok();
+        let missing: Vec<_> = plan.missing.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!((&missing, plan.reusable), (&want, 2 - want.len() as u64), "{files:?}, {with_sha256}");
+    }
+    let plan: wire::PlanAnswer = world.post("/plan", &planned(&one, true)).await.ok();
+    assert_eq!(world.upload(&plan.plan_id, &plan.missing[0].hash, b"").await.status, StatusCode::OK);
+    world.post("/commit", &json!({ "plan_id": plan.plan_id })).await.ok::<wire::CommitAnswer>();
+    let plan: wire::PlanAnswer = world.post("/plan", &planned(&one, true)).await.ok();
+    assert!(plan.missing.is_empty(), "it is the newest now");
+}

@@ -74,6 +74,8 @@ const PUT: [&str; 3] = ["-++ -++ -++ -++", "-++ -?? -++ -??", "-?? -?? -?? -??"]
 const MOVE: [&str; 3] = ["-++ -++ --- ---", "-++ -?? --- -??", "-?? -?? -?? -??"];
 /// Making it, where a name is claimed before it is looked at.
 const NAME: [&str; 3] = ["-++ -++ -++ -++", "-++ --- -++ ---", "-tt --- -tt ---"];
+/// Making a project of a name that nobody has.
+const MAKE: [&str; 1] = ["-++ --- -++ ---"];
 /// Ending what is of `beta` only.
 const END_BETA: [&str; 3] = ["--+ --+ --+ --+", "--+ --? --+ --?", "--? --? --? --?"];
 /// Managing it as a whole.
@@ -105,6 +107,15 @@ const ROWS: &[Row] = &[
     Row { what: "look at environments", want: &SEE, call: "GET /environments?project={project}", body: Body::Nothing },
     Row { what: "look at previews", want: &SEE, call: "GET /previews?project={project}", body: Body::Nothing },
     Row { what: "look at a project", want: &SEE, call: "GET /projects/{project}", body: Body::Nothing },
+    Row { what: "look at projects", want: &CALLER, call: "GET /projects", body: Body::Nothing },
+    Row { what: "look at usage", want: &CALLER, call: "GET /usage", body: Body::Nothing },
+    Row { what: "look at a project's usage", want: &SEE, call: "GET /usage?project={project}", body: Body::Nothing },
+    Row { what: "check a name", want: &CALLER, call: "GET /subdomain/check?subdomain=free", body: Body::Nothing },
+    Row { what: "make a project", want: &MAKE, call: "POST /projects", body: Body::Json(r#"{"name": "brand-new"}"#) },
+    Row { what: "rename a project", want: &MANAGE, call: "PATCH /projects/{project}", body: Body::Json(r#"{"name": "new-name"}"#) },
+    Row { what: "rename a subdomain", want: &MANAGE, call: "PUT /domains/rename?project={project}",
+        body: Body::Json(r#"{"new_subdomain": "new-name"}"#) },
+    Row { what: "delete a project", want: &MANAGE, call: "DELETE /projects/{project}", body: Body::Nothing },
     Row { what: "look at a plan", want: &SEE, call: "GET /plans/{open}", body: Body::Nothing },
     Row { what: "compare images", want: &SEE, call: "GET /diff?project={project}&from=prod&to=beta", body: Body::Nothing },
     Row { what: "compare files", want: &COMPARE, call: "POST /diff",

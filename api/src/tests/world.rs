@@ -230,6 +230,7 @@ impl Call<'_> {
     }
 
     pub(super) async fn send(self) -> Answer {
+        let (method, path) = (self.request.method().clone(), self.request.uri().path().to_owned());
         let answer = self.world.api.clone().oneshot(self.request).await.unwrap();
         let (head, body) = answer.into_parts();
         let bytes = tokio::time::timeout(Duration::from_secs(60), body.collect()).await.unwrap().unwrap().to_bytes();
@@ -238,6 +239,7 @@ impl Call<'_> {
         let id = answer.header("x-request-id");
         assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) || id == "my-id", "{answer:?}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        super::description::assert_described(&method, &path, answer.status);
         answer
     }
 }

@@ -18,6 +18,7 @@ mod previews;
 mod proxies;
 mod ranges;
 mod raw_http2;
+mod renamed;
 mod sources;
 mod tls;
 mod tls_client;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use pinstone_engine::clock::{Clock, UnixMillis};
 use pinstone_engine::id::ImageId;
 use pinstone_engine::pointers::ImageHosts;
-use pinstone_engine::publish::{PreviewRequest, ProjectChange};
+use pinstone_engine::projects::ProjectChange;
+use pinstone_engine::publish::PreviewRequest;
 
 use crate::world::{Response, SITE, World};
 
@@ -21,7 +22,7 @@ async fn preview(world: &World, slug: &str, image: ImageId, seconds: u64) {
 }
 
 async fn set(world: &World, image_hosts: ImageHosts) {
-    let change = ProjectChange { image_hosts: Some(image_hosts) };
+    let change = ProjectChange { image_hosts: Some(image_hosts), ..ProjectChange::default() };
     world.engine.change_project(&world.engine.owner_principal(), &"demo".parse().unwrap(), change).await.unwrap();
 }
 

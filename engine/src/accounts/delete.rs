@@ -6,13 +6,11 @@
 
 use super::AccountError;
 use crate::account::Principal;
-use crate::clock::UnixMillis;
 use crate::engine::Engine;
 use crate::error::StoreError;
 use crate::id::TeamId;
-use crate::meta::{Check, Commit, Outcome};
-use crate::plan::{ATTEMPTS, event_bytes, pause};
-use crate::pointers::{PointerEvent, ProjectRef};
+use crate::meta::{Check, Commit};
+use crate::plan::{ATTEMPTS, pause};
 use crate::records::accounts::DeletionRecord;
 use crate::records::{self, Stored, Unknown, encode};
 use crate::tokens::end;
@@ -107,7 +105,7 @@ impl Engine {
             }
             self.meta().commit(tokens.iter().fold(Commit::new(), end)).await?;
         }
-        let mut commit = Commit::new();
+        let mut commit = Commit::new().delete(records::usage::key(team));
         if let Some(home) = records::accounts::team(self.meta(), team).await? {
             commit =
                 commit.delete(records::accounts::team_key(team)).delete(records::accounts::slug_key(&home.record.slug));
@@ -115,33 +113,6 @@ impl Engine {
         let finished = DeletionRecord { finished_at: Some(self.clock().now()), ..deletion };
         self.meta().commit(commit.put(records::accounts::deletion_key(team), encode(&finished))).await?;
         Ok(deleted)
-    }
-
-    /// Deletes a project by one commit: no name leads to it and no host shows it from then on. Answers whether it was there.
-    pub(crate) async fn remove_project(&self, caller: &Principal, project: ProjectRef) -> Result<bool, StoreError> {
-        for attempt in 0..ATTEMPTS {
-            pause(attempt).await;
-            let Some(Stored { mut record, revision }) = records::projects::get(self.meta(), project).await? else {
-                return Ok(false);
-            };
-            let now: UnixMillis = self.clock().now();
-            record.deleted_at = Some(now);
-            let object = format!("project {}", record.name);
-            let (audit_key, audit) = self.audit_in(caller, Some(record.id), "project.delete", object, now);
-            let key = records::projects::key(project);
-            let commit = Commit::new()
-                .check(key.clone(), Check::Revision(revision))
-                .put(key, encode(&record))
-                .delete(records::projects::name_key(&record.name))
-                .delete(records::projects::short_id_key(&record.short_id()))
-                .put(audit_key, audit)
-                .event(event_bytes(&PointerEvent::ProjectDeleted { project_id: record.id }));
-            if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {
-                self.catch_up(position).await?;
-                return Ok(true);
-            }
-        }
-        Err(StoreError::Contended)
     }
 }
 
@@ -153,10 +124,11 @@ mod tests {
     use crate::blob::BlobStore;
     use crate::blob::index::MemoryIndex;
     use crate::clock::Clock;
+    use crate::clock::UnixMillis;
     use crate::id::UserId;
     use crate::limits::Limits;
-    use crate::meta::{MemoryMeta, MetaStore};
-    use crate::plan::new_project;
+    use crate::meta::{MemoryMeta, MetaStore, Outcome};
+    use crate::projects::new_project;
 
     /// An engine over `meta`, as a process that starts has it.
     async fn start(meta: &Arc<MemoryMeta>) -> Engine {
@@ -172,7 +144,7 @@ mod tests {
         let caller = Principal::new(UserId::random(), TeamId::random(), "gone@example.test");
         for number in 1..=3 {
             let project = new_project(&caller, format!("site-{number}").parse().unwrap(), number, UnixMillis(1));
-            let commit = engine.name_project(Commit::new(), &caller, &project);
+            let commit = engine.name_project(Commit::new(), &caller, &project, Check::Absent);
             let key = records::projects::key(project.reference());
             assert!(matches!(meta.commit(commit.put(key, encode(&project))).await, Ok(Outcome::Done { .. })));
         }

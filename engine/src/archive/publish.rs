@@ -32,7 +32,6 @@ use crate::plan::{BatchBlob, NewPlan, PlanError, PlanView, PlannedFile, UploadEr
 use crate::publish::{
     CommitError, CommitRequest, Committed, ProjectSelector, ReleaseError, ReleaseRequest, Released, site_diagnostics,
 };
-use crate::records;
 use crate::records::idempotency::IdempotencyKey;
 use crate::records::images::GitFacts;
 
@@ -118,7 +117,7 @@ impl Engine {
         if !caller.access.moves(&publish.environment) {
             return Err(ReleaseError::OutOfScope.into());
         }
-        let found = records::projects::find_by_name(self.meta(), &publish.project).await.map_err(PlanError::from)?;
+        let found = self.project_called(caller, &publish.project).await.map_err(PlanError::from)?;
         if caller.access.project.is_some() && found.is_none_or(|found| !self.reaches(caller, found)) {
             return Err(PlanError::OutOfScope.into());
         }

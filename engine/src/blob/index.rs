@@ -102,6 +102,9 @@ pub type MadeOf = [Option<Made>; Coding::ALL.len()];
 /// What a row of variants is about: the identity blob and the coding.
 pub type VariantKey = (BlobHash, Coding);
 
+/// Whom a blob is counted for: the id of a team or of a project.
+pub type Owner = [u8; 16];
+
 /// One change of the index.
 #[derive(Clone, Copy, Debug)]
 pub enum IndexWrite {
@@ -123,6 +126,15 @@ pub enum IndexWrite {
         team: TeamId,
         /// The blob's name.
         hash: BlobHash,
+    },
+    /// The blob is counted among what its owner uses.
+    Count {
+        /// Whose count it is.
+        owner: Owner,
+        /// The blob's name.
+        hash: BlobHash,
+        /// Which count of the owner's; later ones replace it.
+        count: u32,
     },
     /// The blob was encoded. A row that is there stays.
     Vary {
@@ -156,6 +168,9 @@ pub trait BlobIndex: fmt::Debug + Send + Sync + 'static {
 
     /// Whether `team` has each of `hashes`, in their order.
     async fn owned(&self, team: TeamId, hashes: &[BlobHash]) -> Result<Vec<bool>, IndexError>;
+
+    /// In which count of `owner` each of `hashes` was marked last, in their order.
+    async fn counted(&self, owner: Owner, hashes: &[BlobHash]) -> Result<Vec<Option<u32>>, IndexError>;
 
     /// Takes all of `writes`, durably.
     async fn write(&self, writes: Vec<IndexWrite>) -> Result<(), IndexError>;
@@ -282,6 +297,7 @@ pub struct MemoryIndex {
 struct Tables {
     records: BTreeMap<BlobHash, BlobRecord>,
     owned: BTreeSet<(TeamId, BlobHash)>,
+    counted: BTreeMap<(Owner, BlobHash), u32>,
     made: BTreeMap<VariantKey, Made>,
 }
 
@@ -297,6 +313,11 @@ impl BlobIndex for MemoryIndex {
         Ok(hashes.iter().map(|hash| tables.owned.contains(&(team, *hash))).collect())
     }
 
+    async fn counted(&self, owner: Owner, hashes: &[BlobHash]) -> Result<Vec<Option<u32>>, IndexError> {
+        let tables = self.tables.read();
+        Ok(hashes.iter().map(|hash| tables.counted.get(&(owner, *hash)).copied()).collect())
+    }
+
     async fn write(&self, writes: Vec<IndexWrite>) -> Result<(), IndexError> {
         let mut tables = self.tables.write();
         for write in writes {
@@ -304,6 +325,7 @@ impl BlobIndex for MemoryIndex {
                 IndexWrite::Put { hash, record } => drop(tables.records.insert(hash, record)),
                 IndexWrite::Remove { hash } => drop(tables.records.remove(&hash)),
                 IndexWrite::Own { team, hash } => drop(tables.owned.insert((team, hash))),
+                IndexWrite::Count { owner, hash, count } => drop(tables.counted.insert((owner, hash), count)),
                 IndexWrite::Vary { identity, coding, made } => {
                     tables.made.entry((identity, coding)).or_insert(made);
                 }

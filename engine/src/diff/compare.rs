@@ -288,7 +288,7 @@ impl Engine {
             let found = self.find_project(caller, selector).await?;
             return Ok(Some(found.ok_or(LookupError::ProjectNotFound)?));
         };
-        match records::projects::find_by_name(self.meta(), name).await? {
+        match self.project_called(caller, name).await? {
             found if caller.access.project.is_some() && found.is_none_or(|found| !self.reaches(caller, found)) => {
                 Err(LookupError::ProjectNotFound.into())
             }

@@ -25,7 +25,7 @@ use rocksdb::{DB, IteratorMode, ReadOptions, WriteBatch};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Commit, Feed, Item, Key, MetaError, MetaStore, Order, Outcome, Snapshot, after_prefix};
-use crate::blob::{BlobIndex, BlobRecord, IndexError, IndexWrite, Made, MadeOf, VariantKey};
+use crate::blob::{BlobIndex, BlobRecord, IndexError, IndexWrite, Made, MadeOf, Owner, VariantKey};
 use crate::clock::Clock;
 use crate::coding::Coding;
 use crate::hash::BlobHash;
@@ -40,8 +40,8 @@ mod writer;
 
 use database::Database;
 use rows::{
-    BLOBS, COUNTERS, FEED, ITEMS, OWNED, VARIANTS, as_index_error, counters, engine, family, index_engine, owned_key,
-    read_item, read_pair, read_u64, read_variant_key, variant_key,
+    BLOBS, COUNTED, COUNTERS, FEED, ITEMS, OWNED, VARIANTS, as_index_error, counted_key, counters, engine, family,
+    index_engine, owned_key, read_item, read_pair, read_u64, read_variant_key, variant_key,
 };
 use writer::{Job, Waiting, Writer};
 
@@ -234,6 +234,16 @@ impl BlobIndex for RocksStore {
         .await
     }
 
+    async fn counted(&self, owner: Owner, hashes: &[BlobHash]) -> Result<Vec<Option<u32>>, IndexError> {
+        let keys: Vec<_> = hashes.iter().map(|hash| counted_key(&owner, hash)).collect();
+        self.blocking_index(move |db| {
+            let rows = db.batched_multi_get_cf(family(db, COUNTED), &keys, false);
+            let count = |row: &[u8]| row.try_into().map(u32::from_be_bytes).map_err(|_| IndexError::Damaged);
+            rows.into_iter().map(|row| row.map_err(index_engine)?.map(|row| count(&row)).transpose()).collect()
+        })
+        .await
+    }
+
     async fn write(&self, writes: Vec<IndexWrite>) -> Result<(), IndexError> {
         if self.database.has_failed() {
             self.recover().await.map_err(as_index_error)?;
@@ -252,6 +262,9 @@ impl BlobIndex for RocksStore {
                     }
                     IndexWrite::Remove { hash } => batch.delete_cf(family(db, BLOBS), hash.as_bytes()),
                     IndexWrite::Own { team, hash } => batch.put_cf(family(db, OWNED), owned_key(team, &hash), []),
+                    IndexWrite::Count { owner, hash, count } => {
+                        batch.put_cf(family(db, COUNTED), counted_key(&owner, &hash), count.to_be_bytes());
+                    }
                     IndexWrite::Vary { identity, coding, made } => {
                         let (family, key) = (family(db, VARIANTS), variant_key((identity, coding)));
                         let is_there = match changed.get(&key) {

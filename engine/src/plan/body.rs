@@ -112,6 +112,10 @@ pub(crate) fn checked(mut files: Vec<PlannedFile>, limits: &Limits) -> Result<Ve
     if files.iter().any(|file| file.size.is_some_and(|size| size > limits.file_size)) {
         return Err(PlanError::FileTooLarge { limit: limits.file_size });
     }
+    let sizes = files.iter().filter_map(|file| file.size);
+    if sizes.fold(0, u64::saturating_add) > limits.publish_size {
+        return Err(PlanError::TooLarge { limit: limits.publish_size });
+    }
     let mut content_types = HashSet::new();
     for file in &mut files {
         file.content_type.take_if(|text| text.len() > LONGEST_CONTENT_TYPE);

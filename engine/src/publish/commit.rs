@@ -22,7 +22,9 @@ use crate::records::idempotency::{IdempotencyKey, Known, Once};
 use crate::records::images::{CommitRecord, GitFacts, ImageRecord};
 use crate::records::plans::{CommittedPlan, PlanRecord, PlanState};
 use crate::records::projects::ProjectRecord;
+use crate::records::usage::UnmarkedImage;
 use crate::records::{self, Stored, Unknown, encode};
+use crate::usage::QuotaError;
 
 /// A plan that is to become an image.
 #[derive(Clone, Debug)]
@@ -77,6 +79,15 @@ pub enum CommitError {
         /// How many.
         count: usize,
     },
+    /// All files together are too large.
+    #[error("a publish has more than {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// The team would use more than it may.
+    #[error(transparent)]
+    Quota(#[from] QuotaError),
     /// The message is too long.
     #[error("a message has more than {limit} bytes")]
     MessageTooLong {
@@ -139,12 +150,18 @@ impl Engine {
                 };
             }
         };
-        let (built, diagnostics) = self.build_manifest(&plan.record, body, request.strict).await?;
+        let (built, sizes, diagnostics) = self.build_manifest(&plan.record, body, request.strict).await?;
+        let _turn = self.turn_to_commit(plan.record.team).await;
         for attempt in 0..ATTEMPTS {
             pause(attempt).await;
             let message = request.message.as_deref();
             let (mut commit, mut committed) = self.commit_of_plan(caller, &plan, &built, message).await?;
             committed.diagnostics.clone_from(&diagnostics);
+            if committed.new_image {
+                let project = plan.record.project();
+                let image = UnmarkedImage { project: project.project, manifest: built.manifest };
+                commit = self.add_image(commit, project, image, &sizes).await??;
+            }
             let wants_variants = committed.new_image && self.knows_no_variants(&[built.manifest]).await?.len() == 1;
             if wants_variants {
                 let (key, value) = records::variants::want(&built.manifest, committed.committed_at);
@@ -230,7 +247,7 @@ impl Engine {
         plan: &PlanRecord,
         body: Arc<PlanBody>,
         strict: bool,
-    ) -> Result<(Built, Vec<Diagnostic>), CommitError> {
+    ) -> Result<(Built, Vec<(BlobHash, u64)>, Vec<Diagnostic>), CommitError> {
         let hashes = body.hashes();
         let present = self.present(plan.team, &hashes).await?;
         let count = present.iter().filter(|record| record.is_none()).count();
@@ -244,7 +261,8 @@ impl Engine {
         if count > 0 {
             return Err(CommitError::SizeMismatch { count });
         }
-        let settings = plan.settings;
+        let sizes: Vec<_> = blobs.iter().map(|(hash, record)| (*hash, record.size)).collect();
+        let (settings, limit) = (plan.settings, self.limits().publish_size);
         // Two hundred thousand files take a good part of a second to sort and encode.
         let built = tokio::task::spawn_blocking(move || {
             let found = site_diagnostics(body.files.iter().map(|file| file.path.as_str()));
@@ -254,8 +272,11 @@ impl Engine {
             }
         });
         let ((manifest, bytes, files, total_size), found) = built.await.map_err(|_| MetaError::Closed)??;
+        if total_size > limit {
+            return Err(CommitError::TooLarge { limit });
+        }
         self.blobs().put_manifest(&manifest, bytes).await?;
-        Ok((Built { manifest, content_hash: plan.content_hash, files, total_size }, found))
+        Ok((Built { manifest, content_hash: plan.content_hash, files, total_size }, sizes, found))
     }
 
     /// The commit that makes an image of a plan, and what it will have made.

@@ -108,6 +108,25 @@ pub(crate) async fn find_by_digits(
     Ok(Some(decode(item, "image")?.record))
 }
 
+/// The manifests of every image of `project` that is still kept.
+pub(crate) async fn manifests(meta: &dyn MetaStore, project: ProjectRef) -> Result<Vec<ManifestId>, MetaError> {
+    const PAGE: usize = 1000;
+    let mut from = projects::of(Table::Image, project).finish();
+    let to = after_prefix(&from);
+    let mut found = Vec::new();
+    loop {
+        let page = meta.scan(from, to.clone(), PAGE, Order::Ascending).await?;
+        for (_, item) in &page {
+            let image: ImageRecord = decode(item, "image")?.record;
+            found.extend(image.collected_at.is_none().then_some(image.manifest));
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => from = [last, &[0][..]].concat().into(),
+            _ => return Ok(found),
+        }
+    }
+}
+
 /// The images of `project` by latest commit, newest first: commits below `before`, up to `limit`.
 pub(crate) async fn history(
     meta: &dyn MetaStore,

@@ -92,6 +92,11 @@ pub(crate) fn key(team: TeamId, plan: PlanId) -> Key {
     KeyWriter::new(Table::Plan).fixed(team.as_bytes()).fixed(plan.as_bytes()).finish()
 }
 
+/// The beginning of the keys of a team's plans.
+pub(crate) fn prefix_of(team: TeamId) -> Key {
+    KeyWriter::new(Table::Plan).fixed(team.as_bytes()).finish()
+}
+
 /// The beginning of every plan's key.
 pub(crate) fn prefix() -> Key {
     KeyWriter::new(Table::Plan).finish()

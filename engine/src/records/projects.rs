@@ -8,7 +8,7 @@ use crate::hex;
 use crate::id::{ProjectId, TeamId};
 use crate::meta::{Key, MetaError, MetaStore, Order, after_prefix};
 use crate::name::ProjectName;
-use crate::pointers::{PointerEvent, ProjectRef, ProjectSettings};
+use crate::pointers::{FormerName, PointerEvent, ProjectRef, ProjectSettings};
 
 /// What is hosted.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -30,9 +30,15 @@ pub struct ProjectRecord {
     /// What its hosts have to know.
     #[serde(default)]
     pub settings: ProjectSettings,
+    /// The names that it had and that nobody else took since, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_names: Vec<FormerName>,
     /// When it was deleted. The row stays, so that nothing is written for it that began before; nothing leads to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<UnixMillis>,
+    /// When the last of what belonged to it was removed, after it was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emptied_at: Option<UnixMillis>,
     /// What this program does not know.
     #[serde(flatten)]
     pub unknown: Unknown,
@@ -43,6 +49,9 @@ pub struct ProjectRecord {
 pub(crate) struct ProjectIndex {
     pub(crate) team: TeamId,
     pub(crate) project: ProjectId,
+    /// Until when the name is kept for the team, where the project has another one by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<UnixMillis>,
 }
 
 impl From<ProjectIndex> for ProjectRef {
@@ -67,8 +76,13 @@ impl ProjectRecord {
     /// What the event feed says of it.
     #[must_use]
     pub fn event(&self) -> PointerEvent {
-        let (team, project_id, settings) = (self.team, self.id, self.settings);
-        PointerEvent::Project { team, project_id, name: self.name.clone(), settings }
+        PointerEvent::Project {
+            team: self.team,
+            project_id: self.id,
+            name: self.name.clone(),
+            settings: self.settings,
+            former_names: self.former_names.clone(),
+        }
     }
 }
 
@@ -124,9 +138,17 @@ pub(crate) async fn of_team(
     Ok((projects?.into_iter().filter(|project| project.record.deleted_at.is_none()).collect(), next))
 }
 
+/// Where a name leads: to the project that has it, or that had it last.
+pub(crate) async fn by_name(
+    meta: &dyn MetaStore,
+    name: &ProjectName,
+) -> Result<Option<Stored<ProjectIndex>>, MetaError> {
+    read(meta, name_key(name), "project name").await
+}
+
+/// The project that has a name, or had it last.
 pub(crate) async fn find_by_name(meta: &dyn MetaStore, name: &ProjectName) -> Result<Option<ProjectRef>, MetaError> {
-    let index: Option<Stored<ProjectIndex>> = read(meta, name_key(name), "project name").await?;
-    Ok(index.map(|index| index.record.into()))
+    Ok(by_name(meta, name).await?.map(|index| index.record.into()))
 }
 
 pub(crate) async fn find_by_short_id(meta: &dyn MetaStore, short: &str) -> Result<Option<ProjectRef>, MetaError> {

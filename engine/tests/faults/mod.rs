@@ -19,7 +19,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, UploadPart,
 };
 use parking_lot::Mutex;
-use pinstone_engine::blob::{BlobIndex, BlobRecord, IndexError, IndexWrite, Made, MadeOf, VariantKey};
+use pinstone_engine::blob::{BlobIndex, BlobRecord, IndexError, IndexWrite, Made, MadeOf, Owner, VariantKey};
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::id::TeamId;
 use pinstone_engine::meta::{Commit, Feed, Item, Key, MetaError, MetaStore, Order, Outcome, Snapshot};
@@ -305,6 +305,10 @@ impl BlobIndex for Faulty<dyn BlobIndex> {
 
     async fn owned(&self, team: TeamId, hashes: &[BlobHash]) -> Result<Vec<bool>, IndexError> {
         self.switch.around(Counted::Reads, || "index owned".to_owned(), self.inner.owned(team, hashes)).await
+    }
+
+    async fn counted(&self, owner: Owner, hashes: &[BlobHash]) -> Result<Vec<Option<u32>>, IndexError> {
+        self.switch.around(Counted::Reads, || "index counted".to_owned(), self.inner.counted(owner, hashes)).await
     }
 
     async fn write(&self, writes: Vec<IndexWrite>) -> Result<(), IndexError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use rocksdb::{ColumnFamily, DB, WriteOptions};
 
-use crate::blob::{IndexError, VariantKey};
+use crate::blob::{IndexError, Owner, VariantKey};
 use crate::clock::UnixMillis;
 use crate::coding::Coding;
 use crate::hash::BlobHash;
@@ -18,9 +18,10 @@ pub(super) const FEED: &str = "feed";
 pub(super) const OUTCOMES: &str = "outcomes";
 pub(super) const BLOBS: &str = "blobs";
 pub(super) const OWNED: &str = "owned";
+pub(super) const COUNTED: &str = "counted";
 pub(super) const VARIANTS: &str = "variants";
 /// Every family but the default one.
-pub(super) const FAMILIES: [&str; 6] = [ITEMS, FEED, OUTCOMES, BLOBS, OWNED, VARIANTS];
+pub(super) const FAMILIES: [&str; 7] = [ITEMS, FEED, OUTCOMES, BLOBS, OWNED, COUNTED, VARIANTS];
 /// In the default column family: the last revision and the last position of the feed, 8 bytes each.
 pub(super) const COUNTERS: &[u8] = b"counters";
 
@@ -35,8 +36,12 @@ pub(super) fn synced() -> WriteOptions {
 }
 
 pub(super) fn owned_key(team: TeamId, hash: &BlobHash) -> [u8; 48] {
+    counted_key(team.as_bytes(), hash)
+}
+
+pub(super) fn counted_key(owner: &Owner, hash: &BlobHash) -> [u8; 48] {
     let mut key = [0; 48];
-    key[..16].copy_from_slice(team.as_bytes());
+    key[..16].copy_from_slice(owner);
     key[16..].copy_from_slice(hash.as_bytes());
     key
 }
