@@ -25,8 +25,9 @@ use crate::worker::Worker;
 
 /// Connections that may wait to be accepted, for each socket; the kernel has a bound of its own.
 /// The most that the kernel keeps of a connection beyond what is on its way, in bytes. A client that takes little holds no
-/// more than this, and whether it takes anything is seen by what it makes room for.
-const UNSENT: u32 = 512 << 10;
+/// more than this, and whether it takes anything is seen by what it makes room for, which is half of it. Measured for 10 MiB
+/// over HTTP/1.1: half as much costs 1.2 times the CPU, for the connection is woken more often, and no bound nothing less.
+const UNSENT: u32 = 2 << 20;
 
 const BACKLOG: i32 = 4096;
 
