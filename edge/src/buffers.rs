@@ -6,8 +6,8 @@
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
-/// Buffers that a thread keeps.
-const SPARES: usize = 8;
+/// Buffers of each kind that a thread keeps.
+const SPARES: usize = 4;
 /// The largest that is kept, in bytes: what all threads keep has to be little beside what windows may take.
 const LARGEST: usize = 64 << 10;
 
