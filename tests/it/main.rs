@@ -11,6 +11,7 @@ mod bad_input;
 mod batches;
 mod cli;
 mod crash;
+mod crowd;
 mod data_folder;
 mod deploy_input;
 mod diff;
