@@ -32,6 +32,7 @@ mod publish;
 mod s3;
 #[path = "../support/seaweedfs.rs"]
 mod seaweedfs;
+mod secrets;
 mod shutdown;
 mod site;
 mod stock_cli;
