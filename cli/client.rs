@@ -45,6 +45,11 @@ struct Payload {
     encoding: Option<&'static str>,
 }
 
+impl Payload {
+    /// No body.
+    const NONE: Self = Self { bytes: Bytes::new(), media_type: "application/json", encoding: None };
+}
+
 /// Why a call has no result.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
@@ -71,12 +76,22 @@ impl Failure {
 
     /// The failure as an error that names, by what its user typed, which one of several things is missing.
     pub(crate) fn of(self, typed: &str) -> CliError {
-        let is_missing = matches!(
+        let is_meant = matches!(
             &*self.code,
             "environment_not_found" | "image_not_found" | "image_collected" | "preview_not_found"
-        );
+        ) || self.code.contains("domain");
+        self.naming(typed, is_meant)
+    }
+
+    /// The same where what was typed is a project.
+    pub(crate) fn of_project(self, typed: &str) -> CliError {
+        let is_meant = self.code == "project_not_found";
+        self.naming(typed, is_meant)
+    }
+
+    fn naming(self, typed: &str, is_meant: bool) -> CliError {
         let mut error = CliError::from(self);
-        if is_missing {
+        if is_meant {
             error.message = format!("`{typed}`: {}", error.message);
         }
         error
@@ -106,7 +121,11 @@ impl Failure {
 impl From<Failure> for CliError {
     fn from(failure: Failure) -> Self {
         let exit = failure.status.map_or(Exit::Unavailable, Exit::of_status);
-        let hint = own_hint(&failure.code).map(str::to_owned).or(failure.hint);
+        let wait = failure
+            .retry_after
+            .filter(|_| failure.status == Some(429))
+            .map(|seconds| format!("try again in {}", humantime::format_duration(Duration::from_secs(seconds))));
+        let hint = wait.or_else(|| own_hint(&failure.code).map(str::to_owned)).or(failure.hint);
         Self { code: failure.code.into(), message: failure.message, hint, exit }
     }
 }
@@ -115,10 +134,17 @@ impl From<Failure> for CliError {
 fn own_hint(code: &str) -> Option<&'static str> {
     Some(match code {
         "unauthorized" => {
-            "give a token by `--token-stdin` or `PINSTONE_TOKEN`; the owner's is in `owner.token` of the server's data \
-             folder"
+            "sign in by `pinstone login`, or give a token by `--token-stdin` or `PINSTONE_TOKEN`; the owner's is in \
+             `owner.token` of the server's data folder"
         }
-        "project_not_found" => "check `--project`; the first `pinstone deploy` of a project makes it",
+        "wrong_credentials" => "check both; `pinstone login --register` makes an account where the server lets it",
+        "email_taken" => "sign in without `--register`",
+        "owner_registered" => "sign in with the owner's email and password, without the owner's token",
+        "invite_invalid" => "give a valid invitation by `--invite`; each is for one account, and some for one email",
+        "insufficient_scope" => {
+            "`pinstone whoami` says what the token is for; sign in by `pinstone login`, or use one with a wider scope"
+        }
+        "project_not_found" => "`pinstone project list` shows those that there are; the first deploy of one makes it",
         "environment_not_found" => "`pinstone env list` shows those that the project has",
         "preview_not_found" => "`pinstone preview list` shows those that the project has",
         "name_is_environment" => "give another `--slug`; `pinstone env list` shows the names in use",
@@ -222,6 +248,23 @@ impl Client {
         patience: Patience,
     ) -> Result<T, Failure> {
         self.send_json(Method::POST, &self.url(segments, &[]), body, patience).await
+    }
+
+    /// Posts nothing to `/api/v1/<segments>`, and reads an answer.
+    pub(crate) async fn post_nothing<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<T, Failure> {
+        let url = self.url(segments, &[]);
+        self.call(Method::POST, &url, Some(Payload::NONE), Patience::SHORT, |body| self.read_json(body)).await
+    }
+
+    /// Posts nothing to `/api/v1/<segments>`; the answer has nothing either.
+    pub(crate) async fn tell(&self, segments: &[&str]) -> Result<(), Failure> {
+        let url = self.url(segments, &[]);
+        self.call(Method::POST, &url, Some(Payload::NONE), Patience::SHORT, |_| Ok(())).await
+    }
+
+    /// Whether `/api/v1/<segments>?<query>` is answered well, whatever the answer has.
+    pub(crate) async fn ask(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<(), Failure> {
+        self.call(Method::GET, &self.url(segments, query), None, Patience::SHORT, |_| Ok(())).await
     }
 
     /// Puts `body` as JSON to `/api/v1/<segments>?<query>`.
@@ -516,6 +559,9 @@ fn next_step(method: &Method, url: &Url) -> Option<&'static str> {
         || path.contains("/api/v1/upload/");
     match method {
         &Method::GET => None,
+        &Method::POST if path.ends_with("/api/v1/tokens") => Some("it may have been made; `pinstone token list` tells"),
+        // A session that nobody has the token of ends by itself.
+        _ if path.contains("/api/v1/auth/") => None,
         // A comparison of files has a body, and changes nothing.
         _ if url.path().ends_with("/api/v1/diff") => None,
         _ if repeated => Some(DEPLOY_AGAIN),
@@ -569,6 +615,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::endpoint::TokenSource;
 
     const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{\"done\":1}";
     const CUT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{\"don";
@@ -606,7 +653,7 @@ mod tests {
                 }
             }
         });
-        (Client::new(&Endpoint { url, token: None }, 1).unwrap(), got)
+        (Client::new(&Endpoint { url, token: None, source: TokenSource::Nowhere }, 1).unwrap(), got)
     }
 
     async fn post(client: &Client, patience: Patience) -> Result<Value, CliError> {
@@ -688,6 +735,8 @@ mod tests {
             (Method::POST, "upload/plan_1", Some(DEPLOY_AGAIN)),
             (Method::POST, "diff", None),
             (Method::POST, "release", Some(MAY_BE_DONE)),
+            (Method::POST, "auth/login", None),
+            (Method::POST, "tokens", Some("it may have been made; `pinstone token list` tells")),
             (Method::POST, "rollback", Some(MAY_BE_DONE)),
             (Method::DELETE, "environments/p/plan", Some(MAY_BE_DONE)),
         ] {

@@ -13,6 +13,7 @@ mod batches;
 mod client;
 mod config;
 mod context;
+mod credentials;
 mod deploy;
 mod diff;
 mod endpoint;
@@ -23,6 +24,7 @@ mod git;
 mod hashing;
 mod images;
 mod import;
+mod login;
 mod monitor;
 mod open;
 mod output;
@@ -32,6 +34,7 @@ mod progress;
 mod project_file;
 mod projects;
 mod promote;
+mod prompt;
 mod releases;
 mod retry;
 mod rollback;
@@ -69,6 +72,9 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Serve(Box<serve::Args>),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
+    Whoami(login::WhoamiArgs),
     Deploy(deploy::Args),
     Preview(preview::Args),
     Rollback(rollback::Args),
@@ -156,6 +162,9 @@ async fn interrupted() {
 async fn run_client(context: &Context, command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(args) => serve::run(context.out, *args).await,
+        Command::Login(args) => login::login(context, args).await,
+        Command::Logout(args) => login::logout(context, args).await,
+        Command::Whoami(args) => login::whoami(context, args).await,
         Command::Deploy(args) => deploy::run(context, args).await,
         Command::Preview(args) => preview::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,
@@ -221,6 +230,14 @@ mod tests {
         let image = format!("img_{}", "0".repeat(32));
         for line in [
             "serve --config a --data b --listen 127.0.0.1:0 [::1]:0 --base-domain x --public-url y --blobs s3://b --log-format json",
+            "login",
+            "login --email a@b.test --password-stdin",
+            "login --token-stdin",
+            "login --register --email a@b.test --password-stdin --invite i",
+            "logout",
+            "logout --everywhere",
+            "logout --forget",
+            "whoami",
             "deploy",
             "deploy dir --project p --env e --message m --dry-run --strict --follow-links --concurrency 4 --yes",
             "deploy --prod",

@@ -22,12 +22,14 @@ mod full_disk;
 mod http;
 mod import;
 mod kill_points;
+mod login;
 mod observed;
 mod power;
 mod previews;
 #[path = "../support/prometheus_text.rs"]
 mod prometheus_text;
 mod publish;
+mod recorder;
 mod s3;
 #[path = "../support/seaweedfs.rs"]
 mod seaweedfs;
