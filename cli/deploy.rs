@@ -102,6 +102,8 @@ pub(crate) struct Job {
     dry_run: bool,
     connections: usize,
     walk: WalkOptions,
+    /// What is worth knowing of the project file.
+    notes: Vec<String>,
 }
 
 /// The object that `--json` prints.
@@ -157,6 +159,7 @@ pub(crate) async fn publish(context: &Context, job: &mut Job) -> Result<(), CliE
     }
     let started = Instant::now();
     let out = context.out;
+    job.notes.iter().for_each(|note| out.note(note));
     let client = context.client(job.connections)?;
     let unpacked = unpack(&client, job, out).await?;
     let (found, hashes) = read_folder(&job.folder, &job.walk, out).await?;
@@ -246,6 +249,7 @@ pub(crate) fn settle(args: Args, current: &Path) -> Result<Job, CliError> {
         dry_run: args.dry_run,
         connections: usize::from(args.concurrency),
         walk: WalkOptions { follow_links: args.follow_links, ignore: table.ignore, everything: false },
+        notes: file.map(|file| file.notes.clone()).unwrap_or_default(),
     })
 }
 

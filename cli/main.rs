@@ -24,6 +24,7 @@ mod git;
 mod hashing;
 mod images;
 mod import;
+mod init;
 mod login;
 mod monitor;
 mod open;
@@ -39,6 +40,7 @@ mod releases;
 mod retry;
 mod rollback;
 mod serve;
+mod sitepod;
 mod status;
 mod upload;
 mod walk;
@@ -72,6 +74,7 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Serve(Box<serve::Args>),
+    Init(init::Args),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
     Whoami(login::WhoamiArgs),
@@ -162,6 +165,7 @@ async fn interrupted() {
 async fn run_client(context: &Context, command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(args) => serve::run(context.out, *args).await,
+        Command::Init(args) => init::run(context, args).await,
         Command::Login(args) => login::login(context, args).await,
         Command::Logout(args) => login::logout(context, args).await,
         Command::Whoami(args) => login::whoami(context, args).await,
@@ -230,6 +234,8 @@ mod tests {
         let image = format!("img_{}", "0".repeat(32));
         for line in [
             "serve --config a --data b --listen 127.0.0.1:0 [::1]:0 --base-domain x --public-url y --blobs s3://b --log-format json",
+            "init",
+            "init --project p --directory dir --env e --html auto --not-found spa --ignore *.map --ignore x --strict --yes",
             "login",
             "login --email a@b.test --password-stdin",
             "login --token-stdin",

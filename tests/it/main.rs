@@ -26,6 +26,7 @@ mod login;
 mod observed;
 mod power;
 mod previews;
+mod project_files;
 #[path = "../support/prometheus_text.rs"]
 mod prometheus_text;
 mod publish;
