@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 
 mod admin;
 mod archive;
+mod audit;
 mod batches;
 mod client;
 mod config;
@@ -16,6 +17,7 @@ mod context;
 mod credentials;
 mod deploy;
 mod diff;
+mod domains;
 mod endpoint;
 mod environments;
 mod error;
@@ -25,6 +27,7 @@ mod hashing;
 mod images;
 mod import;
 mod init;
+mod lifetime;
 mod login;
 mod monitor;
 mod open;
@@ -42,7 +45,9 @@ mod rollback;
 mod serve;
 mod sitepod;
 mod status;
+mod tokens;
 mod upload;
+mod usage;
 mod walk;
 
 use context::{Context, Global};
@@ -93,6 +98,12 @@ enum Command {
     Env(environments::Args),
     #[command(subcommand)]
     Project(projects::Args),
+    #[command(subcommand)]
+    Domain(domains::Args),
+    #[command(subcommand)]
+    Token(tokens::Args),
+    Audit(audit::Args),
+    Usage(usage::Args),
     CheckConfig(Box<admin::CheckConfigArgs>),
     Fsck(admin::FsckArgs),
     #[command(subcommand)]
@@ -182,6 +193,10 @@ async fn run_client(context: &Context, command: Command) -> Result<(), CliError>
         Command::Open(args) => open::run(context, args).await,
         Command::Env(args) => environments::run(context, args).await,
         Command::Project(args) => projects::run(context, args).await,
+        Command::Domain(args) => domains::run(context, args).await,
+        Command::Token(args) => tokens::run(context, args).await,
+        Command::Audit(args) => audit::run(context, args).await,
+        Command::Usage(args) => usage::run(context, args).await,
         Command::CheckConfig(args) => admin::check_config(context, *args),
         Command::Fsck(args) => admin::check_data(context, args).await,
         Command::Admin(args) => admin::run(context, args).await,
@@ -257,7 +272,22 @@ mod tests {
             &format!("pin {image}"),
             "unpin img_0f3c --project p",
             "project show --project p",
+            "project show abc",
             "project set --project p --image-hosts off",
+            "project list",
+            "project create abc",
+            "project rename abc def",
+            "project delete abc --yes",
+            "domain add www.example.com --project p --env e",
+            "domain list --project p",
+            "domain verify www.example.com",
+            "domain remove www.example.com/docs --yes",
+            "domain check www.example.com",
+            "token create ci --scope deploy --project p --env e --expires 90d",
+            "token list",
+            "token revoke ci tok_1",
+            "audit --from 7d --to 2026-01-01 --actor a --project p --limit 5",
+            "usage --project p",
             "rollback --project p --env e --to 3",
             &format!("rollback --to {image}"),
             "releases --project p --env e --limit 3",

@@ -12,6 +12,7 @@ use crate::client::{Client, Failure, all_pages};
 use crate::context::{self, Context, ProjectArgs};
 use crate::deploy;
 use crate::error::CliError;
+use crate::lifetime::{lifetime, seconds};
 use crate::output::table;
 use crate::retry::Patience;
 
@@ -126,7 +127,6 @@ impl Wanted {
         image_id: String,
         message: Option<String>,
     ) -> Result<PreviewItem, Failure> {
-        let seconds = |expires: Duration| i64::try_from(expires.as_secs()).unwrap_or(i64::MAX);
         let request = PreviewRequest {
             project: Some(project.to_string()),
             project_id: None,
@@ -213,33 +213,9 @@ fn slug(text: &str) -> Result<EnvironmentName, String> {
     }
 }
 
-/// Reads how long a preview lasts: whole seconds, at least one.
-fn lifetime(text: &str) -> Result<Duration, &'static str> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parsed =
-        if is_number { text.parse().ok().map(Duration::from_secs) } else { humantime::parse_duration(text).ok() };
-    match parsed {
-        Some(lifetime) if lifetime.as_secs() > 0 => Ok(Duration::from_secs(lifetime.as_secs())),
-        Some(_) => Err("a preview lasts for a second at least"),
-        None => Err("a duration is a number with a unit, such as `90m`, `24h` or `3d`, or a number of seconds"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn how_long_a_preview_lasts() {
-        for (text, seconds) in
-            [("90m", Some(5400)), ("1h 30m", Some(5400)), ("3d", Some(259_200)), ("60", Some(60)), ("1500ms", Some(1))]
-        {
-            assert_eq!(lifetime(text).ok().map(|lifetime| lifetime.as_secs()), seconds, "{text}");
-        }
-        for wrong in ["", "0", "0s", "999ms", "-1", "1.5", "soon", "99999999999999999999"] {
-            assert!(lifetime(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn what_a_preview_can_be_called() {

@@ -10,6 +10,7 @@ mod archives;
 mod bad_input;
 mod batches;
 mod cli;
+mod commands;
 mod crash;
 mod data_folder;
 mod deploy_input;
