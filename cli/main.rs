@@ -22,6 +22,7 @@ mod endpoint;
 mod environments;
 mod error;
 mod forward;
+mod generated;
 mod git;
 mod hashing;
 mod images;
@@ -108,6 +109,8 @@ enum Command {
     Fsck(admin::FsckArgs),
     #[command(subcommand)]
     Admin(admin::AdminArgs),
+    Completions(generated::CompletionsArgs),
+    Man(generated::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -197,6 +200,8 @@ async fn run_client(context: &Context, command: Command) -> Result<(), CliError>
         Command::Token(args) => tokens::run(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Usage(args) => usage::run(context, args).await,
+        Command::Completions(args) => generated::completions::<Cli>(context, &args),
+        Command::Man(args) => generated::man::<Cli>(context, &args),
         Command::CheckConfig(args) => admin::check_config(context, *args),
         Command::Fsck(args) => admin::check_data(context, args).await,
         Command::Admin(args) => admin::run(context, args).await,
@@ -288,6 +293,8 @@ mod tests {
             "token revoke ci tok_1",
             "audit --from 7d --to 2026-01-01 --actor a --project p --limit 5",
             "usage --project p",
+            "completions bash",
+            "man dir",
             "rollback --project p --env e --to 3",
             &format!("rollback --to {image}"),
             "releases --project p --env e --limit 3",

@@ -31,6 +31,11 @@ impl Output {
         write_out(visible(text.as_ref()).as_bytes())
     }
 
+    /// Writes lines that are ours and meant for a program, as they are; nothing with `--json`.
+    pub(crate) fn raw(self, text: &str) -> Result<(), CliError> {
+        if self.json { Ok(()) } else { write_out(text.as_bytes()) }
+    }
+
     /// Writes the one object of `--json`; nothing without it.
     pub(crate) fn object(self, object: &impl Serialize) -> Result<(), CliError> {
         if !self.json {

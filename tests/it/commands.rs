@@ -201,3 +201,25 @@ fn nothing_is_made_twice_where_an_answer_is_lost() {
     cli(&world, &server, &["token", "create", "ci"]).expect(5);
     assert_eq!(server.asked().len(), 1, "a secret that was lost cannot be asked for again");
 }
+
+#[test]
+fn completions_and_manual_are_made_of_the_commands() {
+    let world = World::stopped();
+    let make = |arguments: &[&str]| {
+        let mut command = world.command();
+        command.args(arguments);
+        run(command).expect(0)
+    };
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = make(&["completions", shell]).stdout;
+        assert!(script.contains("whoami") && script.contains("strip-components"), "{shell}");
+    }
+    assert!(make(&["completions", "bash", "--json"]).json()["script"].as_str().is_some_and(|s| s.contains("whoami")));
+    let files = make(&["man", "manual/man1", "--json"]).json()["files"].clone();
+    let files: Vec<_> = files.as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    for name in ["pinstone.1", "pinstone-deploy.1", "pinstone-token-create.1"] {
+        assert!(files.contains(&name) && world.work().join("manual/man1").join(name).is_file(), "{name}: {files:?}");
+    }
+    let page = std::fs::read_to_string(world.work().join("manual/man1/pinstone-token-create.1")).unwrap();
+    assert!(page.contains("gh secret set") && page.contains("expires"), "{page}");
+}
