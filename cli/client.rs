@@ -126,8 +126,19 @@ impl From<Failure> for CliError {
             .filter(|_| failure.status == Some(429))
             .map(|seconds| format!("try again in {}", humantime::format_duration(Duration::from_secs(seconds))));
         let hint = wait.or_else(|| own_hint(&failure.code).map(str::to_owned)).or(failure.hint);
-        Self { code: failure.code.into(), message: failure.message, hint, exit }
+        let message = match &*failure.code {
+            "invalid_lifetime" => in_words_of_days(&failure.message).unwrap_or(failure.message),
+            _ => failure.message,
+        };
+        Self { code: failure.code.into(), message, hint, exit }
     }
+}
+
+/// `… 1 to 2592000 seconds` as `… 1 second to 30 days`: nobody counts days in seconds.
+fn in_words_of_days(message: &str) -> Option<String> {
+    let (what, bound) = message.strip_suffix(" seconds")?.rsplit_once(" 1 to ")?;
+    let bound = Duration::from_secs(bound.parse().ok()?);
+    Some(format!("{what} 1 second to {}", crate::lifetime::in_words(bound)))
 }
 
 /// What to do next in words of this program, where the server's are about calls of the API.
@@ -723,6 +734,18 @@ mod tests {
             ("timed_out", Exit::Unavailable, Some(MAY_BE_DONE))
         );
         assert!(got.lock().unwrap().len() <= 2);
+    }
+
+    #[test]
+    fn bounds_of_durations_are_told_in_days() {
+        for (message, want) in [
+            ("a preview lasts 1 to 2592000 seconds", Some("a preview lasts 1 second to 30 days")),
+            ("a token lasts 1 to 5400 seconds", Some("a token lasts 1 second to 1 hour 30 minutes")),
+            ("a token lasts some seconds", None),
+            ("nothing of this kind lasts for so short or so long", None),
+        ] {
+            assert_eq!(in_words_of_days(message).as_deref(), want, "{message}");
+        }
     }
 
     #[test]

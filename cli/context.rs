@@ -153,8 +153,15 @@ pub(crate) fn parse_environment(name: &str) -> Result<EnvironmentName, CliError>
     name.parse().map_err(|error| CliError::usage(format!("`{name}` is no environment: {error}")))
 }
 
-/// `Meine Seite!` as `meine-seite`: what is left of a folder's name in a project's alphabet.
+/// `Meine Seite!` as `meine-seite`: what is left of a folder's name in a project's alphabet, and of its length.
 pub(crate) fn sanitized(name: &str) -> String {
+    let mut text = in_alphabet(name);
+    text.truncate(40);
+    text.trim_end_matches('-').to_owned()
+}
+
+/// `Feature/Foo` as `feature-foo`: what is left of a name in the alphabet of projects and environments.
+pub(crate) fn in_alphabet(name: &str) -> String {
     let mut text = String::new();
     for letter in name.to_lowercase().chars() {
         match letter {
@@ -163,8 +170,8 @@ pub(crate) fn sanitized(name: &str) -> String {
             _ => text.push('-'),
         }
     }
-    text.truncate(40);
-    text.trim_end_matches('-').to_owned()
+    text.truncate(text.trim_end_matches('-').len());
+    text
 }
 
 #[cfg(test)]

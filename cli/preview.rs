@@ -28,6 +28,7 @@ use crate::retry::Patience;
 Examples:
   pinstone preview                              preview the current folder for a day
   pinstone preview public --slug pr-7           under a name; again, to show what is newer
+  pinstone preview --slug \"$BRANCH\"            `Feature/Foo` is called `feature-foo`
   pinstone preview --slug pr-7 --expires 3d     for three days
   pinstone preview list                         what there is, and until when
   pinstone preview delete pr-7                  end it now
@@ -61,10 +62,10 @@ struct PublishArgs {
     dir: Option<PathBuf>,
     #[command(flatten)]
     project: ProjectArgs,
-    /// The preview's name, such as a branch's: lower-case letters, digits and hyphens; what is longer than 21 is cut and
-    /// given 6 digits of its hash [default: 8 digits that nobody has]
+    /// The preview's name, such as a branch's. It is written in lower-case letters, digits and hyphens, whatever it has
+    /// else; what is longer than 21 is cut and given 6 digits of its hash [default: 8 digits that nobody has]
     #[arg(long, value_name = "NAME", value_parser = slug)]
-    slug: Option<EnvironmentName>,
+    slug: Option<Slug>,
     /// How long it lasts, such as `90m`, `3d` or a number of seconds [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     expires: Option<Duration>,
@@ -99,9 +100,9 @@ struct ListArgs {
 /// The arguments of `preview delete`.
 #[derive(Debug, clap::Args)]
 struct DeleteArgs {
-    /// The preview
+    /// The preview; a branch's name is taken as `--slug` takes it
     #[arg(value_parser = slug)]
-    slug: EnvironmentName,
+    slug: Slug,
     #[command(flatten)]
     project: ProjectArgs,
 }
@@ -156,7 +157,10 @@ async fn publish(context: &Context, args: PublishArgs) -> Result<(), CliError> {
         return Err(CliError::usage(format!("`{word}` stands behind the flags of `preview`"))
             .hint(format!("write `pinstone preview {word}` first, then its flags")));
     }
-    let wanted = Wanted { slug: args.slug, expires: args.expires };
+    if let Some(note) = args.slug.as_ref().and_then(Slug::note) {
+        context.out.note(note);
+    }
+    let wanted = Wanted { slug: args.slug.map(|slug| slug.name), expires: args.expires };
     let args = deploy::Args {
         dir: args.dir,
         project: args.project,
@@ -196,19 +200,33 @@ async fn list(context: &Context, args: &ListArgs) -> Result<(), CliError> {
 
 async fn delete(context: &Context, args: &DeleteArgs) -> Result<(), CliError> {
     let (project, _) = context::project_here(&args.project)?;
-    let slug = &args.slug;
+    let slug = &args.slug.name;
     context.client(1)?.delete(&["previews", &project, slug]).await.map_err(|failure| failure.of(slug))?;
     context.out.note(format!("deleted the preview `{slug}` of `{project}`"));
     context.out.object(&json!({ "project": project, "slug": slug.as_str(), "deleted": true }))
 }
 
-/// Reads the name that a preview is to have.
-fn slug(text: &str) -> Result<EnvironmentName, String> {
-    match EnvironmentName::of_slug(text) {
+/// The name that a preview is to have, and what was typed for it.
+#[derive(Clone, Debug)]
+struct Slug {
+    name: EnvironmentName,
+    typed: String,
+}
+
+impl Slug {
+    /// What to say where the preview is not called as it was typed.
+    fn note(&self) -> Option<String> {
+        (*self.name != *self.typed).then(|| format!("`{}` as a preview's name is `{}`", self.typed, self.name))
+    }
+}
+
+/// Reads the name that a preview is to have. What is none, such as a branch's with capitals and slashes, is made one.
+fn slug(text: &str) -> Result<Slug, String> {
+    match EnvironmentName::of_slug(text).or_else(|_| EnvironmentName::of_slug(&context::in_alphabet(text))) {
         Ok(name) if name.always_lasts() => {
             Err(format!("`{name}` is an environment that lasts; `deploy` releases to it"))
         }
-        Ok(name) => Ok(name),
+        Ok(name) => Ok(Slug { name, typed: text.to_owned() }),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -219,9 +237,19 @@ mod tests {
 
     #[test]
     fn what_a_preview_can_be_called() {
-        assert_eq!(slug("pr-7").as_deref(), Ok("pr-7"));
-        assert_eq!(slug(&"x".repeat(60)).map(|name| name.len()), Ok(21));
-        for wrong in ["prod", "beta", "feature/x", "i-1", ""] {
+        for (typed, want) in [
+            ("pr-7", "pr-7"),
+            ("Feature/Foo", "feature-foo"),
+            ("fix_the/Über__bug!", "fix-the-ber-bug"),
+            ("dependabot/npm/a", "dependabot-npm-a"),
+        ] {
+            let made = slug(typed).unwrap();
+            assert_eq!((&*made.name, made.note().is_some()), (want, typed != want), "{typed}");
+        }
+        assert_eq!(slug(&"x".repeat(60)).map(|slug| slug.name.len()), Ok(21));
+        let one = |end: &str| slug(&format!("feature/a-very-long-name-of-a-branch-that-ends-{end}")).unwrap().name;
+        assert_ne!(one("here"), one("there"), "what is cut is told apart");
+        for wrong in ["prod", "Beta", "i-1", "I/1", "", "日本"] {
             assert!(slug(wrong).is_err(), "{wrong}");
         }
     }

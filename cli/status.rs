@@ -79,7 +79,12 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
 
 /// Lists the projects, where none is meant.
 async fn all_projects(context: &Context, client: &Client, health: &Health) -> Result<(), CliError> {
-    let projects = projects::list(client).await?;
+    let projects = match projects::list(client).await {
+        Ok(projects) => projects,
+        // An older server cannot tell.
+        Err(failure) if failure.code == "not_found" => Vec::new(),
+        Err(failure) => return Err(failure.into()),
+    };
     for line in projects::lines(&projects) {
         context.out.line(line)?;
     }
