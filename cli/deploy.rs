@@ -205,7 +205,7 @@ async fn unpack(client: &Client, job: &mut Job, out: Output) -> Result<Option<ar
     out.note(format!("reading {}", source.shown()));
     // What is ignored is decided while the archive is read, so all that is unpacked is published.
     let options = ListOptions { strip: job.strip, ignore: std::mem::take(&mut job.walk.ignore) };
-    let unpacked = archive::unpack(client, source, options).await?;
+    let unpacked = archive::unpack(client, source, options, out).await?;
     job.folder = unpacked.folder().to_owned();
     job.walk.everything = true;
     Ok(Some(unpacked))
