@@ -214,7 +214,7 @@ enum Opened {
 fn open(source: &Source) -> Result<Opened, CliError> {
     match source {
         Source::Stdin if io::stdin().is_terminal() => Err(CliError::usage("there is no archive on standard input")
-            .hint("pipe one in: `tar -cz -C public . | pinstone deploy - --project docs`")),
+            .hint("pipe one in: `tar -cz -C public . | pinstone deploy - --project my-site`")),
         Source::Stdin => Ok(Opened::Stream(Box::new(io::stdin()))),
         Source::File(path) => {
             let file = File::open(path).map_err(|error| file_error(path, &error))?;

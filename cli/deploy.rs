@@ -44,12 +44,12 @@ const ROUNDS: u32 = 4;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  pinstone deploy                         publish the current folder to `beta`
-  pinstone deploy public --project docs   publish `public` as the project `docs`
-  pinstone deploy --prod -m 'new prices'  release to `prod`, and say why
-  pinstone deploy site.tar.gz             publish what is packed in it as the project `site`
-  tar -cz -C public . | pinstone deploy - --project docs
-  pinstone deploy --dry-run               show what would change and be sent")]
+  pinstone deploy                            publish the current folder to `beta`
+  pinstone deploy public --project my-site   publish `public` as the project `my-site`
+  pinstone deploy --prod -m 'new prices'     release to `prod`, and say why
+  pinstone deploy site.tar.gz                publish what is packed in it as the project `site`
+  tar -cz -C public . | pinstone deploy - --project my-site
+  pinstone deploy --dry-run                  show what would change and be sent")]
 pub(crate) struct Args {
     /// The folder to publish, or a tar, tar.gz, tar.zst or zip of one, or `-` for such an archive on standard input
     /// [default: pinstone.toml's `directory`, or the current folder]

@@ -89,6 +89,9 @@ pub(crate) struct RemoveArgs {
 
 /// The arguments of `domain check`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  pinstone domain check www.example.com && echo served")]
 pub(crate) struct CheckArgs {
     /// The host
     domain: String,

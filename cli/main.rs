@@ -17,6 +17,8 @@ mod context;
 mod credentials;
 mod deploy;
 mod diff;
+#[cfg(test)]
+mod documented;
 mod domains;
 mod endpoint;
 mod environments;
@@ -63,9 +65,10 @@ use output::Output;
     arg_required_else_help = true,
     after_help = "\
 Start:
-  pinstone serve                          a server on this machine, http://localhost:8080
-  pinstone deploy public --project docs   publish the folder `public`; prints its URL
-  pinstone rollback --project docs        show what was shown before
+  pinstone serve                             a server on this machine, http://localhost:8080
+  pinstone login --endpoint URL              sign in to one elsewhere
+  pinstone deploy public --project my-site   publish the folder `public`; prints its URL
+  pinstone rollback --project my-site        show what was shown before
 
 Ends with: 0 done, 1 failed, 2 wrong usage, 3 not allowed, 4 conflict,
 5 unreachable or busy, 6 found by fsck or diff --exit-code, 130 interrupted."

@@ -99,6 +99,10 @@ struct ListArgs {
 
 /// The arguments of `preview delete`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  pinstone preview delete pr-7
+  pinstone preview delete Feature/Foo    the preview of a branch, by its name")]
 struct DeleteArgs {
     /// The preview; a branch's name is taken as `--slug` takes it
     #[arg(value_parser = slug)]
