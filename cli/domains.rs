@@ -43,7 +43,8 @@ pub(crate) enum Args {
 Examples:
   pinstone domain add www.example.com
   pinstone domain add stage.example.com --env stage
-  pinstone domain add example.com/docs --project manual")]
+  pinstone domain add example.com/docs --project manual
+  pinstone domain add example.com --redirect-to www.example.com")]
 pub(crate) struct AddArgs {
     /// The domain; with a path, only what is under that
     #[arg(value_name = "DOMAIN[/PATH]")]
@@ -53,6 +54,9 @@ pub(crate) struct AddArgs {
     /// The environment that it shows [default: prod]
     #[arg(long, value_name = "NAME")]
     env: Option<String>,
+    /// Send its visitors to the same domain with or without `www.`, instead of showing anything
+    #[arg(long, value_name = "DOMAIN")]
+    redirect_to: Option<String>,
 }
 
 /// The arguments of `domain list`.
@@ -115,6 +119,14 @@ struct Domain {
     /// The record that proves that it is one's own, as a line; only where that is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     verification_txt: Option<String>,
+    /// The address of a file that proves it too, by having the token in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    verification_file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    verification_token: Option<String>,
+    /// Where visitors are sent instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    redirect_to: Option<String>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -181,6 +193,9 @@ async fn add(context: &Context, args: &AddArgs) -> Result<(), CliError> {
     if let Some(environment) = environment {
         request["environment"] = environment.as_str().into();
     }
+    if let Some(target) = &args.redirect_to {
+        request["redirect_to"] = target.as_str().into();
+    }
     let added: Result<Domain, Failure> = context.client(1)?.post(&["domains"], &request, Patience::LONG).await;
     let added = added.map_err(|failure| failure.of(&args.domain))?;
     added.warnings().into_iter().for_each(|warning| context.out.warn(warning));
@@ -190,8 +205,11 @@ async fn add(context: &Context, args: &AddArgs) -> Result<(), CliError> {
             context
                 .out
                 .note(format!("`{called}` is added to `{project}`, and shows it once it is proven to be yours:"));
-            context.out.note(format!("put this into its DNS, then run `pinstone domain verify {called}`"));
+            context.out.note(format!("put this record into its DNS, then run `pinstone domain verify {called}`"));
             context.out.line(record)?;
+            if let (Some(file), Some(token)) = (&added.verification_file, &added.verification_token) {
+                context.out.note(format!("or let `{file}` be answered with `{token}`"));
+            }
         }
         _ => context.out.note(format!("`{called}` is added to `{project}`: {}", added.status)),
     }
@@ -205,13 +223,21 @@ async fn list(context: &Context, args: &ListArgs) -> Result<(), CliError> {
         vec![
             domain.called(),
             domain.status.clone(),
-            domain.environment.clone().unwrap_or_default(),
+            match &domain.redirect_to {
+                Some(target) => format!("to {target}"),
+                None => domain.environment.clone().unwrap_or_default(),
+            },
             domain.kind.clone().unwrap_or_default(),
             domain.created_at.clone().unwrap_or_default(),
         ]
     };
     for line in table(&domains.iter().map(row).collect::<Vec<_>>()) {
         context.out.line(line)?;
+    }
+    for domain in domains.iter().filter(|domain| domain.status == "pending") {
+        if let Some(record) = &domain.verification_txt {
+            context.out.note(format!("`{}` is proven to be yours by this record: {record}", domain.called()));
+        }
     }
     if domains.is_empty() {
         context.out.note(format!("`{project}` has no domains; `pinstone domain add` adds one"));
@@ -228,7 +254,7 @@ async fn verify(context: &Context, typed: &str) -> Result<(), CliError> {
         let why = if verified.message.is_empty() { "the proof was not found" } else { &verified.message };
         let error = CliError::new(Exit::Failed, "not_verified", format!("`{typed}`: {why}"));
         return Err(
-            error.hint("DNS takes a while to tell of what is new; `pinstone domain add` again says what to put")
+            error.hint("DNS takes a while to tell of what is new; `pinstone domain list` says what is to be there")
         );
     }
     context.out.note(format!("`{typed}` is yours"));

@@ -159,6 +159,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_drawn_is_counted() {
+        let step = Step::start(Output { json: false, quiet: false }, "step", 10);
+        step.advance(5);
+        step.take_back(2);
+        assert_eq!(step.bar.position(), 3);
+    }
+
+    #[test]
     fn nothing_is_told_to_who_wants_silence() {
         for (json, quiet) in [(true, false), (false, true)] {
             assert!(Step::start(Output { json, quiet }, "step", 1).lines.is_none());

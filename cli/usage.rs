@@ -1,8 +1,9 @@
 //! `usage`: what projects take up.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::client::Failure;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::output::{self, table};
@@ -22,50 +23,96 @@ pub(crate) struct Args {
     project: Option<String>,
 }
 
-/// What one project, or all together, take up. What a server does not tell is not shown.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Used {
-    #[serde(alias = "name")]
-    project: Option<String>,
-    #[serde(alias = "stored_bytes", alias = "total_size")]
-    bytes: Option<u64>,
-    #[serde(alias = "blobs", alias = "file_count")]
-    files: Option<u64>,
-    images: Option<u64>,
+/// How many projects one call asks for.
+const PAGE: &str = "1000";
+
+/// What is used, as far as it is shown here; the rest is passed on.
+#[derive(Debug, Deserialize, Serialize)]
+struct Usage {
+    /// How many projects there are; nothing for a token that does not reach all.
+    #[serde(default)]
+    projects: Option<u64>,
+    /// What all together take up, in bytes.
+    #[serde(default)]
+    stored_bytes: Option<u64>,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    items: Vec<Used>,
+    #[serde(default)]
+    next_cursor: Option<String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
-impl Used {
-    fn row(&self, called: &str) -> Vec<String> {
-        let counted = |number: Option<u64>, word| number.map(|n| output::count(n, word)).unwrap_or_default();
-        vec![
-            self.project.clone().unwrap_or_else(|| called.to_owned()),
-            self.bytes.map(output::bytes).unwrap_or_default(),
-            counted(self.files, "file"),
-            counted(self.images, "image"),
-        ]
-    }
+/// What may be used; what is missing has no limit.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Limits {
+    #[serde(default)]
+    projects: Option<u64>,
+    #[serde(default)]
+    stored_bytes: Option<u64>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// What one project takes up.
+#[derive(Debug, Deserialize, Serialize)]
+struct Used {
+    project: String,
+    #[serde(default)]
+    images: u64,
+    #[serde(default)]
+    stored_bytes: u64,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 /// Runs the command.
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
-    let query: Vec<_> = args.project.as_deref().map(|project| ("project", project)).into_iter().collect();
-    let answer: Map<String, Value> = context.client(1)?.get(&["usage"], &query).await?;
-    for line in table(&rows(&answer)) {
+    let client = context.client(1)?;
+    let page = async |cursor: Option<&str>| -> Result<Usage, CliError> {
+        let mut query = vec![("limit", PAGE)];
+        query.extend(args.project.as_deref().map(|project| ("project", project)));
+        query.extend(cursor.map(|cursor| ("cursor", cursor)));
+        client.get(&["usage"], &query).await.map_err(|failure: Failure| match &args.project {
+            Some(project) => failure.of_project(project),
+            None => failure.into(),
+        })
+    };
+    let mut usage = page(None).await?;
+    let mut cursor = usage.next_cursor.take();
+    while let Some(at) = cursor {
+        let more = page(Some(&at)).await?;
+        usage.items.extend(more.items);
+        // The same cursor again would be the same page for ever.
+        cursor = more.next_cursor.filter(|next| *next != at);
+    }
+    for line in table(&rows(&usage)) {
         context.out.line(line)?;
     }
-    context.out.object(&answer)
+    if usage.items.is_empty() {
+        context.out.note("no projects yet; the first `pinstone deploy` of one makes it");
+    }
+    context.out.object(&usage)
 }
 
 /// A row for each project, and one for all together.
-fn rows(answer: &Map<String, Value>) -> Vec<Vec<String>> {
-    let used = |value: &Value| serde_json::from_value::<Used>(value.clone()).ok();
-    let projects = ["items", "projects"].into_iter().find_map(|key| answer.get(key)?.as_array());
-    let mut rows: Vec<_> = projects.into_iter().flatten().filter_map(used).map(|used| used.row("")).collect();
-    let total = ["total", "team"].into_iter().find_map(|key| answer.get(key)).and_then(used);
-    rows.extend(total.map(|total| total.row("all together")));
-    if rows.is_empty() {
-        rows.extend(used(&Value::Object(answer.clone())).map(|used| used.row("all together")));
+fn rows(usage: &Usage) -> Vec<Vec<String>> {
+    let row =
+        |used: &Used| vec![used.project.clone(), output::bytes(used.stored_bytes), output::count(used.images, "image")];
+    let mut rows: Vec<_> = usage.items.iter().map(row).collect();
+    if let Some(bytes) = usage.stored_bytes {
+        let stored = match usage.limits.stored_bytes {
+            Some(limit) => format!("{} of {}", output::bytes(bytes), output::bytes(limit)),
+            None => output::bytes(bytes),
+        };
+        let projects = match (usage.projects, usage.limits.projects) {
+            (Some(number), Some(limit)) => format!("{number} of {}", output::count(limit, "project")),
+            (Some(number), None) => output::count(number, "project"),
+            (None, _) => String::new(),
+        };
+        rows.push(vec!["all together".to_owned(), stored, projects]);
     }
     rows
 }
@@ -76,15 +123,17 @@ mod tests {
 
     #[test]
     fn what_is_told_is_shown() {
+        let item = r#"{"project":"abc","project_id":"prj_1","images":1,"stored_bytes":1500}"#;
         for (answer, want) in [
             (
-                r#"{"items":[{"project":"abc","bytes":1500,"files":2,"images":1}],"total":{"bytes":1500}}"#,
-                vec!["abc 1.5 kB 2 files 1 image", "all together 1.5 kB"],
+                format!(r#"{{"projects":1,"stored_bytes":1500,"limits":{{"stored_bytes":3000}},"items":[{item}]}}"#),
+                vec!["abc 1.5 kB 1 image", "all together 1.5 kB of 3.0 kB 1 project"],
             ),
-            (r#"{"projects":[{"name":"abc","stored_bytes":1}]}"#, vec!["abc 1 B"]),
-            (r#"{"bytes":7,"files":1,"new":{}}"#, vec!["all together 7 B 1 file"]),
+            // A token for one project is told of no other.
+            (format!(r#"{{"projects":null,"stored_bytes":null,"items":[{item}]}}"#), vec!["abc 1.5 kB 1 image"]),
+            ("{}".to_owned(), vec![]),
         ] {
-            let rows = rows(&serde_json::from_str(answer).unwrap());
+            let rows = rows(&serde_json::from_str(&answer).unwrap());
             let lines: Vec<String> = rows.iter().map(|row| row.join(" ").trim().to_owned()).collect();
             assert_eq!(lines, want, "{answer}");
         }

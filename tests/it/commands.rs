@@ -95,7 +95,7 @@ fn served() -> (World, Recorder) {
         "GET /api/v1/domains?project=demo" => (
             200,
             json!({"domains": [{"domain": "www.example.com", "slug": "/docs",
-            "type": "custom", "status": "pending", "is_primary": false, "created_at": "2026-01-01T00:00:00Z"}]}),
+            "type": "custom", "status": "pending", "is_primary": false, "verification_txt": "the record", "created_at": "2026-01-01T00:00:00Z"}]}),
         ),
         "POST /api/v1/domains/www.example.com%2Fdocs/verify" => (
             200,
@@ -109,7 +109,17 @@ fn served() -> (World, Recorder) {
         ),
         "DELETE /api/v1/domains/www.example.com%2Fdocs" => (204, Value::Null),
         "GET /api/v1/domains/check?domain=www.example.com" => (200, Value::Null),
-        "GET /api/v1/usage?project=demo" => (200, json!({"items": [{"project": "demo", "bytes": 1500}], "more": 1})),
+        "GET /api/v1/usage?limit=1000" => (
+            200,
+            json!({"projects": 2, "stored_bytes": 1700, "limits": {"projects": 5,
+            "stored_bytes": null}, "items": [{"project": "demo", "images": 1, "stored_bytes": 1500}], "more": 1,
+            "next_cursor": "c"}),
+        ),
+        "GET /api/v1/usage?limit=1000&cursor=c" => (
+            200,
+            json!({"projects": 2, "stored_bytes": 1700, "limits": {},
+            "items": [{"project": "other", "images": 2, "stored_bytes": 1500}], "next_cursor": null}),
+        ),
         _ => (404, json!({"error": "project_not_found", "message": "there is no such project"})),
     };
     (World::stopped(), Recorder::start(answer))
@@ -161,8 +171,9 @@ fn domains_are_added_proven_and_removed() {
     let asked = server.only("POST /api/v1/domains").body;
     assert_eq!(asked, json!({"project": "demo", "domain": "www.example.com", "slug": "/docs", "environment": "stage"}));
 
-    let listed = call(&["domain", "list", "--project", "demo"]).expect(0).stdout;
-    assert!(listed.starts_with("www.example.com/docs  pending"), "{listed}");
+    let listed = call(&["domain", "list", "--project", "demo"]).expect(0);
+    assert!(listed.stdout.starts_with("www.example.com/docs  pending"), "{listed:?}");
+    assert!(listed.stderr.contains("the record"), "{listed:?}");
     let told = call(&["domain", "verify", "www.example.com/docs"]).expect(1).stderr;
     assert!(told.contains("there is no such TXT record") && told.contains("hint:"), "{told}");
     let proven = call(&["domain", "verify", "www.example.com", "--json"]).expect(0).json();
@@ -178,8 +189,12 @@ fn domains_are_added_proven_and_removed() {
 fn usage_shows_what_is_told_and_passes_on_the_rest() {
     let (world, server) = served();
     let call = |arguments: &[&str]| cli(&world, &server, arguments);
-    assert_eq!(call(&["usage", "--project", "demo"]).expect(0).stdout, "demo  1.5 kB\n");
-    assert_eq!(call(&["usage", "--project", "demo", "--json"]).expect(0).json()["more"], 1);
+    let shown = call(&["usage"]).expect(0).stdout;
+    let want =
+        ["demo          1.5 kB  1 image", "other         1.5 kB  2 images", "all together  1.7 kB  2 of 5 projects"];
+    assert_eq!(shown.lines().collect::<Vec<_>>(), want);
+    let object = call(&["usage", "--json"]).expect(0).json();
+    assert_eq!((object["items"].as_array().map(Vec::len), &object["more"]), (Some(2), &json!(1)), "{object}");
 }
 
 #[test]
