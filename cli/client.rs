@@ -445,9 +445,9 @@ fn next_step(method: &Method, url: &Url) -> Option<&'static str> {
     let path = url.path();
     let repeated = ["plan", "commit"].iter().any(|call| path.ends_with(&format!("/api/v1/{call}")))
         || path.contains("/api/v1/upload/");
-    match method {
-        &Method::GET => None,
-        &Method::POST if path.ends_with("/api/v1/tokens") => Some("it may have been made; `pinstone token list` tells"),
+    match *method {
+        Method::GET => None,
+        Method::POST if path.ends_with("/api/v1/tokens") => Some("it may have been made; `pinstone token list` tells"),
         // A session that nobody has the token of ends by itself.
         _ if path.contains("/api/v1/auth/") => None,
         // A comparison of files has a body, and changes nothing.
