@@ -52,6 +52,18 @@ struct Payload {
 impl Payload {
     /// No body.
     const NONE: Self = Self { bytes: Bytes::new(), media_type: "application/json", encoding: None };
+
+    fn json(body: &impl Serialize) -> Result<Self, Failure> {
+        let bytes = serde_json::to_vec(body).map_err(|error| Failure {
+            status: Some(400),
+            code: "bad_request".to_owned(),
+            message: format!("the request is not expressible as JSON: {error}"),
+            hint: None,
+            retry_after: None,
+            is_unsure: false,
+        })?;
+        Ok(Self { bytes: bytes.into(), ..Self::NONE })
+    }
 }
 
 impl Client {
@@ -138,6 +150,17 @@ impl Client {
         self.send_json(Method::POST, &self.url(segments, &[]), body, patience).await
     }
 
+    /// As [`Client::post`], where the answer has nothing.
+    pub(crate) async fn post_and_forget(
+        &self,
+        segments: &[&str],
+        body: &impl Serialize,
+        patience: Patience,
+    ) -> Result<(), Failure> {
+        let body = Payload::json(body)?;
+        self.call(Method::POST, &self.url(segments, &[]), Some(body), patience, |_| Ok(())).await
+    }
+
     /// Posts nothing to `/api/v1/<segments>`, and reads an answer.
     pub(crate) async fn post_nothing<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<T, Failure> {
         let url = self.url(segments, &[]);
@@ -183,15 +206,7 @@ impl Client {
         body: &impl Serialize,
         patience: Patience,
     ) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body).map_err(|error| Failure {
-            status: Some(400),
-            code: "bad_request".to_owned(),
-            message: format!("the request is not expressible as JSON: {error}"),
-            hint: None,
-            retry_after: None,
-            is_unsure: false,
-        })?;
-        let body = Payload { bytes: body.into(), media_type: "application/json", encoding: None };
+        let body = Payload::json(body)?;
         self.call(method, url, Some(body), patience, |body| self.read_json(body)).await
     }
 
@@ -448,6 +463,12 @@ fn next_step(method: &Method, url: &Url) -> Option<&'static str> {
     match *method {
         Method::GET => None,
         Method::POST if path.ends_with("/api/v1/tokens") => Some("it may have been made; `pinstone token list` tells"),
+        Method::POST if path.ends_with("/api/v1/invites") => {
+            Some("it may have been made; `pinstone invite list` tells")
+        }
+        Method::POST if path.ends_with("/auth/password") => {
+            Some("it may have been changed; try to sign in with the new one")
+        }
         // A session that nobody has the token of ends by itself.
         _ if path.contains("/api/v1/auth/") => None,
         // A comparison of files has a body, and changes nothing.

@@ -30,11 +30,13 @@ mod hashing;
 mod images;
 mod import;
 mod init;
+mod invites;
 mod lifetime;
 mod login;
 mod monitor;
 mod open;
 mod output;
+mod password;
 mod pins;
 mod preview;
 mod progress;
@@ -87,6 +89,7 @@ enum Command {
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
     Whoami(login::WhoamiArgs),
+    Password(password::Args),
     Deploy(deploy::Args),
     Preview(preview::Args),
     Rollback(rollback::Args),
@@ -106,6 +109,8 @@ enum Command {
     Domain(domains::Args),
     #[command(subcommand)]
     Token(tokens::Args),
+    #[command(subcommand)]
+    Invite(invites::Args),
     Audit(audit::Args),
     Usage(usage::Args),
     CheckConfig(Box<admin::CheckConfigArgs>),
@@ -186,6 +191,7 @@ async fn run_client(context: &Context, command: Command) -> Result<(), CliError>
         Command::Login(args) => login::login(context, args).await,
         Command::Logout(args) => login::logout(context, args).await,
         Command::Whoami(args) => login::whoami(context, args).await,
+        Command::Password(args) => password::run(context, args).await,
         Command::Deploy(args) => deploy::run(context, args).await,
         Command::Preview(args) => preview::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,
@@ -201,6 +207,7 @@ async fn run_client(context: &Context, command: Command) -> Result<(), CliError>
         Command::Project(args) => projects::run(context, args).await,
         Command::Domain(args) => domains::run(context, args).await,
         Command::Token(args) => tokens::run(context, args).await,
+        Command::Invite(args) => invites::run(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Usage(args) => usage::run(context, args).await,
         Command::Completions(args) => generated::completions::<Cli>(context, &args),
@@ -267,6 +274,11 @@ mod tests {
             "logout --everywhere",
             "logout --forget",
             "whoami",
+            "password --password-stdin",
+            "password --reset",
+            "invite create me@example.com --expires 7d",
+            "invite list",
+            "invite revoke inv_1",
             "deploy",
             "deploy dir --project p --env e --message m --dry-run --strict --follow-links --concurrency 4 --yes",
             "deploy --prod",

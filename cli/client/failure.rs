@@ -109,6 +109,11 @@ fn own_hint(code: &str) -> Option<&'static str> {
              `owner.token` of the server's data folder"
         }
         "wrong_credentials" => "check both; `pinstone login --register` makes an account where the server lets it",
+        "wrong_password" => "type it again; the owner's token changes the owner's password without it, by `--reset`",
+        "invite_not_found" => "`pinstone invite list` lists those that still hold",
+        "token_not_found" => "`pinstone token list` lists those that there are",
+        "owner_only" => "only the server's owner can do this, by the owner's token or account",
+        "too_many_tokens" => "revoke some that are not used; `pinstone token list` says when each was last used",
         "email_taken" => "sign in without `--register`",
         "owner_registered" => "sign in with the owner's email and password, without the owner's token",
         "invite_invalid" => "give a valid invitation by `--invite`; each is for one account, and some for one email",

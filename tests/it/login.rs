@@ -142,6 +142,31 @@ fn the_owner_gets_an_account_by_the_owners_token() {
 }
 
 #[test]
+fn a_password_is_changed_and_who_is_invited_may_register() {
+    let world = World::start_with(&["--registration", "invite"]);
+    let invite = world.cli(&["invite", "create", EMAIL]).expect(0).stdout;
+    assert!(world.cli(&["invite", "list"]).expect(0).stdout.contains(EMAIL));
+    let line = ["login", "--invite", invite.trim(), "--email", EMAIL, "--password-stdin"];
+    world.user(&line, PASSWORD).expect(0);
+    world.cli(&["invite", "create", "you@example.com"]).expect(0);
+    world.cli(&["invite", "revoke", "you@example.com"]).expect(0);
+    assert_eq!(world.cli(&["invite", "list"]).expect(0).stdout, "");
+    world.cli(&["invite", "revoke", "you@example.com"]).expect(1);
+    let told = world.user(&["invite", "list"], "").expect(3).stderr;
+    assert!(told.contains("owner"), "{told}");
+
+    let change = |input: &str| world.user(&["password", "--password-stdin"], input);
+    change("not this one\nanother password\n").expect(3);
+    change(&format!("{PASSWORD}\nshort\n")).expect(1);
+    change(&format!("{PASSWORD}\n")).expect(2);
+    change(&format!("{PASSWORD}\nanother password\n")).expect(0);
+    world.user(&["whoami"], "").expect(0);
+    let sign_in = |password: &str| world.user(&["login", "--email", EMAIL, "--password-stdin"], password);
+    sign_in(PASSWORD).expect(3);
+    sign_in("another password").expect(0);
+}
+
+#[test]
 fn a_password_that_is_typed_is_not_shown() {
     let world = World::start();
     register(&world);
