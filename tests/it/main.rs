@@ -39,6 +39,7 @@ mod shutdown;
 mod site;
 mod stock_cli;
 mod strace;
+mod terminal;
 mod tls;
 mod variants;
 mod visitors;
