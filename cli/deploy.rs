@@ -10,20 +10,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pinstone_api::wire::{
-    CommitAnswer, CommitRequest, Diagnostic, DiffAnswer, DiffRequest, Git, PlanAnswer, PlanFile, PlanFiles,
-    PlanRequest, ReleaseAnswer, ReleaseRequest, SiteSettings,
+    CommitAnswer, CommitRequest, DiffAnswer, DiffRequest, Git, PlanAnswer, PlanFile, PlanFiles, PlanRequest,
+    ReleaseAnswer, ReleaseRequest, SiteSettings,
 };
 use pinstone_engine::archive::ListOptions;
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::name::{EnvironmentName, ProjectName};
-use pinstone_engine::publish::site_diagnostics;
-use serde::Serialize;
 
 use crate::archive;
 use crate::client::{Client, Failure};
 use crate::context::{self, Context, ProjectArgs};
 use crate::diff;
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
 use crate::hashing::hash_all;
 use crate::output::{self, Output};
 use crate::preview::Wanted;
@@ -32,6 +30,10 @@ use crate::project_file::ProjectFile;
 use crate::retry::Patience;
 use crate::upload::{UploadFailure, blocking, upload_all};
 use crate::walk::{Found, FoundFile, WalkOptions, walk};
+
+mod report;
+
+use report::{Report, add_warnings, count_plan, own_warnings, refused, tell};
 
 /// How often a publish is planned in all.
 const ROUNDS: u32 = 4;
@@ -104,38 +106,6 @@ pub(crate) struct Job {
     walk: WalkOptions,
     /// What is worth knowing of the project file.
     notes: Vec<String>,
-}
-
-/// The object that `--json` prints.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    project: String,
-    environment: String,
-    archive: Option<String>,
-    format: Option<&'static str>,
-    image_id: Option<String>,
-    url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slug: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<String>,
-    number: Option<u64>,
-    changed: Option<bool>,
-    files: u64,
-    total_size: u64,
-    new: u64,
-    reused: u64,
-    missing_bytes: u64,
-    sent_bytes: u64,
-    requests: u64,
-    ignored: u64,
-    links_followed: u64,
-    seconds: f64,
-    warnings: Vec<Diagnostic>,
-    dry_run: bool,
-    /// What would change; only of a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    diff: Option<diff::Report>,
 }
 
 /// Runs the command.
@@ -300,11 +270,6 @@ pub(crate) async fn read_folder(
         Ok((found, hashes))
     })
     .await
-}
-
-/// What is worth knowing about a folder before a server sees it.
-fn own_warnings(files: &[FoundFile]) -> Vec<Diagnostic> {
-    site_diagnostics(files.iter().map(|file| file.path.as_str())).into_iter().map(Diagnostic::from).collect()
 }
 
 /// One publish, from the first plan to the release.
@@ -479,89 +444,10 @@ fn helps_to_plan_again(failure: &Failure) -> bool {
         || failure.is_unavailable()
 }
 
-fn count_plan(report: &mut Report, plan: &PlanAnswer) {
-    report.new = plan.missing.len() as u64;
-    report.reused = report.files.saturating_sub(report.new);
-    report.missing_bytes = plan.missing_bytes;
-    add_warnings(&mut report.warnings, plan.warnings.clone());
-}
-
-/// Adds what is not known yet: server and client can find the same.
-fn add_warnings(warnings: &mut Vec<Diagnostic>, more: Vec<Diagnostic>) {
-    for new in more {
-        if !warnings.iter().any(|old| old.code == new.code && old.file == new.file && old.line == new.line) {
-            warnings.push(new);
-        }
-    }
-}
-
-fn tell_warnings(out: Output, warnings: &[Diagnostic]) {
-    for warning in warnings {
-        let place = if warning.line > 0 { format!("{}:{}: ", warning.file, warning.line) } else { String::new() };
-        out.warn(format!("{place}{}", warning.message));
-    }
-}
-
-/// Says why a strict publish did not begin. A server would say the same, once it had all files.
-fn refused(out: Output, warnings: &[Diagnostic]) -> CliError {
-    tell_warnings(out, warnings);
-    let what = output::count(warnings.len() as u64, "warning");
-    let first = warnings.first().map(|warning| warning.message.as_str()).unwrap_or_default();
-    let message = format!("{what}, which a strict publish refuses; nothing was sent: {first}");
-    CliError::new(Exit::Failed, "diagnostics_refused", message).hint("mend the site, or publish it without `strict`")
-}
-
-fn tell(out: Output, report: &Report) -> Result<(), CliError> {
-    tell_warnings(out, &report.warnings);
-    if report.dry_run {
-        out.note(format!(
-            "dry run: {} new ({}), {} reused; nothing was sent",
-            report.new,
-            output::bytes(report.missing_bytes),
-            report.reused
-        ));
-        return out.object(report);
-    }
-    out.note(format!(
-        "{} new, {} reused; sent {} in {}, {:.1} s",
-        report.new,
-        report.reused,
-        output::bytes(report.sent_bytes),
-        output::count(report.requests, "request"),
-        report.seconds
-    ));
-    match (&report.expires_at, report.changed, report.number) {
-        (Some(end), ..) => {
-            out.note(format!("preview `{}` of `{}`, until {end}", report.environment, report.project));
-        }
-        (None, Some(true), Some(number)) => {
-            out.note(format!("released to `{}` of `{}`, number {number}", report.environment, report.project));
-        }
-        _ => out.note(format!("`{}` of `{}` showed this already", report.environment, report.project)),
-    }
-    out.line(report.url.as_deref().unwrap_or_default())?;
-    out.object(report)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn found(names: &[&str]) -> Vec<FoundFile> {
-        let folder = tempfile::tempdir().unwrap();
-        for name in names {
-            std::fs::write(folder.path().join(name), name).unwrap();
-        }
-        walk(folder.path(), &WalkOptions::default()).unwrap().files
-    }
-
-    #[test]
-    fn warnings_about_a_folder() {
-        let codes = |names| own_warnings(&found(names)).into_iter().map(|w| w.code).collect::<Vec<_>>();
-        assert!(codes(&["index.html", "a"]).is_empty());
-        assert_eq!(codes(&["index.htm"]), ["no_index"]);
-        assert_eq!(codes(&["index.html", "A", "a"]), ["case_collision"]);
-    }
+    use crate::error::Exit;
 
     #[test]
     fn changes_between_two_walks_are_found() {
