@@ -158,7 +158,15 @@ async fn sign_in(context: &Context, endpoint: &Endpoint, args: LoginArgs, regist
     };
     let SignedIn { token, user_id, email, created, expires_at, .. } = signed_in;
     let login = Login { token, email: Some(email.clone()), expires_at: Some(expires_at.clone()) };
-    let saved = Credentials::open(&variable)?.save(&endpoint.url, &login)?;
+    let saved = match Credentials::open(&variable).and_then(|mut known| known.save(&endpoint.url, &login)) {
+        Ok(saved) => saved,
+        Err(error) => {
+            // Nobody has the token now, so nobody is to be signed in by it.
+            let made = Endpoint { token: Some(login.token), ..endpoint.clone() };
+            let _ = Client::new(&made, 1)?.tell(&["auth", "logout"]).await;
+            return Err(error);
+        }
+    };
     let what = if created { "made the account and signed in" } else { "signed in" };
     context.out.note(format!("{what} as {email} to {}, until {expires_at}", endpoint.url));
     told_saved(context, &saved);

@@ -110,6 +110,26 @@ fn a_token_is_saved_for_one_server_and_shown_to_no_other() {
 }
 
 #[test]
+fn a_login_that_cannot_be_saved_is_ended() {
+    let world = World::start();
+    register(&world);
+    world.user(&["logout"], "").expect(0);
+    let sessions = || {
+        let listed = world.user(&["token", "list", "--json"], "").expect(0).json();
+        listed["items"].as_array().unwrap().iter().filter(|item| item["session"] == true).count()
+    };
+    // A folder where the new file is to be written before it takes the old one's place.
+    let folder = world.home().join("pinstone/credentials.toml.new");
+    std::fs::create_dir(&folder).unwrap();
+    let sign_in = ["login", "--email", EMAIL, "--password-stdin"];
+    let told = world.user(&sign_in, PASSWORD).expect(1).stderr;
+    assert!(told.contains("credentials.toml") && told.contains("hint:"), "{told}");
+    std::fs::remove_dir(&folder).unwrap();
+    world.user(&sign_in, PASSWORD).expect(0);
+    assert_eq!(sessions(), 1, "the other one is nobody's");
+}
+
+#[test]
 fn logout_ends_what_was_saved_and_not_what_a_variable_has() {
     let world = World::start();
     register(&world);
