@@ -28,6 +28,7 @@ mod observed;
 mod power;
 mod previews;
 mod project_files;
+mod projects;
 #[path = "../support/prometheus_text.rs"]
 mod prometheus_text;
 mod publish;
