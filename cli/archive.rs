@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ use tempfile::TempDir;
 use crate::client::Client;
 use crate::context::sanitized;
 use crate::error::{CliError, file_error, plain};
+use crate::output::Output;
+use crate::progress::Step;
 use crate::upload::blocking;
 
 /// The endings of archives, longest first: what is before them can name a project.
@@ -105,7 +107,12 @@ impl Unpacked {
 /// # Errors
 ///
 /// Where it is refused; the message names the entry. Then nothing was unpacked.
-pub(crate) async fn unpack(client: &Client, source: &Source, options: ListOptions) -> Result<Unpacked, CliError> {
+pub(crate) async fn unpack(
+    client: &Client,
+    source: &Source,
+    options: ListOptions,
+    out: Output,
+) -> Result<Unpacked, CliError> {
     let from = source.clone();
     // What is no archive is told before a server is asked.
     let opened = blocking(move || open(&from)).await?;
@@ -121,8 +128,12 @@ pub(crate) async fn unpack(client: &Client, source: &Source, options: ListOption
             Opened::Stream(stream) => spool(stream, limits.archive_unpacked, &from)?,
         };
         let unpack = || {
-            let mut archive = Archive::open(file, ArchiveLimits::from(&limits))?;
+            let length = file.metadata().map_err(|error| ArchiveError::from(Fault::Io(error)))?.len();
+            let step = Arc::new(Mutex::new(Step::start(out, "checking", length)));
+            let watched = Watched { file, length, read: 0, step: Arc::clone(&step) };
+            let mut archive = Archive::open(watched, ArchiveLimits::from(&limits))?;
             let listing = archive.list(&options, &mut Unbounded)?;
+            *step.lock() = Step::start(out, "unpacking", length);
             write_files(&mut archive, &listing, &path, &stopped)?;
             Ok((archive.format(), listing.ignored, listing.links_followed))
         };
@@ -130,6 +141,34 @@ pub(crate) async fn unpack(client: &Client, source: &Source, options: ListOption
     })
     .await?;
     Ok(Unpacked { folder, format, ignored, links_followed })
+}
+
+/// A file that tells how much of it is read. It is read from its start for each step.
+struct Watched {
+    file: File,
+    length: u64,
+    /// How many bytes were read since it was last read from its start.
+    read: u64,
+    step: Arc<Mutex<Step>>,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read(buffer)?;
+        // Some of it may be read twice, such as the contents that a zip has at its end.
+        self.read += length as u64;
+        self.step.lock().set(self.read.min(self.length));
+        Ok(length)
+    }
+}
+
+impl Seek for Watched {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        if to == SeekFrom::Start(0) {
+            self.read = 0;
+        }
+        self.file.seek(to)
+    }
 }
 
 /// Whether files may be written.
@@ -175,7 +214,7 @@ enum Opened {
 fn open(source: &Source) -> Result<Opened, CliError> {
     match source {
         Source::Stdin if io::stdin().is_terminal() => Err(CliError::usage("there is no archive on standard input")
-            .hint("pipe one in: `tar -cz -C public . | pinstone deploy - --project docs`")),
+            .hint("pipe one in: `tar -cz -C public . | pinstone deploy - --project my-site`")),
         Source::Stdin => Ok(Opened::Stream(Box::new(io::stdin()))),
         Source::File(path) => {
             let file = File::open(path).map_err(|error| file_error(path, &error))?;
@@ -270,7 +309,12 @@ fn no_archive(message: String) -> CliError {
 }
 
 /// Writes the files of a site into a folder that is empty, until `stop` says so.
-fn write_files(archive: &mut Archive<File>, listing: &Listing, folder: &Path, stop: &Stop) -> Result<(), Failure> {
+fn write_files<F: Read + Seek>(
+    archive: &mut Archive<F>,
+    listing: &Listing,
+    folder: &Path,
+    stop: &Stop,
+) -> Result<(), Failure> {
     let _writing = stop.writing.lock();
     let mut places: HashMap<BlobHash, Vec<PathBuf>> = HashMap::new();
     for file in &listing.files {

@@ -16,8 +16,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::endpoint::{Endpoint, is_local};
-use crate::error::{CliError, Exit};
-use crate::retry::{Failed, Patience, next_try};
+use crate::error::CliError;
+use crate::retry::{Patience, next_try};
+
+mod failure;
+
+pub(crate) use failure::Failure;
 
 /// The longest text of an error that is read; an answer of a stranger can be endless.
 const MAX_ERROR: usize = 64 * 1024;
@@ -45,99 +49,21 @@ struct Payload {
     encoding: Option<&'static str>,
 }
 
-/// Why a call has no result.
-#[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    /// The status of the answer, or `None` where there was no answer.
-    pub(crate) status: Option<u16>,
-    /// The server's code, or one of ours.
-    pub(crate) code: String,
-    message: String,
-    hint: Option<String>,
-    retry_after: Option<u64>,
-    /// Whether some try reached the server and got no answer, so that nobody knows what it did.
-    is_unsure: bool,
-}
+impl Payload {
+    /// No body.
+    const NONE: Self = Self { bytes: Bytes::new(), media_type: "application/json", encoding: None };
 
-impl Failure {
-    /// The same failure, once earlier tries are known to be unsure and the call is one that changes something.
-    fn after(mut self, unsure: bool, next_step: Option<&str>) -> Self {
-        self.is_unsure |= unsure;
-        if let Some(hint) = next_step.filter(|_| self.is_unsure && self.is_unavailable()) {
-            self.hint = Some(hint.to_owned());
-        }
-        self
-    }
-
-    /// The failure as an error that names, by what its user typed, which one of several things is missing.
-    pub(crate) fn of(self, typed: &str) -> CliError {
-        let is_missing = matches!(
-            &*self.code,
-            "environment_not_found" | "image_not_found" | "image_collected" | "preview_not_found"
-        );
-        let mut error = CliError::from(self);
-        if is_missing {
-            error.message = format!("`{typed}`: {}", error.message);
-        }
-        error
-    }
-
-    fn failed(&self) -> Failed {
-        self.status.map_or(Failed::NoAnswer, |status| Failed::Status(status, self.retry_after))
-    }
-
-    /// Whether the server was not reached, or is busy.
-    pub(crate) fn is_unavailable(&self) -> bool {
-        CliError::from(self.clone()).exit == Exit::Unavailable
-    }
-
-    fn not_understood(url: &Url) -> Self {
-        Self {
-            status: Some(200),
-            code: "not_understood".to_owned(),
-            message: format!("the answer of `{}` was not understood", url.origin().ascii_serialization()),
-            hint: Some("check that the endpoint is a Pinstone server of this version".to_owned()),
+    fn json(body: &impl Serialize) -> Result<Self, Failure> {
+        let bytes = serde_json::to_vec(body).map_err(|error| Failure {
+            status: Some(400),
+            code: "bad_request".to_owned(),
+            message: format!("the request is not expressible as JSON: {error}"),
+            hint: None,
             retry_after: None,
             is_unsure: false,
-        }
+        })?;
+        Ok(Self { bytes: bytes.into(), ..Self::NONE })
     }
-}
-
-impl From<Failure> for CliError {
-    fn from(failure: Failure) -> Self {
-        let exit = failure.status.map_or(Exit::Unavailable, Exit::of_status);
-        let hint = own_hint(&failure.code).map(str::to_owned).or(failure.hint);
-        Self { code: failure.code.into(), message: failure.message, hint, exit }
-    }
-}
-
-/// What to do next in words of this program, where the server's are about calls of the API.
-fn own_hint(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "unauthorized" => {
-            "give a token by `--token-stdin` or `PINSTONE_TOKEN`; the owner's is in `owner.token` of the server's data \
-             folder"
-        }
-        "project_not_found" => "check `--project`; the first `pinstone deploy` of a project makes it",
-        "environment_not_found" => "`pinstone env list` shows those that the project has",
-        "preview_not_found" => "`pinstone preview list` shows those that the project has",
-        "name_is_environment" => "give another `--slug`; `pinstone env list` shows the names in use",
-        "name_is_preview" => {
-            "name another environment; or move the preview by `pinstone preview --slug`, or end it by `pinstone preview \
-             delete`"
-        }
-        "invalid_lifetime" => "give another `--expires`",
-        "image_not_found" => "`pinstone images` lists those that the project has",
-        "release_conflict" => "look at `pinstone releases`, and try again if it is still wanted",
-        "project_taken" => "choose another name by `--project`",
-        "nothing_to_roll_back_to" => "name what to show by `--to`; `pinstone images` lists what there is",
-        "image_collected" => "publish its content again by `pinstone deploy`",
-        "file_too_large" | "too_many_files" | "plan_too_large" => {
-            "leave files out by `.pinstoneignore`, or raise `limits` in the server's configuration"
-        }
-        "message_too_long" => "give a shorter `--message`",
-        _ => return None,
-    })
 }
 
 impl Client {
@@ -224,6 +150,34 @@ impl Client {
         self.send_json(Method::POST, &self.url(segments, &[]), body, patience).await
     }
 
+    /// As [`Client::post`], where the answer has nothing.
+    pub(crate) async fn post_and_forget(
+        &self,
+        segments: &[&str],
+        body: &impl Serialize,
+        patience: Patience,
+    ) -> Result<(), Failure> {
+        let body = Payload::json(body)?;
+        self.call(Method::POST, &self.url(segments, &[]), Some(body), patience, |_| Ok(())).await
+    }
+
+    /// Posts nothing to `/api/v1/<segments>`, and reads an answer.
+    pub(crate) async fn post_nothing<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<T, Failure> {
+        let url = self.url(segments, &[]);
+        self.call(Method::POST, &url, Some(Payload::NONE), Patience::SHORT, |body| self.read_json(body)).await
+    }
+
+    /// Posts nothing to `/api/v1/<segments>`; the answer has nothing either.
+    pub(crate) async fn tell(&self, segments: &[&str]) -> Result<(), Failure> {
+        let url = self.url(segments, &[]);
+        self.call(Method::POST, &url, Some(Payload::NONE), Patience::SHORT, |_| Ok(())).await
+    }
+
+    /// Whether `/api/v1/<segments>?<query>` is answered well, whatever the answer has.
+    pub(crate) async fn ask(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<(), Failure> {
+        self.call(Method::GET, &self.url(segments, query), None, Patience::SHORT, |_| Ok(())).await
+    }
+
     /// Puts `body` as JSON to `/api/v1/<segments>?<query>`.
     pub(crate) async fn put_json<T: DeserializeOwned>(
         &self,
@@ -252,15 +206,7 @@ impl Client {
         body: &impl Serialize,
         patience: Patience,
     ) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body).map_err(|error| Failure {
-            status: Some(400),
-            code: "bad_request".to_owned(),
-            message: format!("the request is not expressible as JSON: {error}"),
-            hint: None,
-            retry_after: None,
-            is_unsure: false,
-        })?;
-        let body = Payload { bytes: body.into(), media_type: "application/json", encoding: None };
+        let body = Payload::json(body)?;
         self.call(method, url, Some(body), patience, |body| self.read_json(body)).await
     }
 
@@ -514,8 +460,17 @@ fn next_step(method: &Method, url: &Url) -> Option<&'static str> {
     let path = url.path();
     let repeated = ["plan", "commit"].iter().any(|call| path.ends_with(&format!("/api/v1/{call}")))
         || path.contains("/api/v1/upload/");
-    match method {
-        &Method::GET => None,
+    match *method {
+        Method::GET => None,
+        Method::POST if path.ends_with("/api/v1/tokens") => Some("it may have been made; `pinstone token list` tells"),
+        Method::POST if path.ends_with("/api/v1/invites") => {
+            Some("it may have been made; `pinstone invite list` tells")
+        }
+        Method::POST if path.ends_with("/auth/password") => {
+            Some("it may have been changed; try to sign in with the new one")
+        }
+        // A session that nobody has the token of ends by itself.
+        _ if path.contains("/api/v1/auth/") => None,
         // A comparison of files has a body, and changes nothing.
         _ if url.path().ends_with("/api/v1/diff") => None,
         _ if repeated => Some(DEPLOY_AGAIN),
@@ -569,6 +524,8 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::endpoint::TokenSource;
+    use crate::error::Exit;
 
     const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{\"done\":1}";
     const CUT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{\"don";
@@ -606,7 +563,7 @@ mod tests {
                 }
             }
         });
-        (Client::new(&Endpoint { url, token: None }, 1).unwrap(), got)
+        (Client::new(&Endpoint { url, token: None, source: TokenSource::Nowhere }, 1).unwrap(), got)
     }
 
     async fn post(client: &Client, patience: Patience) -> Result<Value, CliError> {
@@ -688,6 +645,8 @@ mod tests {
             (Method::POST, "upload/plan_1", Some(DEPLOY_AGAIN)),
             (Method::POST, "diff", None),
             (Method::POST, "release", Some(MAY_BE_DONE)),
+            (Method::POST, "auth/login", None),
+            (Method::POST, "tokens", Some("it may have been made; `pinstone token list` tells")),
             (Method::POST, "rollback", Some(MAY_BE_DONE)),
             (Method::DELETE, "environments/p/plan", Some(MAY_BE_DONE)),
         ] {

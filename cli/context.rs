@@ -7,7 +7,7 @@ use std::path::Path;
 use pinstone_engine::name::{EnvironmentName, ProjectName};
 
 use crate::client::Client;
-use crate::endpoint::{self, Wanted};
+use crate::endpoint::{self, Endpoint, Wanted};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::project_file::ProjectFile;
@@ -22,12 +22,12 @@ pub(crate) struct Global {
     /// Print no notes and no progress
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
-    /// The server's URL [variable: PINSTONE_ENDPOINT; default: the server running on ./pinstone-data, or
-    /// http://localhost:8080]
+    /// The server's URL [variable: PINSTONE_ENDPOINT; default: that of the last login, the server running on
+    /// ./pinstone-data, or http://localhost:8080]
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
-    /// The token to show [variable: PINSTONE_TOKEN; default for a server on this machine:
-    /// ./pinstone-data/owner.token]
+    /// The token to show [variable: PINSTONE_TOKEN; default: that of the login at this server, or for one on this
+    /// machine ./pinstone-data/owner.token]
     #[arg(long, global = true, value_name = "TOKEN", conflicts_with = "token_stdin")]
     pub(crate) token: Option<String>,
     /// Read the token from standard input, so that no process list shows it
@@ -68,9 +68,13 @@ impl Context {
 
     /// A client for the endpoint that is meant, with up to `connections` connections.
     pub(crate) fn client(&self, connections: usize) -> Result<Client, CliError> {
+        Client::new(&self.endpoint()?, connections)
+    }
+
+    /// The endpoint that is meant, with the token to show it.
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, CliError> {
         let token = if self.global.token_stdin { Some(self.token_of_stdin()?) } else { self.global.token.as_deref() };
-        let wanted = Wanted { endpoint: self.global.endpoint.as_deref(), token };
-        Client::new(&endpoint::find(&wanted, variable)?, connections)
+        endpoint::find(&Wanted { endpoint: self.global.endpoint.as_deref(), token }, variable)
     }
 
     /// Whether the token is read from standard input, so that nothing else can be.
@@ -149,8 +153,15 @@ pub(crate) fn parse_environment(name: &str) -> Result<EnvironmentName, CliError>
     name.parse().map_err(|error| CliError::usage(format!("`{name}` is no environment: {error}")))
 }
 
-/// `Meine Seite!` as `meine-seite`: what is left of a folder's name in a project's alphabet.
+/// `Meine Seite!` as `meine-seite`: what is left of a folder's name in a project's alphabet, and of its length.
 pub(crate) fn sanitized(name: &str) -> String {
+    let mut text = in_alphabet(name);
+    text.truncate(40);
+    text.trim_end_matches('-').to_owned()
+}
+
+/// `Feature/Foo` as `feature-foo`: what is left of a name in the alphabet of projects and environments.
+pub(crate) fn in_alphabet(name: &str) -> String {
     let mut text = String::new();
     for letter in name.to_lowercase().chars() {
         match letter {
@@ -159,8 +170,8 @@ pub(crate) fn sanitized(name: &str) -> String {
             _ => text.push('-'),
         }
     }
-    text.truncate(40);
-    text.trim_end_matches('-').to_owned()
+    text.truncate(text.trim_end_matches('-').len());
+    text
 }
 
 #[cfg(test)]

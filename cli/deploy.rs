@@ -10,20 +10,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pinstone_api::wire::{
-    CommitAnswer, CommitRequest, Diagnostic, DiffAnswer, DiffRequest, Git, PlanAnswer, PlanFile, PlanFiles,
-    PlanRequest, ReleaseAnswer, ReleaseRequest, SiteSettings,
+    CommitAnswer, CommitRequest, DiffAnswer, DiffRequest, Git, PlanAnswer, PlanFile, PlanFiles, PlanRequest,
+    ReleaseAnswer, ReleaseRequest, SiteSettings,
 };
 use pinstone_engine::archive::ListOptions;
 use pinstone_engine::hash::BlobHash;
 use pinstone_engine::name::{EnvironmentName, ProjectName};
-use pinstone_engine::publish::site_diagnostics;
-use serde::Serialize;
 
 use crate::archive;
 use crate::client::{Client, Failure};
 use crate::context::{self, Context, ProjectArgs};
 use crate::diff;
-use crate::error::{CliError, Exit};
+use crate::error::CliError;
 use crate::hashing::hash_all;
 use crate::output::{self, Output};
 use crate::preview::Wanted;
@@ -32,6 +30,10 @@ use crate::project_file::ProjectFile;
 use crate::retry::Patience;
 use crate::upload::{UploadFailure, blocking, upload_all};
 use crate::walk::{Found, FoundFile, WalkOptions, walk};
+
+mod report;
+
+use report::{Report, add_warnings, count_plan, own_warnings, refused, tell};
 
 /// How often a publish is planned in all.
 const ROUNDS: u32 = 4;
@@ -44,12 +46,12 @@ const ROUNDS: u32 = 4;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  pinstone deploy                         publish the current folder to `beta`
-  pinstone deploy public --project docs   publish `public` as the project `docs`
-  pinstone deploy --prod -m 'new prices'  release to `prod`, and say why
-  pinstone deploy site.tar.gz             publish what is packed in it as the project `site`
-  tar -cz -C public . | pinstone deploy - --project docs
-  pinstone deploy --dry-run               show what would change and be sent")]
+  pinstone deploy                            publish the current folder to `beta`
+  pinstone deploy public --project my-site   publish `public` as the project `my-site`
+  pinstone deploy --prod -m 'new prices'     release to `prod`, and say why
+  pinstone deploy site.tar.gz                publish what is packed in it as the project `site`
+  tar -cz -C public . | pinstone deploy - --project my-site
+  pinstone deploy --dry-run                  show what would change and be sent")]
 pub(crate) struct Args {
     /// The folder to publish, or a tar, tar.gz, tar.zst or zip of one, or `-` for such an archive on standard input
     /// [default: pinstone.toml's `directory`, or the current folder]
@@ -102,38 +104,8 @@ pub(crate) struct Job {
     dry_run: bool,
     connections: usize,
     walk: WalkOptions,
-}
-
-/// The object that `--json` prints.
-#[derive(Debug, Default, Serialize)]
-struct Report {
-    project: String,
-    environment: String,
-    archive: Option<String>,
-    format: Option<&'static str>,
-    image_id: Option<String>,
-    url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slug: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<String>,
-    number: Option<u64>,
-    changed: Option<bool>,
-    files: u64,
-    total_size: u64,
-    new: u64,
-    reused: u64,
-    missing_bytes: u64,
-    sent_bytes: u64,
-    requests: u64,
-    ignored: u64,
-    links_followed: u64,
-    seconds: f64,
-    warnings: Vec<Diagnostic>,
-    dry_run: bool,
-    /// What would change; only of a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    diff: Option<diff::Report>,
+    /// What is worth knowing of the project file.
+    notes: Vec<String>,
 }
 
 /// Runs the command.
@@ -157,6 +129,7 @@ pub(crate) async fn publish(context: &Context, job: &mut Job) -> Result<(), CliE
     }
     let started = Instant::now();
     let out = context.out;
+    job.notes.iter().for_each(|note| out.note(note));
     let client = context.client(job.connections)?;
     let unpacked = unpack(&client, job, out).await?;
     let (found, hashes) = read_folder(&job.folder, &job.walk, out).await?;
@@ -202,7 +175,7 @@ async fn unpack(client: &Client, job: &mut Job, out: Output) -> Result<Option<ar
     out.note(format!("reading {}", source.shown()));
     // What is ignored is decided while the archive is read, so all that is unpacked is published.
     let options = ListOptions { strip: job.strip, ignore: std::mem::take(&mut job.walk.ignore) };
-    let unpacked = archive::unpack(client, source, options).await?;
+    let unpacked = archive::unpack(client, source, options, out).await?;
     job.folder = unpacked.folder().to_owned();
     job.walk.everything = true;
     Ok(Some(unpacked))
@@ -246,6 +219,7 @@ pub(crate) fn settle(args: Args, current: &Path) -> Result<Job, CliError> {
         dry_run: args.dry_run,
         connections: usize::from(args.concurrency),
         walk: WalkOptions { follow_links: args.follow_links, ignore: table.ignore, everything: false },
+        notes: file.map(|file| file.notes.clone()).unwrap_or_default(),
     })
 }
 
@@ -296,11 +270,6 @@ pub(crate) async fn read_folder(
         Ok((found, hashes))
     })
     .await
-}
-
-/// What is worth knowing about a folder before a server sees it.
-fn own_warnings(files: &[FoundFile]) -> Vec<Diagnostic> {
-    site_diagnostics(files.iter().map(|file| file.path.as_str())).into_iter().map(Diagnostic::from).collect()
 }
 
 /// One publish, from the first plan to the release.
@@ -475,89 +444,10 @@ fn helps_to_plan_again(failure: &Failure) -> bool {
         || failure.is_unavailable()
 }
 
-fn count_plan(report: &mut Report, plan: &PlanAnswer) {
-    report.new = plan.missing.len() as u64;
-    report.reused = report.files.saturating_sub(report.new);
-    report.missing_bytes = plan.missing_bytes;
-    add_warnings(&mut report.warnings, plan.warnings.clone());
-}
-
-/// Adds what is not known yet: server and client can find the same.
-fn add_warnings(warnings: &mut Vec<Diagnostic>, more: Vec<Diagnostic>) {
-    for new in more {
-        if !warnings.iter().any(|old| old.code == new.code && old.file == new.file && old.line == new.line) {
-            warnings.push(new);
-        }
-    }
-}
-
-fn tell_warnings(out: Output, warnings: &[Diagnostic]) {
-    for warning in warnings {
-        let place = if warning.line > 0 { format!("{}:{}: ", warning.file, warning.line) } else { String::new() };
-        out.warn(format!("{place}{}", warning.message));
-    }
-}
-
-/// Says why a strict publish did not begin. A server would say the same, once it had all files.
-fn refused(out: Output, warnings: &[Diagnostic]) -> CliError {
-    tell_warnings(out, warnings);
-    let what = output::count(warnings.len() as u64, "warning");
-    let first = warnings.first().map(|warning| warning.message.as_str()).unwrap_or_default();
-    let message = format!("{what}, which a strict publish refuses; nothing was sent: {first}");
-    CliError::new(Exit::Failed, "diagnostics_refused", message).hint("mend the site, or publish it without `strict`")
-}
-
-fn tell(out: Output, report: &Report) -> Result<(), CliError> {
-    tell_warnings(out, &report.warnings);
-    if report.dry_run {
-        out.note(format!(
-            "dry run: {} new ({}), {} reused; nothing was sent",
-            report.new,
-            output::bytes(report.missing_bytes),
-            report.reused
-        ));
-        return out.object(report);
-    }
-    out.note(format!(
-        "{} new, {} reused; sent {} in {}, {:.1} s",
-        report.new,
-        report.reused,
-        output::bytes(report.sent_bytes),
-        output::count(report.requests, "request"),
-        report.seconds
-    ));
-    match (&report.expires_at, report.changed, report.number) {
-        (Some(end), ..) => {
-            out.note(format!("preview `{}` of `{}`, until {end}", report.environment, report.project));
-        }
-        (None, Some(true), Some(number)) => {
-            out.note(format!("released to `{}` of `{}`, number {number}", report.environment, report.project));
-        }
-        _ => out.note(format!("`{}` of `{}` showed this already", report.environment, report.project)),
-    }
-    out.line(report.url.as_deref().unwrap_or_default())?;
-    out.object(report)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn found(names: &[&str]) -> Vec<FoundFile> {
-        let folder = tempfile::tempdir().unwrap();
-        for name in names {
-            std::fs::write(folder.path().join(name), name).unwrap();
-        }
-        walk(folder.path(), &WalkOptions::default()).unwrap().files
-    }
-
-    #[test]
-    fn warnings_about_a_folder() {
-        let codes = |names| own_warnings(&found(names)).into_iter().map(|w| w.code).collect::<Vec<_>>();
-        assert!(codes(&["index.html", "a"]).is_empty());
-        assert_eq!(codes(&["index.htm"]), ["no_index"]);
-        assert_eq!(codes(&["index.html", "A", "a"]), ["case_collision"]);
-    }
+    use crate::error::Exit;
 
     #[test]
     fn changes_between_two_walks_are_found() {

@@ -6,17 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
-use pinstone_api::wire::{
-    DiffAnswer, DiffFile, DiffItem, DiffRequest, DiffSide, DiffSummary, ImagesAnswer, PlanRequest, SiteSettings,
-};
+use pinstone_api::wire::{DiffAnswer, DiffItem, DiffRequest, DiffSide, DiffSummary, PlanRequest, SiteSettings};
 use pinstone_engine::diff::{Content, File, Summary, Walk};
 use pinstone_engine::hash::BlobHash;
-use pinstone_engine::id::ImageId;
 use pinstone_engine::manifest::Settings;
 use pinstone_engine::name::EnvironmentName;
-use serde::{Serialize, Serializer};
 
-use crate::client::{Client, Failure};
+use crate::client::Failure;
 use crate::context::{self, Context, ProjectArgs};
 use crate::deploy::{plan_files, read_folder, site_settings};
 use crate::error::{CliError, Exit};
@@ -24,20 +20,20 @@ use crate::hashing::hash_all;
 use crate::output::{self, Output};
 use crate::progress::Step;
 use crate::project_file::ProjectFile;
-use crate::promote::current;
 use crate::retry::Patience;
-use crate::rollback::image_of;
 use crate::upload::blocking;
 use crate::walk::{FoundFile, WalkOptions, walk};
 
-/// How many differences people are shown who did not ask for all.
-const SHOWN: u64 = 100;
+mod shown;
+mod side;
+
+pub(crate) use shown::Report;
+use shown::{Show, ShownSide, Told, differences, sent};
+pub(crate) use side::image_called;
+use side::{Typed, blame, image};
+
 /// How many one call asks for.
 const PAGE: u64 = 10_000;
-/// How many images one call asks for.
-const IMAGES: usize = 200;
-/// The fewest digits that stand for an image.
-const FEWEST_DIGITS: usize = 4;
 
 /// Show what differs between two images, environments or folders
 ///
@@ -85,43 +81,6 @@ pub(crate) struct Args {
     /// Follow links that leave a folder
     #[arg(long)]
     follow_links: bool,
-}
-
-/// One side of a comparison, as it was typed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Typed {
-    Image(ImageId),
-    /// The first digits of an image's id, after `img_`.
-    Prefix(String),
-    Environment(EnvironmentName),
-    Release(EnvironmentName, u64),
-    Folder(PathBuf),
-}
-
-impl Typed {
-    fn parse(text: &str) -> Result<Self, CliError> {
-        if text.contains('/') || matches!(text, "." | "..") {
-            return Ok(Self::Folder(text.into()));
-        }
-        if let Some(digits) = text.strip_prefix("img_") {
-            if let Ok(image) = text.parse() {
-                return Ok(Self::Image(image));
-            }
-            let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if is_hex && (FEWEST_DIGITS..32).contains(&digits.len()) {
-                return Ok(Self::Prefix(digits.to_ascii_lowercase()));
-            }
-            return Err(CliError::usage(format!("`{text}` is no image: its id is `img_` and 32 hex digits"))
-                .hint(format!("give at least {FEWEST_DIGITS} of the digits; a folder of this name is `./{text}`")));
-        }
-        if let Some((name, number)) = text.split_once('#')
-            && let (Ok(name), Ok(number)) = (name.parse(), number.parse())
-        {
-            return Ok(Self::Release(name, number));
-        }
-        // Names of environments have neither dots nor capitals, so `Public` and `my_site` arrive at the end.
-        Ok(text.parse().map_or_else(|_| Self::Folder(text.into()), Self::Environment))
-    }
 }
 
 /// What is to be compared, all questions settled.
@@ -200,189 +159,6 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         return Err(CliError::new(Exit::Found, "differences", format!("the two differ in {what}")));
     }
     Ok(())
-}
-
-/// How many paths differ.
-fn differences(summary: &DiffSummary) -> u64 {
-    summary.added + summary.removed + summary.changed
-}
-
-/// Two sides, and what differs but for the paths themselves.
-#[derive(Debug)]
-struct Told {
-    from: ShownSide,
-    to: ShownSide,
-    summary: DiffSummary,
-    missing: Option<u64>,
-    missing_bytes: Option<u64>,
-    /// What a publish would send, for people.
-    sends: String,
-}
-
-/// A side as `--json` shows it.
-#[derive(Clone, Debug, Serialize)]
-struct ShownSide {
-    #[serde(flatten)]
-    side: DiffSide,
-    /// The number of the release that was meant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    release: Option<u64>,
-    /// The folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    folder: Option<String>,
-}
-
-impl ShownSide {
-    /// The side that the server told of, with what only its user knows.
-    fn new(mut side: DiffSide, typed: &Typed) -> Self {
-        let (mut release, mut folder) = (None, None);
-        match typed {
-            Typed::Environment(name) => side.environment = Some(name.to_string()),
-            Typed::Release(name, number) => {
-                side.environment = Some(name.to_string());
-                release = Some(*number);
-            }
-            Typed::Folder(path) => folder = Some(path.display().to_string()),
-            Typed::Image(_) | Typed::Prefix(_) => {}
-        }
-        Self { side, release, folder }
-    }
-}
-
-/// A comparison as `--json` prints it: as the API answers it, and the paths by what happens to them.
-#[derive(Debug)]
-pub(crate) struct Report {
-    told: Told,
-    items: Vec<DiffItem>,
-}
-
-impl Serialize for Report {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Shown<'r> {
-            from: &'r ShownSide,
-            to: &'r ShownSide,
-            summary: &'r DiffSummary,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            missing: Option<u64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            missing_bytes: Option<u64>,
-            added: Vec<&'r str>,
-            removed: Vec<&'r str>,
-            changed: Vec<&'r str>,
-            items: &'r [DiffItem],
-        }
-
-        let of = |change: &str| {
-            self.items.iter().filter(|item| item.change == change).map(|item| item.path.as_str()).collect()
-        };
-        let Told { from, to, summary, missing, missing_bytes, .. } = &self.told;
-        Shown {
-            from,
-            to,
-            summary,
-            missing: *missing,
-            missing_bytes: *missing_bytes,
-            added: of("added"),
-            removed: of("removed"),
-            changed: of("changed"),
-            items: &self.items,
-        }
-        .serialize(serializer)
-    }
-}
-
-impl Report {
-    fn note_counts(&self, out: Output) {
-        for line in counts(&self.told.summary) {
-            out.note(line);
-        }
-    }
-}
-
-/// The differences in numbers, for people.
-fn counts(summary: &DiffSummary) -> Vec<String> {
-    let mut lines = Vec::new();
-    if differences(summary) == 0 && !summary.settings_changed {
-        lines.push(format!("no differences; {} alike", output::count(summary.unchanged, "file")));
-        return lines;
-    }
-    let DiffSummary { added, removed, changed, unchanged, .. } = summary;
-    let sized = |files: &u64, word: &str, bytes: String| match files {
-        0 => format!("0 {word}"),
-        files => format!("{files} {word} ({bytes})"),
-    };
-    let (from, to) = (output::bytes(summary.changed_from_bytes), output::bytes(summary.changed_to_bytes));
-    lines.push(format!(
-        "{}, {}, {}, {unchanged} unchanged",
-        sized(added, "added", output::bytes(summary.added_bytes)),
-        sized(removed, "removed", output::bytes(summary.removed_bytes)),
-        sized(changed, "changed", format!("{from} → {to}")),
-    ));
-    if summary.moved > 0 {
-        lines.push(format!("{} moved: added with the bytes of a removed file", summary.moved));
-    }
-    if summary.retyped > 0 {
-        lines.push(format!("{} served differently: changed with the same bytes", summary.retyped));
-    }
-    if summary.settings_changed {
-        lines.push("the settings of the site differ".to_owned());
-    }
-    lines
-}
-
-/// Prints differences as they come, up to a bound; or keeps all of them for `--json`.
-struct Show {
-    out: Output,
-    all: bool,
-    printed: u64,
-    items: Vec<DiffItem>,
-}
-
-impl Show {
-    fn new(out: Output, all: bool) -> Self {
-        Self { out, all: all || out.json, printed: 0, items: Vec::new() }
-    }
-
-    /// How many differences are wanted; nothing for all.
-    fn limit(&self) -> Option<u64> {
-        (!self.all).then_some(SHOWN)
-    }
-
-    fn add(&mut self, item: DiffItem) -> Result<(), CliError> {
-        if self.out.json {
-            self.items.push(item);
-        } else if self.all || self.printed < SHOWN {
-            self.out.line(line(&item))?;
-            self.printed += 1;
-        }
-        Ok(())
-    }
-
-    /// Says how many were left out of `differences`.
-    fn end(&self, differences: u64, how: &str) -> Result<(), CliError> {
-        match differences.saturating_sub(self.printed) {
-            0 => Ok(()),
-            // On standard output, so that a list that was cut never looks whole.
-            more => self.out.line(format!("… {more} more; {how}")),
-        }
-    }
-}
-
-fn line(item: &DiffItem) -> String {
-    let size = |file: &DiffFile| file.size.map_or_else(|| "?".to_owned(), output::bytes);
-    let served = |file: &DiffFile| match file.hidden {
-        true => "hidden".to_owned(),
-        false => file.content_type.clone().unwrap_or_default(),
-    };
-    let path = &item.path;
-    match (&item.from, &item.to) {
-        (Some(from), Some(to)) if from.hash == to.hash => format!("~ {path} ({} → {})", served(from), served(to)),
-        (Some(from), Some(to)) => format!("~ {path} ({} → {})", size(from), size(to)),
-        (Some(from), None) => format!("- {path} ({})", size(from)),
-        (None, Some(to)) => format!("+ {path} ({})", size(to)),
-        (None, None) => path.clone(),
-    }
 }
 
 /// How many differences a dry run asks for; nothing for all.
@@ -532,14 +308,6 @@ async fn folders(job: &Job, from: &Path, to: &Path, show: &mut Show) -> Result<T
     })
 }
 
-/// `nothing`, or `2 files (6 B)`.
-fn sent(files: u64, bytes: u64) -> String {
-    match files {
-        0 => "nothing".to_owned(),
-        files => format!("{} ({})", output::count(files, "file"), output::bytes(bytes)),
-    }
-}
-
 fn options(job: &Job, file: Option<&ProjectFile>) -> WalkOptions {
     let ignore = file.map(|file| file.project.ignore.clone()).unwrap_or_default();
     WalkOptions { follow_links: job.follow_links, ignore, everything: false }
@@ -609,106 +377,9 @@ impl Content for Folder {
     }
 }
 
-/// The id of the image that `typed` stands for: an image, the first digits of one, an environment or one of its releases.
-pub(crate) async fn image_called(client: &Client, project: &str, typed: &str) -> Result<String, CliError> {
-    image(client, project, &(Typed::parse(typed)?, typed.to_owned())).await
-}
-
-/// The id of the image that a side stands for.
-async fn image(client: &Client, project: &str, (side, typed): &(Typed, String)) -> Result<String, CliError> {
-    match side {
-        Typed::Image(image) => Ok(image.to_string()),
-        Typed::Prefix(digits) => image_of_prefix(client, project, digits).await,
-        Typed::Release(environment, number) => image_of(client, project, environment, *number).await,
-        Typed::Environment(environment) => match current(client, project, environment).await {
-            Ok(shown) => Ok(shown.image_id),
-            Err(failure) => {
-                let is_folder = failure.code == "environment_not_found" && Path::new(typed).is_dir();
-                let error = failure.of(typed);
-                Err(if is_folder { error.hint(format!("the folder is written `./{typed}`")) } else { error })
-            }
-        },
-        Typed::Folder(folder) => Err(CliError::usage(format!("`{}` is a folder, not an image", folder.display()))),
-    }
-}
-
-/// The one image of a project whose id begins with `digits`.
-async fn image_of_prefix(client: &Client, project: &str, digits: &str) -> Result<String, CliError> {
-    let prefix = format!("img_{digits}");
-    let mut found: Vec<String> = Vec::new();
-    for page in 1_u64.. {
-        let (page, limit) = (page.to_string(), IMAGES.to_string());
-        let query = [("project", project), ("limit", &*limit), ("page", &*page)];
-        let answer: ImagesAnswer = client.get(&["images"], &query).await?;
-        let is_last = answer.images.len() < IMAGES;
-        found.extend(answer.images.into_iter().map(|image| image.image_id).filter(|id| id.starts_with(&prefix)));
-        if is_last {
-            break;
-        }
-    }
-    one_image(&prefix, found)
-}
-
-fn one_image(prefix: &str, mut found: Vec<String>) -> Result<String, CliError> {
-    // Where somebody publishes meanwhile, an image moves to the next page and is met again.
-    found.sort_unstable();
-    found.dedup();
-    match &found[..] {
-        [] => Err(CliError::new(Exit::Failed, "image_not_found", format!("`{prefix}`: no image's id begins so"))
-            .hint("`pinstone images` lists those that the project has")),
-        [one] => Ok(one.clone()),
-        [one, other, ..] => Err(CliError::usage(format!("`{prefix}` could be `{one}`, `{other}` or another"))
-            .hint("give more of the digits")),
-    }
-}
-
-/// Names which of `sides` the server does not have, where that is what `failure` says.
-async fn blame(client: &Client, project: &str, failure: Failure, sides: [&(Typed, String); 2]) -> CliError {
-    if failure.code == "image_not_found" {
-        for (side, typed) in sides {
-            let Typed::Image(image) = side else { continue };
-            let one: Result<serde_json::Value, Failure> =
-                client.get(&["images", &image.to_string()], &[("project", project)]).await;
-            match one {
-                Err(failure) if failure.code == "image_not_found" => return failure.of(typed),
-                _ => {}
-            }
-        }
-    }
-    failure.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sides_are_told_apart() {
-        let image = format!("img_{}", "ab".repeat(16));
-        assert_eq!(Typed::parse(&image).unwrap(), Typed::Image(image.parse().unwrap()));
-        assert_eq!(Typed::parse("beta").unwrap(), Typed::Environment(EnvironmentName::beta()));
-        assert_eq!(Typed::parse("12").unwrap(), Typed::Environment("12".parse().unwrap()));
-        assert_eq!(Typed::parse("prod#12").unwrap(), Typed::Release(EnvironmentName::prod(), 12));
-        for (prefix, digits) in [("img_abcd", "abcd"), ("img_ABCD1", "abcd1"), (&image[..35], &image[4..35])] {
-            assert_eq!(Typed::parse(prefix).unwrap(), Typed::Prefix(digits.to_owned()));
-        }
-        for folder in [".", "..", "./beta", "a/b", "/tmp", "Public", "my_site", "./img_abcd", "c#", "a#b", "#12", "a.b"]
-        {
-            assert_eq!(Typed::parse(folder).unwrap(), Typed::Folder(folder.into()), "{folder}");
-        }
-        for wrong in ["img_", "img_abc", "img_xyzw", &format!("{image}0")] {
-            assert_eq!(Typed::parse(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn digits_stand_for_the_one_image_that_begins_with_them() {
-        let found = |ids: &[&str]| one_image("img_ab", ids.iter().map(|id| (*id).to_owned()).collect());
-        assert_eq!(found(&["img_ab1", "img_ab1"]).unwrap(), "img_ab1");
-        let (none, two) = (found(&[]).unwrap_err(), found(&["img_ab2", "img_ab1"]).unwrap_err());
-        assert_eq!((&*none.code, none.exit), ("image_not_found", Exit::Failed));
-        assert!(two.exit == Exit::Usage && two.message.contains("`img_ab1`, `img_ab2`"), "{two}");
-    }
 
     #[derive(Debug, clap::Parser)]
     struct Line {
@@ -754,43 +425,5 @@ mod tests {
             assert_eq!(is_side, !wrong.contains('/'), "{wrong}: {:?}", error.hint);
         }
         assert!(!job(folder.path(), &["prod", site_text]).unwrap().is_default);
-    }
-
-    #[test]
-    fn differences_are_one_line_each() {
-        let file = |hash: &str, size: u64, content_type: &str| {
-            let content_type = Some(content_type.to_owned());
-            Some(DiffFile { hash: hash.to_owned(), size: Some(size), content_type, hidden: false })
-        };
-        let item = |from, to| DiffItem { path: "a".to_owned(), change: String::new(), from, to };
-        for (from, to, want) in [
-            (None, file("1", 3, "x"), "+ a (3 B)"),
-            (file("1", 3, "x"), None, "- a (3 B)"),
-            (file("1", 3, "x"), file("2", 1500, "x"), "~ a (3 B → 1.5 kB)"),
-            (file("1", 3, "x"), file("1", 3, "y"), "~ a (x → y)"),
-            (None, Some(DiffFile { hash: "1".into(), size: None, content_type: None, hidden: false }), "+ a (?)"),
-        ] {
-            assert_eq!(line(&item(from, to)), want);
-        }
-    }
-
-    #[test]
-    fn numbers_are_told_in_words() {
-        let none = DiffSummary { unchanged: 1, ..DiffSummary::default() };
-        assert_eq!(counts(&none), ["no differences; 1 file alike"]);
-        let some = DiffSummary {
-            added: 2,
-            added_bytes: 5,
-            changed: 1,
-            changed_from_bytes: 1,
-            changed_to_bytes: 2000,
-            retyped: 1,
-            moved: 1,
-            settings_changed: true,
-            ..none
-        };
-        let lines = counts(&some);
-        assert_eq!(lines[0], "2 added (5 B), 0 removed, 1 changed (1 B → 2.0 kB), 1 unchanged");
-        assert_eq!(lines.len(), 4, "{lines:?}");
     }
 }

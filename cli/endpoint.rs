@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 use serde::Deserialize;
 
-use crate::error::{CliError, file_error};
+use crate::credentials::Credentials;
+use crate::error::CliError;
 
 /// The endpoint where nothing says otherwise.
 const DEFAULT: &str = "http://localhost:8080";
@@ -22,6 +23,36 @@ pub(crate) struct Endpoint {
     pub(crate) url: Url,
     /// What is sent as `Authorization: Bearer`.
     pub(crate) token: Option<String>,
+    /// Where the token is from.
+    pub(crate) source: TokenSource,
+}
+
+/// Where a token is from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum TokenSource {
+    /// There is none.
+    Nowhere,
+    /// `--token` or `--token-stdin`.
+    Flag,
+    /// `PINSTONE_TOKEN`.
+    Variable,
+    /// A login that was saved for the endpoint.
+    Saved,
+    /// The data folder of a server on this machine.
+    DataFolder,
+}
+
+impl TokenSource {
+    /// The source in words.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Nowhere => "nowhere",
+            Self::Flag => "the command line",
+            Self::Variable => "`PINSTONE_TOKEN`",
+            Self::Saved => "the saved login",
+            Self::DataFolder => "`owner.token` of the server's data folder",
+        }
+    }
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -40,13 +71,6 @@ pub(crate) struct Wanted<'a> {
     pub(crate) token: Option<&'a str>,
 }
 
-/// What a login leaves behind, in `$XDG_CONFIG_HOME/pinstone/credentials.toml`.
-#[derive(Debug, Default, Deserialize)]
-struct Saved {
-    endpoint: Option<String>,
-    token: Option<String>,
-}
-
 /// What a running server says of itself in its data folder.
 #[derive(Debug, Deserialize)]
 struct ServerFile {
@@ -60,28 +84,24 @@ struct ServerFile {
 /// Where the endpoint is no URL of a server, or a file that is there cannot be read.
 pub(crate) fn find(wanted: &Wanted<'_>, variable: impl Fn(&str) -> Option<String>) -> Result<Endpoint, CliError> {
     let data = PathBuf::from(variable("PINSTONE_DATA").unwrap_or_else(|| "pinstone-data".to_owned()));
-    let saved = saved_login(&variable)?;
+    let saved = Credentials::open(&variable)?;
     let text = wanted
         .endpoint
         .map(str::to_owned)
         .or_else(|| variable("PINSTONE_ENDPOINT"))
-        .or_else(|| saved.endpoint.clone())
+        .or_else(|| saved.endpoint().map(str::to_owned))
         .or_else(|| running_server(&data));
     let url = parse(text.as_deref().unwrap_or(DEFAULT))?;
-    let saved_token = || {
-        let of = saved.endpoint.as_deref().and_then(|endpoint| parse(endpoint).ok())?;
-        saved.token.clone().filter(|_| of == url)
-    };
-    let token = wanted
-        .token
-        .map(str::to_owned)
-        .or_else(|| variable("PINSTONE_TOKEN"))
-        .or_else(saved_token)
-        .or_else(|| if is_local(&url) { owner_token(&data) } else { None });
+    let given = |token: Option<String>, source| token.map(|token| (token, source));
+    let (token, source) = given(wanted.token.map(str::to_owned), TokenSource::Flag)
+        .or_else(|| given(variable("PINSTONE_TOKEN"), TokenSource::Variable))
+        .or_else(|| given(saved.login(&url).map(|login| login.token), TokenSource::Saved))
+        .or_else(|| given(if is_local(&url) { owner_token(&data) } else { None }, TokenSource::DataFolder))
+        .map_or((None, TokenSource::Nowhere), |(token, source)| (Some(token), source));
     if token.as_deref().is_some_and(|token| token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic())) {
         return Err(CliError::usage("the token is empty, or has characters that no token has"));
     }
-    Ok(Endpoint { url, token })
+    Ok(Endpoint { url, token, source })
 }
 
 /// Whether `url` is on this machine.
@@ -94,7 +114,8 @@ pub(crate) fn is_local(url: &Url) -> bool {
     }
 }
 
-fn parse(text: &str) -> Result<Url, CliError> {
+/// Reads the URL of a server.
+pub(crate) fn parse(text: &str) -> Result<Url, CliError> {
     let wrong = || {
         CliError::usage(format!("`{text}` is not the URL of a server"))
             .hint("an endpoint looks like `http://localhost:8080` or `https://pinstone.example`")
@@ -113,21 +134,6 @@ fn parse(text: &str) -> Result<Url, CliError> {
         url.set_path(&format!("{}/", url.path()));
     }
     Ok(url)
-}
-
-fn saved_login(variable: &impl Fn(&str) -> Option<String>) -> Result<Saved, CliError> {
-    let folder = variable("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")));
-    let Some(folder) = folder else { return Ok(Saved::default()) };
-    let path = folder.join("pinstone/credentials.toml");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text)
-            .map_err(|error| CliError::usage(format!("cannot understand `{}`: {}", path.display(), error.message()))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Saved::default()),
-        Err(error) => Err(file_error(&path, &error)),
-    }
 }
 
 /// The first address of the server that runs on `data`, if one does.

@@ -11,6 +11,10 @@ use crate::output::{self, table};
 
 /// List or delete the environments of a project
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  pinstone env list            what each environment shows, where, and since when
+  pinstone env delete stage    its host shows nothing from then on")]
 pub(crate) enum Args {
     /// List the environments: what each shows, where, and since when
     List(ListArgs),

@@ -28,6 +28,8 @@ fn run(folder: &Path, arguments: &[&str]) -> Option<String> {
         .args(arguments)
         .env("GIT_OPTIONAL_LOCKS", "0")
         .env("GIT_TERMINAL_PROMPT", "0")
+        // Git runs what a repository's configuration names; a token is no business of that.
+        .env_remove("PINSTONE_TOKEN")
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()

@@ -53,7 +53,7 @@ const OWN_FILE: &str = "site.txt";
 #[command(after_help = "\
 Examples:
   pinstone admin import docs blog                      publish two folders to `prod` of `docs` and `blog`
-  pinstone admin import public --project docs          publish a folder under another name
+  pinstone admin import public --project my-site       publish a folder under another name
   pinstone admin import --sites 100000 --from public   make site-000001 to site-100000")]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -9,35 +9,50 @@ use clap::error::ErrorKind;
 
 mod admin;
 mod archive;
+mod audit;
 mod batches;
 mod client;
 mod config;
 mod context;
+mod credentials;
 mod deploy;
 mod diff;
+#[cfg(test)]
+mod documented;
+mod domains;
 mod endpoint;
 mod environments;
 mod error;
 mod forward;
+mod generated;
 mod git;
 mod hashing;
 mod images;
 mod import;
+mod init;
+mod invites;
+mod lifetime;
+mod login;
 mod monitor;
 mod open;
 mod output;
+mod password;
 mod pins;
 mod preview;
 mod progress;
 mod project_file;
 mod projects;
 mod promote;
+mod prompt;
 mod releases;
 mod retry;
 mod rollback;
 mod serve;
+mod sitepod;
 mod status;
+mod tokens;
 mod upload;
+mod usage;
 mod walk;
 
 use context::{Context, Global};
@@ -52,9 +67,10 @@ use output::Output;
     arg_required_else_help = true,
     after_help = "\
 Start:
-  pinstone serve                          a server on this machine, http://localhost:8080
-  pinstone deploy public --project docs   publish the folder `public`; prints its URL
-  pinstone rollback --project docs        show what was shown before
+  pinstone serve                             a server on this machine, http://localhost:8080
+  pinstone login --endpoint URL              sign in to one elsewhere
+  pinstone deploy public --project my-site   publish the folder `public`; prints its URL
+  pinstone rollback --project my-site        show what was shown before
 
 Ends with: 0 done, 1 failed, 2 wrong usage, 3 not allowed, 4 conflict,
 5 unreachable or busy, 6 found by fsck or diff --exit-code, 130 interrupted."
@@ -69,6 +85,11 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Serve(Box<serve::Args>),
+    Init(init::Args),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
+    Whoami(login::WhoamiArgs),
+    Password(password::Args),
     Deploy(deploy::Args),
     Preview(preview::Args),
     Rollback(rollback::Args),
@@ -84,10 +105,20 @@ enum Command {
     Env(environments::Args),
     #[command(subcommand)]
     Project(projects::Args),
+    #[command(subcommand)]
+    Domain(domains::Args),
+    #[command(subcommand)]
+    Token(tokens::Args),
+    #[command(subcommand)]
+    Invite(invites::Args),
+    Audit(audit::Args),
+    Usage(usage::Args),
     CheckConfig(Box<admin::CheckConfigArgs>),
     Fsck(admin::FsckArgs),
     #[command(subcommand)]
     Admin(admin::AdminArgs),
+    Completions(generated::CompletionsArgs),
+    Man(generated::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -156,6 +187,11 @@ async fn interrupted() {
 async fn run_client(context: &Context, command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(args) => serve::run(context.out, *args).await,
+        Command::Init(args) => init::run(context, args).await,
+        Command::Login(args) => login::login(context, args).await,
+        Command::Logout(args) => login::logout(context, args).await,
+        Command::Whoami(args) => login::whoami(context, args).await,
+        Command::Password(args) => password::run(context, args).await,
         Command::Deploy(args) => deploy::run(context, args).await,
         Command::Preview(args) => preview::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,
@@ -169,6 +205,13 @@ async fn run_client(context: &Context, command: Command) -> Result<(), CliError>
         Command::Open(args) => open::run(context, args).await,
         Command::Env(args) => environments::run(context, args).await,
         Command::Project(args) => projects::run(context, args).await,
+        Command::Domain(args) => domains::run(context, args).await,
+        Command::Token(args) => tokens::run(context, args).await,
+        Command::Invite(args) => invites::run(context, args).await,
+        Command::Audit(args) => audit::run(context, args).await,
+        Command::Usage(args) => usage::run(context, args).await,
+        Command::Completions(args) => generated::completions::<Cli>(context, &args),
+        Command::Man(args) => generated::man::<Cli>(context, &args),
         Command::CheckConfig(args) => admin::check_config(context, *args),
         Command::Fsck(args) => admin::check_data(context, args).await,
         Command::Admin(args) => admin::run(context, args).await,
@@ -221,6 +264,21 @@ mod tests {
         let image = format!("img_{}", "0".repeat(32));
         for line in [
             "serve --config a --data b --listen 127.0.0.1:0 [::1]:0 --base-domain x --public-url y --blobs s3://b --log-format json",
+            "init",
+            "init --project p --directory dir --env e --html auto --not-found spa --ignore *.map --ignore x --strict --yes",
+            "login",
+            "login --email a@b.test --password-stdin",
+            "login --token-stdin",
+            "login --register --email a@b.test --password-stdin --invite i",
+            "logout",
+            "logout --everywhere",
+            "logout --forget",
+            "whoami",
+            "password --password-stdin",
+            "password --reset",
+            "invite create me@example.com --expires 7d",
+            "invite list",
+            "invite revoke inv_1",
             "deploy",
             "deploy dir --project p --env e --message m --dry-run --strict --follow-links --concurrency 4 --yes",
             "deploy --prod",
@@ -234,7 +292,24 @@ mod tests {
             &format!("pin {image}"),
             "unpin img_0f3c --project p",
             "project show --project p",
+            "project show abc",
             "project set --project p --image-hosts off",
+            "project list",
+            "project create abc",
+            "project rename abc def",
+            "project delete abc --yes",
+            "domain add www.example.com --project p --env e",
+            "domain list --project p",
+            "domain verify www.example.com",
+            "domain remove www.example.com/docs --yes",
+            "domain check www.example.com",
+            "token create ci --scope deploy --project p --env e --expires 90d",
+            "token list",
+            "token revoke ci tok_1",
+            "audit --from 7d --to 2026-01-01 --actor a --project p --limit 5",
+            "usage --project p",
+            "completions bash",
+            "man dir",
             "rollback --project p --env e --to 3",
             &format!("rollback --to {image}"),
             "releases --project p --env e --limit 3",

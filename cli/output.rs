@@ -31,6 +31,11 @@ impl Output {
         write_out(visible(text.as_ref()).as_bytes())
     }
 
+    /// Writes lines that are ours and meant for a program, as they are; nothing with `--json`.
+    pub(crate) fn raw(self, text: &str) -> Result<(), CliError> {
+        if self.json { Ok(()) } else { write_out(text.as_bytes()) }
+    }
+
     /// Writes the one object of `--json`; nothing without it.
     pub(crate) fn object(self, object: &impl Serialize) -> Result<(), CliError> {
         if !self.json {
@@ -43,7 +48,7 @@ impl Output {
 
     /// Tells people something; nothing with `--quiet` or `--json`.
     pub(crate) fn note(self, text: impl AsRef<str>) {
-        if !self.quiet && !self.json {
+        if self.notes() {
             to_err(&visible(text.as_ref()));
         }
     }
@@ -78,9 +83,14 @@ impl Output {
         }
     }
 
+    /// Whether people are told more than errors and warnings.
+    pub(crate) fn notes(self) -> bool {
+        !self.quiet && !self.json
+    }
+
     /// Whether progress can be drawn: standard error is a terminal and nobody asked for silence.
     pub(crate) fn draws(self) -> bool {
-        !self.quiet && !self.json && io::stderr().is_terminal()
+        self.notes() && io::stderr().is_terminal()
     }
 }
 

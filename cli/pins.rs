@@ -27,6 +27,9 @@ pub(crate) struct PinArgs {
 
 /// Keep an image no longer than any other
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  pinstone unpin img_0f3c")]
 pub(crate) struct UnpinArgs {
     #[command(flatten)]
     image: ImageArgs,

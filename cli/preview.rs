@@ -12,6 +12,7 @@ use crate::client::{Client, Failure, all_pages};
 use crate::context::{self, Context, ProjectArgs};
 use crate::deploy;
 use crate::error::CliError;
+use crate::lifetime::{lifetime, seconds};
 use crate::output::table;
 use crate::retry::Patience;
 
@@ -27,6 +28,7 @@ use crate::retry::Patience;
 Examples:
   pinstone preview                              preview the current folder for a day
   pinstone preview public --slug pr-7           under a name; again, to show what is newer
+  pinstone preview --slug \"$BRANCH\"            `Feature/Foo` is called `feature-foo`
   pinstone preview --slug pr-7 --expires 3d     for three days
   pinstone preview list                         what there is, and until when
   pinstone preview delete pr-7                  end it now
@@ -60,10 +62,10 @@ struct PublishArgs {
     dir: Option<PathBuf>,
     #[command(flatten)]
     project: ProjectArgs,
-    /// The preview's name, such as a branch's: lower-case letters, digits and hyphens; what is longer than 21 is cut and
-    /// given 6 digits of its hash [default: 8 digits that nobody has]
+    /// The preview's name, such as a branch's. It is written in lower-case letters, digits and hyphens, whatever it has
+    /// else; what is longer than 21 is cut and given 6 digits of its hash [default: 8 digits that nobody has]
     #[arg(long, value_name = "NAME", value_parser = slug)]
-    slug: Option<EnvironmentName>,
+    slug: Option<Slug>,
     /// How long it lasts, such as `90m`, `3d` or a number of seconds [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     expires: Option<Duration>,
@@ -97,10 +99,14 @@ struct ListArgs {
 
 /// The arguments of `preview delete`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  pinstone preview delete pr-7
+  pinstone preview delete Feature/Foo    the preview of a branch, by its name")]
 struct DeleteArgs {
-    /// The preview
+    /// The preview; a branch's name is taken as `--slug` takes it
     #[arg(value_parser = slug)]
-    slug: EnvironmentName,
+    slug: Slug,
     #[command(flatten)]
     project: ProjectArgs,
 }
@@ -126,7 +132,6 @@ impl Wanted {
         image_id: String,
         message: Option<String>,
     ) -> Result<PreviewItem, Failure> {
-        let seconds = |expires: Duration| i64::try_from(expires.as_secs()).unwrap_or(i64::MAX);
         let request = PreviewRequest {
             project: Some(project.to_string()),
             project_id: None,
@@ -156,7 +161,10 @@ async fn publish(context: &Context, args: PublishArgs) -> Result<(), CliError> {
         return Err(CliError::usage(format!("`{word}` stands behind the flags of `preview`"))
             .hint(format!("write `pinstone preview {word}` first, then its flags")));
     }
-    let wanted = Wanted { slug: args.slug, expires: args.expires };
+    if let Some(note) = args.slug.as_ref().and_then(Slug::note) {
+        context.out.note(note);
+    }
+    let wanted = Wanted { slug: args.slug.map(|slug| slug.name), expires: args.expires };
     let args = deploy::Args {
         dir: args.dir,
         project: args.project,
@@ -196,32 +204,34 @@ async fn list(context: &Context, args: &ListArgs) -> Result<(), CliError> {
 
 async fn delete(context: &Context, args: &DeleteArgs) -> Result<(), CliError> {
     let (project, _) = context::project_here(&args.project)?;
-    let slug = &args.slug;
+    let slug = &args.slug.name;
     context.client(1)?.delete(&["previews", &project, slug]).await.map_err(|failure| failure.of(slug))?;
     context.out.note(format!("deleted the preview `{slug}` of `{project}`"));
     context.out.object(&json!({ "project": project, "slug": slug.as_str(), "deleted": true }))
 }
 
-/// Reads the name that a preview is to have.
-fn slug(text: &str) -> Result<EnvironmentName, String> {
-    match EnvironmentName::of_slug(text) {
-        Ok(name) if name.always_lasts() => {
-            Err(format!("`{name}` is an environment that lasts; `deploy` releases to it"))
-        }
-        Ok(name) => Ok(name),
-        Err(error) => Err(error.to_string()),
+/// The name that a preview is to have, and what was typed for it.
+#[derive(Clone, Debug)]
+struct Slug {
+    name: EnvironmentName,
+    typed: String,
+}
+
+impl Slug {
+    /// What to say where the preview is not called as it was typed.
+    fn note(&self) -> Option<String> {
+        (*self.name != *self.typed).then(|| format!("`{}` as a preview's name is `{}`", self.typed, self.name))
     }
 }
 
-/// Reads how long a preview lasts: whole seconds, at least one.
-fn lifetime(text: &str) -> Result<Duration, &'static str> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parsed =
-        if is_number { text.parse().ok().map(Duration::from_secs) } else { humantime::parse_duration(text).ok() };
-    match parsed {
-        Some(lifetime) if lifetime.as_secs() > 0 => Ok(Duration::from_secs(lifetime.as_secs())),
-        Some(_) => Err("a preview lasts for a second at least"),
-        None => Err("a duration is a number with a unit, such as `90m`, `24h` or `3d`, or a number of seconds"),
+/// Reads the name that a preview is to have. What is none, such as a branch's with capitals and slashes, is made one.
+fn slug(text: &str) -> Result<Slug, String> {
+    match EnvironmentName::of_slug(text).or_else(|_| EnvironmentName::of_slug(&context::in_alphabet(text))) {
+        Ok(name) if name.always_lasts() => {
+            Err(format!("`{name}` is an environment that lasts; `deploy` releases to it"))
+        }
+        Ok(name) => Ok(Slug { name, typed: text.to_owned() }),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -230,22 +240,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_long_a_preview_lasts() {
-        for (text, seconds) in
-            [("90m", Some(5400)), ("1h 30m", Some(5400)), ("3d", Some(259_200)), ("60", Some(60)), ("1500ms", Some(1))]
-        {
-            assert_eq!(lifetime(text).ok().map(|lifetime| lifetime.as_secs()), seconds, "{text}");
-        }
-        for wrong in ["", "0", "0s", "999ms", "-1", "1.5", "soon", "99999999999999999999"] {
-            assert!(lifetime(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
     fn what_a_preview_can_be_called() {
-        assert_eq!(slug("pr-7").as_deref(), Ok("pr-7"));
-        assert_eq!(slug(&"x".repeat(60)).map(|name| name.len()), Ok(21));
-        for wrong in ["prod", "beta", "feature/x", "i-1", ""] {
+        for (typed, want) in [
+            ("pr-7", "pr-7"),
+            ("Feature/Foo", "feature-foo"),
+            ("fix_the/Über__bug!", "fix-the-ber-bug"),
+            ("dependabot/npm/a", "dependabot-npm-a"),
+        ] {
+            let made = slug(typed).unwrap();
+            assert_eq!((&*made.name, made.note().is_some()), (want, typed != want), "{typed}");
+        }
+        assert_eq!(slug(&"x".repeat(60)).map(|slug| slug.name.len()), Ok(21));
+        let one = |end: &str| slug(&format!("feature/a-very-long-name-of-a-branch-that-ends-{end}")).unwrap().name;
+        assert_ne!(one("here"), one("there"), "what is cut is told apart");
+        for wrong in ["prod", "Beta", "i-1", "I/1", "", "日本"] {
             assert!(slug(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,12 +1,14 @@
 //! `pinstone.toml`: what a folder says of itself, so that `pinstone deploy` needs no arguments.
 //!
-//! It is looked for in the current directory, then in the folder that is published. It is never published itself.
+//! It is looked for in the current directory, then in the folder that is published. It is never published itself. Where
+//! there is none, a `sitepod.toml` takes its place.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::error::{CliError, file_error};
+use crate::sitepod;
 
 /// The file's name.
 pub(crate) const FILE_NAME: &str = pinstone_engine::ignored::PROJECT_FILE;
@@ -18,6 +20,8 @@ pub(crate) struct ProjectFile {
     pub(crate) folder: PathBuf,
     /// Its `[project]` table.
     pub(crate) project: ProjectTable,
+    /// What its user should know of it.
+    pub(crate) notes: Vec<String>,
 }
 
 /// The `[project]` table.
@@ -57,27 +61,38 @@ impl ProjectFile {
     ///
     /// Where the first file found cannot be read or understood.
     pub(crate) fn find(current: &Path, published: Option<&Path>) -> Result<Option<Self>, CliError> {
-        for folder in std::iter::once(current).chain(published) {
-            let path = folder.join(FILE_NAME);
-            match std::fs::read_to_string(&path) {
-                Ok(text) => return parse(&path, &text).map(|project| Some(Self { folder: folder.into(), project })),
-                Err(error)
-                    if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
-                Err(error) => return Err(file_error(&path, &error)),
+        type Read = fn(&Path, &str) -> Result<(ProjectTable, Vec<String>), CliError>;
+        let own: Read = |path, text| parse(path, text).map(|project| (project, Vec::new()));
+        for (name, read) in [(FILE_NAME, own), (sitepod::FILE_NAME, sitepod::parse)] {
+            for folder in std::iter::once(current).chain(published) {
+                let path = folder.join(name);
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => {
+                        let (project, notes) = read(&path, &text)?;
+                        return Ok(Some(Self { folder: folder.into(), project, notes }));
+                    }
+                    Err(error)
+                        if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                    }
+                    Err(error) => return Err(file_error(&path, &error)),
+                }
             }
         }
         Ok(None)
     }
 }
 
+/// Says what is wrong with the text of a project file, and where.
+pub(crate) fn not_understood(path: &Path, text: &str, error: &toml::de::Error) -> CliError {
+    let line = error.span().map_or(String::new(), |span| {
+        let before = text.get(..span.start).unwrap_or(text);
+        format!(", line {}", before.matches('\n').count() + 1)
+    });
+    CliError::usage(format!("cannot understand `{}`{line}: {}", path.display(), error.message()))
+}
+
 fn parse(path: &Path, text: &str) -> Result<ProjectTable, CliError> {
-    let wrong = |error: toml::de::Error| {
-        let line = error.span().map_or(String::new(), |span| {
-            let before = text.get(..span.start).unwrap_or(text);
-            format!(", line {}", before.matches('\n').count() + 1)
-        });
-        CliError::usage(format!("cannot understand `{}`{line}: {}", path.display(), error.message()))
-    };
+    let wrong = |error: toml::de::Error| not_understood(path, text, &error);
     let table: toml::Table = text.parse().map_err(wrong)?;
     for rules in ["redirects", "headers"] {
         if table.contains_key(rules) {
@@ -146,8 +161,18 @@ mod tests {
         std::fs::write(site.join(FILE_NAME), "[project]\nname = 'inner'").unwrap();
         let found = ProjectFile::find(folder.path(), Some(&site)).unwrap().unwrap();
         assert_eq!((found.folder.as_path(), found.project.name.as_deref()), (site.as_path(), Some("inner")));
+        std::fs::write(folder.path().join(sitepod::FILE_NAME), "[project]\nname = 'other'").unwrap();
+        let found = ProjectFile::find(folder.path(), Some(&site)).unwrap().unwrap();
+        assert_eq!(found.project.name.as_deref(), Some("inner"), "any `pinstone.toml` goes before the other file");
         std::fs::write(folder.path().join(FILE_NAME), "[project]\nname = 'outer'").unwrap();
         let found = ProjectFile::find(folder.path(), Some(&site)).unwrap().unwrap();
         assert_eq!((found.folder.as_path(), found.project.name.as_deref()), (folder.path(), Some("outer")));
+    }
+    #[test]
+    fn another_programs_file_counts_where_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(sitepod::FILE_NAME), "[project]\nname = 'other'").unwrap();
+        let found = ProjectFile::find(folder.path(), None).unwrap().unwrap();
+        assert_eq!((found.project.name.as_deref(), found.notes.len()), (Some("other"), 1));
     }
 }

@@ -27,6 +27,9 @@ impl Patience {
     /// For the first contact: a server that is not there is told at once.
     pub(crate) const SHORT: Self = Self { tries: 2, first: Duration::from_millis(200), ..Self::LONG };
 
+    /// For a call whose answer is a secret: nobody could tell what a try made whose answer was lost.
+    pub(crate) const ONCE: Self = Self { tries: 1, ..Self::LONG };
+
     /// The same for a call whose body, answer or work grows with the site.
     pub(crate) const fn for_large(self) -> Self {
         Self { per_try: None, ..self }

@@ -2,10 +2,10 @@
 
 use pinstone_api::wire::{ReleaseAnswer, ReleaseItem, ReleaseRequest};
 
-use crate::client::{Client, all_pages};
+use crate::client::{Client, Failure, all_pages};
 use crate::context::{self, Context, EnvironmentArgs, ProjectArgs};
 use crate::diff;
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use crate::retry::Patience;
 
 /// Show an earlier image again
@@ -70,7 +70,11 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         message: args.message,
         ..ReleaseRequest::default()
     };
-    let answer: ReleaseAnswer = client.post(&["rollback"], &request, Patience::LONG).await?;
+    let answer: Result<ReleaseAnswer, Failure> = client.post(&["rollback"], &request, Patience::LONG).await;
+    let answer = answer.map_err(|failure| {
+        let is_image = matches!(&*failure.code, "image_not_found" | "image_collected");
+        failure.of(args.to.as_deref().filter(|_| is_image).unwrap_or(&environment))
+    })?;
     tell(context, &answer)
 }
 
@@ -95,11 +99,18 @@ pub(crate) async fn image_of(
 ) -> Result<String, CliError> {
     let query = [("project", project), ("environment", environment)];
     let releases: Vec<ReleaseItem> = all_pages(client, &["releases"], &query, usize::MAX).await?;
+    let how = format!("`pinstone releases --env {environment}` lists those that it has");
     match releases.into_iter().find(|release| release.number == number) {
         Some(release) if !release.image_id.is_empty() => Ok(release.image_id),
-        Some(_) => Err(CliError::usage(format!("release {number} of `{environment}` shows nothing: it is a delete"))),
-        None => Err(CliError::usage(format!("`{environment}` has no release {number}"))
-            .hint(format!("`pinstone releases --env {environment}` lists those that it has"))),
+        Some(_) => {
+            let message = format!("release {number} of `{environment}` shows nothing: it is a delete");
+            Err(CliError::new(Exit::Failed, "release_not_found", message).hint(how))
+        }
+        // As what else is not there.
+        None => {
+            let message = format!("`{environment}` has no release {number}");
+            Err(CliError::new(Exit::Failed, "release_not_found", message).hint(how))
+        }
     }
 }
 

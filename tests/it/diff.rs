@@ -220,7 +220,7 @@ fn a_side_that_is_none_is_named_and_explained() {
         (&[&one, &no_image], 1, &[&*no_image, "pinstone images"]),
         (&["img_0000", &one], 1, &["`img_0000`", "pinstone images"]),
         (&["img_00", &one], 2, &["`img_00`", "4 of the digits"]),
-        (&["prod#7", "prod"], 2, &["`prod` has no release 7", "pinstone releases"]),
+        (&["prod#7", "prod"], 1, &["`prod` has no release 7", "pinstone releases"]),
         (&["prod", "./no/such"], 1, &["./no/such"]),
         (&["nowhere"], 2, &["`nowhere`", "pinstone diff nowhere ."]),
         (&["prod", "beta", "--env", "prod"], 2, &["--env"]),

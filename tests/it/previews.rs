@@ -106,12 +106,17 @@ fn names_of_previews() {
     let refused = preview("stage").expect(4);
     assert!(refused.stderr.contains("name_is_environment") && refused.stderr.contains("--slug"), "{refused:?}");
     assert_eq!(world.get("demo--stage.localhost", "/").expect(200).text(), "one", "as it was");
-    for wrong in ["prod", "beta", "Feature/X", "i-0123456789abcdef"] {
+    for wrong in ["prod", "beta", "Beta", "i-0123456789abcdef"] {
         preview(wrong).expect(2);
     }
     world.cli(&["preview", text(&folder), "--project", "demo", "--expires", "soon"]).expect(2);
     let long = world.cli(&["preview", text(&folder), "--project", "demo", "--expires", "31d"]).expect(1);
-    assert!(long.stderr.contains("--expires"), "{long:?}");
+    assert!(long.stderr.contains("--expires") && long.stderr.contains("1 second to 30 days"), "{long:?}");
+    let slug = ["preview", text(&folder), "--project", "demo", "--slug", "Feature/X"];
+    let made = world.cli(&slug).expect(0);
+    assert!(made.stderr.contains("`Feature/X` as a preview's name is `feature-x`"), "{made:?}");
+    world.get("demo--feature-x.localhost", "/").expect(200);
+    world.cli(&["preview", "delete", "Feature/X", "--project", "demo"]).expect(0);
 
     let branch = "feature-redesign-of-the-pricing-page";
     let made = preview(branch).expect(0).json();
@@ -165,7 +170,7 @@ fn images_are_pinned() {
         assert_eq!(pin(&world, typed, &[]).expect(0).json()["image_id"], json!(other), "{typed}");
     }
     let no_image = format!("img_{}", "0".repeat(32));
-    for (typed, code) in [("prod#3", 2), ("./site", 2), ("nothing", 1), (&*no_image, 1)] {
+    for (typed, code) in [("prod#3", 1), ("./site", 2), ("nothing", 1), (&*no_image, 1)] {
         pin(&world, typed, &[]).expect(code);
     }
 

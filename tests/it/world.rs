@@ -169,8 +169,8 @@ impl World {
         }
         command
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .env("HOME", self.folder.path().join("home"))
-            .env("XDG_CONFIG_HOME", self.folder.path().join("home"))
+            .env("HOME", self.home())
+            .env("XDG_CONFIG_HOME", self.home())
             .env("NO_COLOR", "1")
             .env_remove("RUST_LOG")
             .current_dir(self.work());
@@ -185,6 +185,14 @@ impl World {
         run(command)
     }
 
+    /// Runs the command line against the server as whoever is signed in, with `input` on its standard input.
+    #[track_caller]
+    pub(crate) fn user(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command();
+        command.args(arguments).args(["--endpoint", self.url()]);
+        run_with(command, input)
+    }
+
     /// Checks the data folder. The server must be stopped.
     #[track_caller]
     pub(crate) fn fsck(&self) -> Output {
@@ -196,6 +204,11 @@ impl World {
     /// The data folder.
     pub(crate) fn data(&self) -> PathBuf {
         self.disk.join("data")
+    }
+
+    /// The folder of the user's configuration.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
     }
 
     /// The folder that commands run in.
@@ -457,6 +470,22 @@ pub(crate) fn run(mut command: Command) -> Output {
     let output = command.stdin(Stdio::null()).output().unwrap();
     Output {
         code: output.status.code().unwrap_or_else(|| panic!("{:?} ended by a signal: {output:?}", command)),
+        stdout: String::from_utf8(output.stdout).expect("what people read is UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("what people read is UTF-8"),
+    }
+}
+
+/// Runs a command to its end, with `input` on its standard input.
+#[track_caller]
+pub(crate) fn run_with(mut command: Command, input: &str) -> Output {
+    use std::io::Write;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A command that has no use for it ends without reading it.
+    let _ = child.stdin.take().expect("stdin is piped").write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Output {
+        code: output.status.code().unwrap_or_else(|| panic!("{command:?} ended by a signal: {output:?}")),
         stdout: String::from_utf8(output.stdout).expect("what people read is UTF-8"),
         stderr: String::from_utf8(output.stderr).expect("what people read is UTF-8"),
     }
