@@ -10,6 +10,7 @@ use pinstone_engine::host::{HostName, HostTarget};
 use pinstone_engine::manifest::Entry;
 
 use crate::account::Facts;
+use crate::canonical;
 use crate::digest;
 use crate::encoding::Accepted;
 use crate::entity::{Asked, Decision, Entity, Published, Representation};
@@ -19,7 +20,7 @@ use crate::head::{self, Answer, Body, Field};
 use crate::navigation;
 use crate::pages::Page;
 use crate::path::{self, Resolution};
-use crate::place::{self, Place};
+use crate::place::{self, Nowhere, Place};
 use crate::prepared::{Kind, Prepared};
 use crate::request::Method;
 use crate::respond;
@@ -51,19 +52,37 @@ pub(crate) struct Call<'r> {
     pub(crate) path: &'r str,
     pub(crate) query: Option<&'r str>,
     pub(crate) fields: &'r Fields<'r>,
+    /// The authority of its target, where that has one.
+    pub(crate) authority: Option<&'r str>,
+    pub(crate) is_tls: bool,
 }
 
 impl Call<'_> {
     /// Answers it as `host`, which stands for `target`.
     pub(crate) async fn answer(self, host: &HostName<'_>, target: HostTarget<'_>, facts: &mut Facts) -> Decided {
-        let answered = match place::find(self.worker, host, target, facts).await {
+        let answered = match place::find(self.worker, host, target, self.path, facts).await {
             Ok(place) => self.answer_at(&place, facts).await,
-            Err(page) => return self.page(page),
+            Err(Nowhere::Page(page)) => return self.page(page),
+            Err(Nowhere::Moved(domain)) => return self.moved(domain.as_str()),
         };
         answered.unwrap_or_else(|error| {
             error.report();
             head::page(self.method, error.page()).into()
         })
+    }
+
+    /// Sends a visitor to the same address at another host.
+    fn moved(&self, host: &str) -> Decided {
+        match self.method {
+            Method::Get | Method::Head => {
+                let field = self.fields.hosts.into_iter().flatten().next();
+                let field = field.and_then(|value| std::str::from_utf8(value).ok());
+                let authority = self.authority.or(field).unwrap_or_default();
+                head::redirect(canonical::location(host, authority, self.is_tls, self.path, self.query)).into()
+            }
+            Method::Options => head::options().into(),
+            Method::Other => self.page(Page::Method),
+        }
     }
 
     async fn answer_at(self, place: &Arc<Place>, facts: &mut Facts) -> Result<Decided, EdgeError> {
@@ -91,7 +110,7 @@ impl Call<'_> {
     async fn look_up(self, place: &Arc<Place>, facts: &mut Facts) -> Result<Decided, EdgeError> {
         let generation = self.worker.caches.resolver().pointers().variants().generation();
         let site = place.site(self.worker, facts).await?;
-        let resolution = match path::resolve(&site, self.path, self.query) {
+        let resolution = match path::resolve_under(&site, place.prefix(), self.path, self.query) {
             Ok(resolution) => resolution,
             Err(_) => return Ok(head::page(self.method, Page::BadRequest).into()),
         };
@@ -396,7 +415,15 @@ mod tests {
                 .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
                 .collect();
             let fields = Fields::of(&headers);
-            let call = Call { worker: &self.worker, method: Method::Get, path, query: None, fields: &fields };
+            let call = Call {
+                worker: &self.worker,
+                method: Method::Get,
+                path,
+                query: None,
+                fields: &fields,
+                authority: None,
+                is_tls: false,
+            };
             let host = HostName::parse(HOST).unwrap();
             let mut facts = Facts::new(Protocol::Http11, false, None);
             call.answer(&host, self.worker.hosts.target(&host), &mut facts).await
