@@ -10,6 +10,8 @@ use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::id::ImageId;
 use pinstone_engine::name::{EnvironmentName, ProjectName};
 
+use crate::proof::DomainConfig;
+
 /// Why a text is not the public URL of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PublicUrlError {
@@ -170,6 +172,8 @@ pub struct ApiConfig {
     /// Who may register, and how accounts are. Registration is open where the base domain is `localhost`, and closed
     /// elsewhere, by default.
     pub accounts: AccountRules,
+    /// How domains are proven, and what may be asked for it.
+    pub domains: DomainConfig,
     /// How long a JSON body may take in all. Uploads have no such bound. 10 minutes by default.
     pub json_timeout: Duration,
 }
@@ -189,6 +193,7 @@ impl ApiConfig {
             archives: 4,
             archive_spool: 4 << 30,
             archive_timeout: Duration::from_secs(60 * 60),
+            domains: DomainConfig::default(),
             idle_timeout: Duration::from_secs(60),
             json_timeout: Duration::from_secs(600),
         }

@@ -11,6 +11,7 @@ mod audit;
 mod auth;
 mod deploy;
 mod diff;
+mod domains;
 mod environments;
 mod health;
 mod images;
@@ -94,6 +95,14 @@ pub(crate) const ROUTES: &[Route] = &[
         methods: &[("GET", READ), ("PATCH", MANAGE)],
         handlers: || get(projects::one).patch(projects::change),
     },
+    Route {
+        path: "/domains",
+        methods: &[("GET", READ), ("POST", MANAGE)],
+        handlers: || get(domains::list).post(domains::add),
+    },
+    Route { path: "/domains/check", methods: &[("GET", Need::Nothing)], handlers: || get(domains::check) },
+    Route { path: "/domains/{domain}", methods: &[("DELETE", MANAGE)], handlers: || delete(domains::remove) },
+    Route { path: "/domains/{domain}/verify", methods: &[("POST", MANAGE)], handlers: || post(domains::verify) },
     Route { path: "/environments", methods: &[("GET", READ)], handlers: || get(environments::list) },
     Route {
         path: "/environments/{project}/{environment}",

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ApiConfig, SiteUrls};
 use crate::error::{ApiError, ErrorCode};
+use crate::proof::Prover;
 use crate::spool::Spools;
 
 /// The unit in which memory for plans is handed out, in bytes: so small that small plans do not wait for each other.
@@ -28,6 +29,7 @@ struct Shared {
     plan_memory: Arc<Semaphore>,
     plan_memory_units: u32,
     spools: Spools,
+    prover: Prover,
     started: Instant,
 }
 
@@ -39,6 +41,7 @@ impl ApiState {
             plan_memory: Arc::new(Semaphore::new(units as usize)),
             plan_memory_units: units,
             spools: Spools::new(&config, engine.limits().archive_size),
+            prover: Prover::new(config.domains.clone(), config.hosts.base_domain()),
             started: Instant::now(),
             engine,
             config,
@@ -65,6 +68,11 @@ impl ApiState {
     /// Room for archives.
     pub(crate) fn spools(&self) -> &Spools {
         &self.0.spools
+    }
+
+    /// What asks the network about domains.
+    pub(crate) fn prover(&self) -> &Prover {
+        &self.0.prover
     }
 
     pub(crate) fn uptime(&self) -> Duration {

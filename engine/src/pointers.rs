@@ -268,12 +268,6 @@ impl PointerTable {
         self.domains.find(domain)
     }
 
-    /// How many custom domains show something. It counts them.
-    #[must_use]
-    pub fn domains(&self) -> usize {
-        self.domains.len()
-    }
-
     /// The ids of the project of this name.
     #[must_use]
     pub fn project(&self, name: &str) -> Option<ProjectRef> {

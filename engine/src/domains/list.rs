@@ -7,6 +7,7 @@ use super::proof::{DomainRules, token};
 use super::{DomainError, DomainSelector, DomainSummary};
 use crate::account::Principal;
 use crate::engine::Engine;
+use crate::host::{HostName, HostTarget, Hosts};
 use crate::id::{ProjectId, TeamId};
 use crate::meta::MetaError;
 use crate::name::ProjectName;
@@ -53,6 +54,14 @@ impl Engine {
             }
         }
         Ok(summaries)
+    }
+
+    /// Whether a name is the host of a project that the caller reaches, by the project's own name.
+    #[must_use]
+    pub fn is_own_host(&self, caller: &Principal, hosts: &Hosts, domain: &DomainName) -> bool {
+        let Ok(host) = HostName::parse(domain.as_str()) else { return false };
+        let HostTarget::Site { project, .. } = hosts.target(&host) else { return false };
+        self.resolver().pointers().project(project).is_some_and(|project| self.reaches(caller, project))
     }
 
     /// The team's claim of a domain, with those of its prefixes that `selector` names; at least one of them shows a project

@@ -125,12 +125,12 @@ pub(crate) fn first(evidence: &Evidence) -> Result<Method, NotProven> {
 /// Decides whether a domain that was proven by `method` still is.
 ///
 /// Whoever proved it by a file and then let it point here has done what was wanted, and has no file any more: that it
-/// goes on pointing here is enough. A TXT record has to stay.
+/// goes on pointing here is enough. A TXT record has to stay; that it is gone is known without the domain's server.
 pub(crate) fn again(method: Method, evidence: &Evidence) -> Again {
     match first(evidence) {
         Ok(method) => Again::Holds(method),
         Err(_) if evidence.points_here && method == Method::File => Again::Holds(Method::File),
-        Err(NotProven::NoAnswer) => Again::Unknown,
+        Err(NotProven::NoAnswer) if method == Method::File || evidence.txt == Found::NoAnswer => Again::Unknown,
         Err(_) => Again::Lost,
     }
 }
@@ -169,7 +169,7 @@ mod tests {
             (Nothing, Token, false, false, Ok(File), Again::Holds(File), Again::Holds(File)),
             (NoAnswer, Token, false, false, Ok(File), Again::Holds(File), Again::Holds(File)),
             (Nothing, Nothing, false, false, Err(NotProven::Nowhere), Again::Lost, Again::Lost),
-            (Nothing, NoAnswer, false, false, Err(NotProven::NoAnswer), Again::Unknown, Again::Unknown),
+            (Nothing, NoAnswer, false, false, Err(NotProven::NoAnswer), Again::Lost, Again::Unknown),
             (NoAnswer, Nothing, false, false, Err(NotProven::NoAnswer), Again::Unknown, Again::Unknown),
             (Nothing, NotAsked, false, true, Err(NotProven::SpecialAddress), Again::Lost, Again::Lost),
             (Nothing, NotAsked, true, false, Err(NotProven::OnlyTxtCounts), Again::Lost, Again::Holds(File)),
