@@ -1,7 +1,7 @@
 //! The calls of `/api/v1`, in one table: what is not in it does not exist, and the published description lists the
 //! same.
 
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::Method;
 
 use crate::access::{ACCOUNT, DEPLOY, END, MANAGE, Need, READ, SEE_CALLER, SERVER};
@@ -101,7 +101,11 @@ pub(crate) const ROUTES: &[Route] = &[
         handlers: || get(domains::list).post(domains::add),
     },
     Route { path: "/domains/check", methods: &[("GET", Need::Nothing)], handlers: || get(domains::check) },
-    Route { path: "/domains/{domain}", methods: &[("DELETE", MANAGE)], handlers: || delete(domains::remove) },
+    Route {
+        path: "/domains/{domain}",
+        methods: &[("PATCH", MANAGE), ("DELETE", MANAGE)],
+        handlers: || patch(domains::change).delete(domains::remove),
+    },
     Route { path: "/domains/{domain}/verify", methods: &[("POST", MANAGE)], handlers: || post(domains::verify) },
     Route { path: "/environments", methods: &[("GET", READ)], handlers: || get(environments::list) },
     Route {

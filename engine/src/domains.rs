@@ -47,6 +47,15 @@ pub struct NewDomain {
     pub redirect_to: Option<DomainName>,
 }
 
+/// What is to be different about a domain; the rest stays as it is.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DomainChange {
+    /// The environment that is shown under the prefix.
+    pub environment: Option<EnvironmentName>,
+    /// The domain that visitors of all its prefixes are sent to, or that they are sent nowhere.
+    pub redirect_to: Option<Option<DomainName>>,
+}
+
 /// One prefix of a domain, as its team sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DomainSummary {

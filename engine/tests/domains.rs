@@ -11,7 +11,9 @@ use pinstone_engine::blob::BlobStore;
 use pinstone_engine::blob::index::MemoryIndex;
 use pinstone_engine::clock::{Clock, UnixMillis};
 use pinstone_engine::domains::proof::{DomainRules, Evidence, Found, NotProven};
-use pinstone_engine::domains::{Checked, DomainError, DomainSelector, DomainSummary, NameWarning, NewDomain, Verified};
+use pinstone_engine::domains::{
+    Checked, DomainChange, DomainError, DomainSelector, DomainSummary, NameWarning, NewDomain, Verified,
+};
 use pinstone_engine::fsck;
 use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::id::{TeamId, UserId};
@@ -343,8 +345,45 @@ async fn visitors_are_sent_to_the_name_with_or_without_www_only() {
     assert!(matches!(back, Err(DomainError::Redirect)));
     world.has(&ann, "ann-site", "example.com").await;
     world.verify(&ann, "www.example.com", TXT).await.unwrap();
-    let shown = world.engine.resolver().pointers().domain("www.example.com").unwrap();
-    assert_eq!(shown.redirect_to.as_ref().map(|domain| domain.as_str()), Some("example.com"));
+    let sent = |world: &World, domain: &str| {
+        let shown = world.engine.resolver().pointers().domain(domain).unwrap();
+        shown.redirect_to.as_ref().map(|domain| domain.as_str().to_owned())
+    };
+    assert_eq!(sent(&world, "www.example.com").as_deref(), Some("example.com"));
+    // The other way round: the first has to stop before the second begins.
+    let change = async |name, target: Option<&str>| {
+        let redirect_to = Some(target.map(|name| name.parse().unwrap()));
+        let change = DomainChange { redirect_to, environment: None };
+        world.engine.change_domain(&ann, &selector(name), &change, &world.rules).await
+    };
+    assert!(matches!(change("example.com", Some("www.example.com")).await, Err(DomainError::Redirect)));
+    assert_eq!(change("www.example.com", None).await.unwrap().redirect_to, None);
+    assert_eq!(sent(&world, "www.example.com"), None);
+    assert!(change("example.com", Some("www.example.com")).await.unwrap().is_active);
+    assert_eq!(sent(&world, "example.com").as_deref(), Some("www.example.com"));
+    world.expect_clean().await;
+}
+
+#[tokio::test]
+async fn what_a_prefix_shows_can_be_changed() {
+    let world = World::new().await;
+    let (ann, bob) = (world.team("ann-site").await, world.team("bob-site").await);
+    world.has(&ann, "ann-site", "example.com").await;
+    world.add(&ann, "ann-site", "example.com/docs").await.unwrap();
+    let change = DomainChange { environment: Some(EnvironmentName::beta()), redirect_to: None };
+    let change = async |caller, name| world.engine.change_domain(caller, &selector(name), &change, &world.rules).await;
+    assert!(matches!(change(&ann, "example.com").await, Err(DomainError::Ambiguous)));
+    assert!(matches!(change(&ann, "example.com/none").await, Err(DomainError::NotFound)));
+    assert!(matches!(change(&bob, "example.com/docs").await, Err(DomainError::NotFound)));
+    for _ in 0..2 {
+        assert_eq!(change(&ann, "example.com/docs").await.unwrap().environment, EnvironmentName::beta());
+    }
+    let shown = world.engine.resolver().pointers().domain("example.com").unwrap();
+    let shown: Vec<_> = shown.routes.iter().map(|route| route.environment.as_str()).collect();
+    assert_eq!(shown, ["prod", "beta"]);
+    let actions = ["add", "verify", "add", "change"].map(|action| format!("domain.{action}"));
+    assert_eq!(world.actions(&ann).await, actions);
+    world.expect_clean().await;
 }
 
 #[tokio::test]

@@ -19,9 +19,12 @@ pub(crate) struct Dns {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A record's type and its data.
+type Record = (u16, Vec<u8>);
+
 #[derive(Debug, Default)]
 struct Zone {
-    names: Mutex<HashMap<String, Vec<(u16, Vec<u8>)>>>,
+    names: Mutex<HashMap<String, Vec<Record>>>,
     fails: AtomicBool,
     ends: AtomicBool,
 }
@@ -63,10 +66,11 @@ impl Dns {
     /// Lets a name have this TXT record too, in pieces of at most 20 bytes.
     pub(crate) fn add_text(&self, name: &str, text: &str) {
         let pieces = text.as_bytes().chunks(20);
-        self.add(name, (TXT, pieces.flat_map(|piece| [&[piece.len() as u8][..], piece].concat()).collect()));
+        let piece = |piece: &[u8]| [&[u8::try_from(piece.len()).unwrap()][..], piece].concat();
+        self.add(name, (TXT, pieces.flat_map(piece).collect()));
     }
 
-    fn add(&self, name: &str, record: (u16, Vec<u8>)) {
+    fn add(&self, name: &str, record: Record) {
         self.zone.names.lock().unwrap().entry(name.to_owned()).or_default().push(record);
     }
 
@@ -117,7 +121,7 @@ impl Zone {
         } else {
             0
         };
-        let count = if fails { 0 } else { records.len() as u16 };
+        let count = if fails { 0 } else { u16::try_from(records.len()).ok()? };
         let mut answer = query[..2].to_vec();
         answer.extend_from_slice(&[0x81, 0x80 | code, 0, 1]);
         answer.extend_from_slice(&count.to_be_bytes());
@@ -127,7 +131,7 @@ impl Zone {
             answer.extend_from_slice(&[0xc0, 12]);
             answer.extend_from_slice(&kind.to_be_bytes());
             answer.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
-            answer.extend_from_slice(&(data.len() as u16).to_be_bytes());
+            answer.extend_from_slice(&u16::try_from(data.len()).ok()?.to_be_bytes());
             answer.extend_from_slice(data);
         }
         Some(answer)

@@ -1,4 +1,4 @@
-//! `GET` and `POST /domains`, `POST /domains/{domain}/verify`, `DELETE /domains/{domain}` and `GET /domains/check`:
+//! `GET` and `POST /domains`, `POST /domains/{domain}/verify`, `PATCH` and `DELETE /domains/{domain}` and `GET /domains/check`:
 //! custom domains.
 
 use axum::extract::{FromRequestParts, State};
@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::request::Parts;
 use pinstone_engine::Principal;
 use pinstone_engine::domains::proof::{FILE_PATH, NotProven, TXT_LABEL};
-use pinstone_engine::domains::{DomainSelector, DomainSummary, NameWarning, NewDomain};
+use pinstone_engine::domains::{DomainChange, DomainSelector, DomainSummary, NameWarning, NewDomain};
 use pinstone_engine::host::HostName;
 use pinstone_engine::name::EnvironmentName;
 use pinstone_engine::publish::ProjectSelector;
@@ -111,6 +111,31 @@ pub(crate) async fn verify(
             status: status(verified.is_active).to_owned(),
             verified: verified.is_active && verified.missing.is_none(),
         }))
+    })
+    .await
+}
+
+/// Changes what a domain shows under a prefix, or where its visitors are sent.
+pub(crate) async fn change(
+    State(state): State<ApiState>,
+    Caller(caller): Caller,
+    Segments(domain): Segments<String>,
+    JsonBody(body): JsonBody<wire::DomainChange>,
+) -> Result<Response, ApiError> {
+    let selector = input::domain_selector(&domain)?;
+    let redirect_to = match body.redirect_to.as_deref() {
+        None => None,
+        Some("") => Some(None),
+        Some(target) => Some(Some(input::domain(target)?)),
+    };
+    let environment = input::environment(body.environment.as_deref(), body.env.as_deref())?;
+    let change = DomainChange { environment, redirect_to };
+    if state.engine().is_own_host(&caller, &state.config().hosts, &selector.domain) {
+        return Err(ErrorCode::SystemDomain.into());
+    }
+    to_the_end(async move {
+        let rules = &state.config().domains.rules;
+        Ok(respond::ok(&item(state.engine().change_domain(&caller, &selector, &change, rules).await?)))
     })
     .await
 }

@@ -84,6 +84,22 @@ async fn a_domain_is_added_proven_listed_and_removed() {
     assert_eq!((&*silent.status, silent.verified), ("active", true), "{silent:?}");
     dns.set_failing(false);
 
+    let change = |domain: &str, body: Value| {
+        let call = world.call(Method::PATCH, &format!("/api/v1/domains/{domain}")).json(&body.to_string());
+        call.send()
+    };
+    let changed: DomainItem = change("b%C3%BCcher.example%2Fdocs", json!({ "environment": "beta" })).await.ok();
+    assert_eq!((&*changed.environment, &*changed.slug, &*changed.status), ("beta", "/docs", "active"));
+    let name = json!({ "redirect_to": "www.bücher.example" });
+    let changed: DomainItem = change("b%C3%BCcher.example", name).await.ok();
+    assert_eq!(changed.redirect_to.as_deref(), Some("www.xn--bcher-kva.example"));
+    let changed: DomainItem = change("b%C3%BCcher.example", json!({ "redirect_to": "" })).await.ok();
+    assert_eq!(changed.redirect_to, None);
+    let wrong = change("b%C3%BCcher.example", json!({ "redirect_to": "other.example" })).await;
+    wrong.expect_error(StatusCode::UNPROCESSABLE_ENTITY, "invalid_redirect", &[]);
+    let own = change("my-site.pages.test", json!({ "environment": "beta" })).await;
+    own.expect_error(StatusCode::UNPROCESSABLE_ENTITY, "system_domain", &[]);
+
     let several = world.delete("/domains/b%C3%BCcher.example").await;
     several.expect_error(StatusCode::CONFLICT, "domain_ambiguous", &[]);
     world.delete("/domains/b%C3%BCcher.example%2F").await.expect_nothing();

@@ -143,6 +143,8 @@ const ROWS: &[Row] = &[
     Row { what: "add a domain", want: &MANAGE, call: "POST /domains",
         body: Body::Json(r#"{"project": "{project}", "domain": "more.example"}"#) },
     Row { what: "prove a domain", want: &MANAGE, call: "POST /domains/{project}.example/verify", body: Body::Nothing },
+    Row { what: "change a domain", want: &MANAGE, call: "PATCH /domains/{project}.example",
+        body: Body::Json(r#"{"environment": "beta"}"#) },
     Row { what: "remove a domain", want: &MANAGE, call: "DELETE /domains/{project}.example", body: Body::Nothing },
     Row { what: "delete beta", want: &END_BETA, call: "DELETE /environments/{project}/beta", body: Body::Nothing },
     Row { what: "delete another environment", want: &END, call: "DELETE /environments/{project}/old", body: Body::Nothing },

@@ -27,6 +27,20 @@ pub struct DomainRequest {
     pub redirect_to: Option<String>,
 }
 
+/// `PATCH /domains/{domain}`. What is missing stays as it is.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct DomainChange {
+    /// The environment that the prefix shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// The same as `environment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
+    /// The domain that visitors are sent to; an empty text where they are sent nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_to: Option<String>,
+}
+
 /// Something about a domain's name that its owner should know.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DomainWarning {

@@ -3,7 +3,10 @@
 use super::list::summary;
 use super::name::DomainName;
 use super::proof::DomainRules;
-use super::{Added, DomainError, DomainSelector, MOST_PREFIXES, NameWarning, NewDomain, alike, is_systems};
+use super::{
+    Added, DomainChange, DomainError, DomainSelector, DomainSummary, MOST_PREFIXES, NameWarning, NewDomain, alike,
+    is_systems,
+};
 use crate::account::Principal;
 use crate::clock::UnixMillis;
 use crate::engine::Engine;
@@ -12,6 +15,7 @@ use crate::host::{HostName, HostTarget, Hosts};
 use crate::id::TeamId;
 use crate::meta::{Check, Commit, MetaError, Outcome};
 use crate::plan::{ATTEMPTS, pause};
+use crate::pointers::ProjectRef;
 use crate::records::domains::{ClaimRecord, DomainRecord, HoldOff, RouteRecord};
 use crate::records::idempotency::{IdempotencyKey, Known, Once};
 use crate::records::projects::ProjectRecord;
@@ -116,6 +120,72 @@ impl Engine {
                 self.catch_up(position).await?;
                 let domain = summary(caller.team, &claim, &route, found.record.name, row.as_ref(), rules);
                 return Ok(Added { domain, warnings: self.warnings(&new.domain, hosts).await? });
+            }
+        }
+        Err(StoreError::Contended.into())
+    }
+
+    /// Changes what a domain shows under a prefix, or where its visitors are sent. It is answered when this process serves
+    /// it so.
+    ///
+    /// # Errors
+    ///
+    /// Where the team has no such domain, several prefixes could be meant, visitors cannot be sent there, and where a
+    /// store fails.
+    pub async fn change_domain(
+        &self,
+        caller: &Principal,
+        selector: &DomainSelector,
+        change: &DomainChange,
+        rules: &DomainRules,
+    ) -> Result<DomainSummary, DomainError> {
+        for attempt in 0..ATTEMPTS {
+            pause(attempt).await;
+            let now = self.clock().now();
+            let before = self.claimed(caller, selector).await?;
+            let mut claim = before.record.clone();
+            let index = match (the_one(&claim.routes, selector), &change.environment) {
+                // Where visitors are sent concerns all prefixes.
+                (Err(DomainError::Ambiguous), None) => 0,
+                (found, _) => found?,
+            };
+            let route = &mut claim.routes[index];
+            if !caller.access.reaches(route.project) {
+                return Err(DomainError::NotFound);
+            }
+            if let Some(environment) = &change.environment {
+                route.environment.clone_from(environment);
+            }
+            let route = route.clone();
+            if let Some(redirect_to) = &change.redirect_to {
+                claim.redirect_to.clone_from(redirect_to);
+            }
+            let project = ProjectRef { team: caller.team, project: route.project };
+            let Some(name) = records::projects::get(self.meta(), project).await? else { continue };
+            let name = name.record.name;
+            let row = records::domains::get(self.meta(), &claim.domain).await?.map(|row| row.record);
+            if claim.shows() == before.record.shows() {
+                // Whoever made it so may not have been answered yet.
+                self.catch_up_with_all().await?;
+                return Ok(summary(caller.team, &claim, &route, name, row.as_ref(), rules));
+            }
+            let redirect = claim.redirect_to.as_ref().map(|target| format!(", visitors sent to {target}"));
+            let object = format!(
+                "{}{}: {} of {name}{}",
+                claim.domain,
+                route.prefix,
+                route.environment,
+                redirect.unwrap_or_default()
+            );
+            let (audit_key, audit) = self.audit_in(caller, Some(route.project), "domain.change", object, now);
+            let mut commit = self.claiming(caller.team, Some(&before), &claim).put(audit_key, audit);
+            if let Some(Some(target)) = &change.redirect_to {
+                commit = self.check_redirect(commit, caller.team, &claim.domain, target).await?;
+            }
+            let commit = self.showing(commit, caller.team, &claim, None).await?;
+            if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {
+                self.catch_up(position).await?;
+                return Ok(summary(caller.team, &claim, &route, name, row.as_ref(), rules));
             }
         }
         Err(StoreError::Contended.into())
