@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pinstone_api::DomainConfig;
 use pinstone_api::config::{PublicUrl, Rates};
 use pinstone_edge::{
     AccessLogConfig, AccessLogFormat, CacheConfig, Certificates, EdgeConfig, Limits as EdgeLimits, Networks,
 };
 use pinstone_engine::accounts::Registration;
 use pinstone_engine::blob::DiskCacheOptions;
+use pinstone_engine::domains::proof::DomainRules;
 use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::limits::Limits as EngineLimits;
 use pinstone_engine::objects::S3Options;
@@ -31,9 +33,9 @@ mod values;
 
 pub(crate) use tls::TlsConfig;
 use values::{
-    access_log, address, batch_files, batch_size, count, count_or_off, count_or_zero, domain, duration,
-    duration_or_zero, fetches, fields, filter, host, log_format, message_length, password_length, rate, size,
-    size_or_off, size_or_zero, switch, upload_memory, variant_workers, workers,
+    access_log, address, batch_files, batch_size, count, count_or_off, count_or_zero, domain, domains_per_team,
+    duration, duration_or_zero, fetches, fields, filter, host, ip_address, log_format, message_length, network,
+    password_length, rate, size, size_or_off, size_or_zero, switch, upload_memory, variant_workers, workers,
 };
 
 /// The file that is read where no flag names one.
@@ -163,6 +165,22 @@ keys! {
     accounts_password_length: "accounts.password_length", "accounts-password-length", "COUNT";
     /// How long somebody who signed in stays so [default: 30d]
     accounts_session_lifetime: "accounts.session_lifetime", "accounts-session-lifetime", "DURATION";
+    /// DNS servers that are asked about custom domains, each with its port [default: those of the system]
+    domains_dns_servers: "domains.dns_servers", "domains-dns-servers", "ADDR", list;
+    /// How often custom domains are proven again [default: 24h]
+    domains_recheck: "domains.recheck", "domains-recheck", "DURATION";
+    /// How long a custom domain is served that cannot be proven any more [default: 7d]
+    domains_grace: "domains.grace", "domains-grace", "DURATION";
+    /// How long nobody else gets a custom domain that was removed [default: 3d]
+    domains_hold_off: "domains.hold_off", "domains-hold-off", "DURATION";
+    /// Custom domains of one team [default: 100]
+    domains_per_team: "domains.per_team", "domains-per-team", "COUNT";
+    /// Addresses that this server is reached by, beside its own and those of its base domain [default: none]
+    domains_own_addresses: "domains.own_addresses", "domains-own-addresses", "IP", list;
+    /// Networks that are not public, and may be asked for a domain's file [default: none]
+    domains_special_networks: "domains.special_networks", "domains-special-networks", "CIDR", list;
+    /// The port that a domain's file is fetched from [default: 80]
+    domains_file_port: "domains.file_port", "domains-file-port", "PORT";
     /// Memory for large uploads that are passed on to an S3 store [default: 256MiB]
     api_upload_memory: "api.upload_memory", "api-upload-memory", "SIZE";
     /// Threads that compress files in the background; 0 compresses none [default: 1]
@@ -291,6 +309,7 @@ pub(crate) struct ServerConfig {
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) limits: EngineLimits,
     pub(crate) api: ApiBounds,
+    pub(crate) domains: DomainConfig,
     pub(crate) variants: VariantOptions,
     pub(crate) workers: NonZeroUsize,
     pub(crate) edge: EdgeLimits,
@@ -547,6 +566,7 @@ impl Reader<'_> {
                     .unwrap_or(api.accounts.password_length),
                 session_life: self.one("accounts.session_lifetime", duration).unwrap_or(api.accounts.session_life),
             },
+            domains: self.domains(),
             variants: VariantOptions {
                 workers: self.one("variants.workers", variant_workers).unwrap_or(variants.workers),
                 largest: self.one("variants.largest", size).unwrap_or(variants.largest),
@@ -614,6 +634,25 @@ impl Reader<'_> {
         };
         let upload_memory = self.one("api.upload_memory", upload_memory).unwrap_or(defaults.upload_memory);
         StorageOptions { url, s3, cache, upload_memory }
+    }
+
+    /// How domains are proven. What this server listens on is not known yet.
+    fn domains(&mut self) -> DomainConfig {
+        let defaults = DomainConfig::default();
+        let rules = DomainRules {
+            recheck: self.one("domains.recheck", duration).unwrap_or(defaults.rules.recheck),
+            grace: self.one("domains.grace", duration_or_zero).unwrap_or(defaults.rules.grace),
+            hold_off: self.one("domains.hold_off", duration_or_zero).unwrap_or(defaults.rules.hold_off),
+            per_team: self.one("domains.per_team", domains_per_team).unwrap_or(defaults.rules.per_team),
+        };
+        DomainConfig {
+            rules,
+            dns_servers: self.many("domains.dns_servers", address).unwrap_or_default(),
+            file_port: self.one("domains.file_port", count).unwrap_or(defaults.file_port),
+            special_networks: self.many("domains.special_networks", network).unwrap_or_default(),
+            own_addresses: self.many("domains.own_addresses", ip_address).unwrap_or_default(),
+            own_ports: defaults.own_ports,
+        }
     }
 
     /// A mistake that the edge found in its own words, which start with the name of a field: with the key that the
@@ -776,7 +815,8 @@ mod tests {
     fn zero_and_too_much_are_mistakes_that_name_the_key() {
         for key in KEYS.iter().filter(|key| key.contains('.')) {
             let name = format!("PINSTONE_{}", key.replace('.', "__").to_uppercase());
-            let is_duration = ["timeout", "lifetime", "grace", "delay"].iter().any(|end| key.ends_with(end));
+            let is_duration =
+                ["timeout", "lifetime", "grace", "delay", "recheck", "hold_off"].iter().any(|end| key.ends_with(end));
             let result = loaded(None, &[], &[(&name, if is_duration { "0s" } else { "0" })]);
             let means_something = [
                 "limits.files",
@@ -789,6 +829,8 @@ mod tests {
                 "api.uploads_at_once",
                 "limits.plan_cache",
                 "edge.connections_per_source",
+                "domains.grace",
+                "domains.hold_off",
                 "edge.shutdown_grace",
                 "edge.shutdown_delay",
                 "tls.hsts",
@@ -834,6 +876,22 @@ mod tests {
         let error = loaded(None, &wrong, &[]).map(drop).unwrap_err();
         assert!(error.message.contains("`--registration`: `everybody`: registration is `open`"), "{error}");
         assert!(error.message.contains("`--accounts-password-length`: `7`: a password has"), "{error}");
+    }
+
+    #[test]
+    fn domains_have_their_rules() {
+        let config = loaded(None, &[], &[]).unwrap().domains;
+        assert_eq!((config.rules, config.file_port), (DomainRules::default(), 80));
+        let file = "[domains]\ndns_servers = ['127.0.0.1:53', '[::1]:53']\nrecheck = '1h'\ngrace = '0s'\nhold_off = '0s'\n\
+                    per_team = 7\nfile_port = 8080\nspecial_networks = ['127.0.0.0/8', '10.1.1.1']\n\
+                    own_addresses = ['192.0.2.1']";
+        let config = loaded(Some(file), &[], &[]).unwrap().domains;
+        assert_eq!((config.dns_servers.len(), config.rules.per_team, config.file_port), (2, 7, 8080));
+        assert_eq!((config.rules.grace, config.rules.hold_off), (Duration::ZERO, Duration::ZERO));
+        assert_eq!((config.special_networks.len(), config.own_addresses.len()), (2, 1));
+        let wrong = ["--domains-per-team", "10001", "--domains-special-networks", "x", "--domains-file-port", "70000"];
+        let error = loaded(None, &wrong, &[]).map(drop).unwrap_err();
+        assert!(error.message.contains("has 3 mistakes"), "{error}");
     }
 
     #[test]

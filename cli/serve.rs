@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pinstone_api::Api;
 use pinstone_api::config::{ApiConfig, PublicUrl};
+use pinstone_api::{Api, DomainConfig};
 use pinstone_edge::metrics::{Exposition, Kind, MetricSource};
 use pinstone_edge::{AccessLog, AccessLogTarget, BindError, ControlService, Edge, EdgeConfig, HttpsConfig, Listeners};
 use pinstone_engine::blob::is_storage_full;
@@ -121,7 +121,9 @@ async fn serve(
         listeners.tls_addresses().first().map(SocketAddr::port)
     };
     let calls = TaskTracker::new();
-    let api = Api::new(engine.clone(), api_config(config, public_url.clone()));
+    let api_config = api_config(config, public_url.clone(), &listeners);
+    let domain_checks = Api::domain_checks(engine.clone(), &api_config);
+    let api = Api::new(engine.clone(), api_config);
     let probes = Probes::new(engine.clone(), stop.clone());
     let api = Probed::new(api, probes.clone());
     let control = ControlService::new(Forwarder::new(api, Handle::current(), calls.clone()));
@@ -134,6 +136,7 @@ async fn serve(
     let monitor_url = monitor_url.map(|address| url_of("http", address));
     let helpers = TaskTracker::new();
     let ended = CancellationToken::new();
+    helpers.spawn(domain_checks.run(ended.clone()));
     if let Some(listener) = monitor_listener {
         helpers.spawn(monitor.serve(listener, ended.clone()));
     }
@@ -209,8 +212,9 @@ fn variant_metrics(engine: &Engine) -> impl MetricSource + use<> {
     }
 }
 
-fn api_config(config: &ServerConfig, public_url: PublicUrl) -> ApiConfig {
+fn api_config(config: &ServerConfig, public_url: PublicUrl, listeners: &Listeners) -> ApiConfig {
     let bounds = config.api;
+    let own_ports = listeners.addresses().iter().map(SocketAddr::port).collect();
     let defaults = ApiConfig::new(public_url, config.hosts(), env!("CARGO_PKG_VERSION"));
     ApiConfig {
         accounts: AccountRules {
@@ -218,6 +222,7 @@ fn api_config(config: &ServerConfig, public_url: PublicUrl) -> ApiConfig {
             password_length: bounds.password_length,
             session_life: bounds.session_life,
         },
+        domains: DomainConfig { own_ports, ..config.domains.clone() },
         plan_memory: bounds.plan_memory,
         json_size: bounds.json_size,
         idle_timeout: bounds.idle_timeout,

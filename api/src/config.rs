@@ -10,6 +10,8 @@ use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::id::ImageId;
 use pinstone_engine::name::{EnvironmentName, ProjectName};
 
+use crate::proof::DomainConfig;
+
 /// Why a text is not the public URL of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PublicUrlError {
@@ -189,6 +191,8 @@ pub struct ApiConfig {
     pub accounts: AccountRules,
     /// How often a token may call.
     pub rates: Rates,
+    /// How domains are proven, and what may be asked for it.
+    pub domains: DomainConfig,
     /// How long a JSON body may take in all. Uploads have no such bound. 10 minutes by default.
     pub json_timeout: Duration,
 }
@@ -209,6 +213,7 @@ impl ApiConfig {
             archives: 4,
             archive_spool: 4 << 30,
             archive_timeout: Duration::from_secs(60 * 60),
+            domains: DomainConfig::default(),
             idle_timeout: Duration::from_secs(60),
             json_timeout: Duration::from_secs(600),
         }

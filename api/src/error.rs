@@ -15,7 +15,9 @@ use pinstone_engine::StoreError;
 use pinstone_engine::accounts::AccountError;
 use pinstone_engine::archive::{ArchiveError, ArchivePublishError, Fault};
 use pinstone_engine::blob::{ReadError, is_storage_full};
+use pinstone_engine::clock::UnixMillis;
 use pinstone_engine::diff::DiffError;
+use pinstone_engine::domains::DomainError;
 use pinstone_engine::meta::MetaError;
 use pinstone_engine::plan::{PlanError, UploadError};
 use pinstone_engine::projects::ProjectError;
@@ -25,6 +27,7 @@ use pinstone_engine::tokens::TokenError;
 use pinstone_engine::usage::QuotaError;
 
 use crate::body::broken;
+use crate::timefmt::rfc3339;
 use crate::{blob_frames, respond, wire};
 
 mod code;
@@ -261,6 +264,29 @@ impl From<LookupError> for ApiError {
             LookupError::EnvironmentNotFound => ErrorCode::EnvironmentNotFound.into(),
             LookupError::BadCursor => ErrorCode::InvalidCursor.into(),
             LookupError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DomainError> for ApiError {
+    fn from(error: DomainError) -> Self {
+        match error {
+            DomainError::ProjectNotFound => ErrorCode::ProjectNotFound.into(),
+            DomainError::NotFound => ErrorCode::DomainNotFound.into(),
+            DomainError::Reserved => ErrorCode::DomainReserved.into(),
+            DomainError::Exists => ErrorCode::DomainExists.into(),
+            DomainError::Taken => ErrorCode::DomainTaken.into(),
+            DomainError::HeldOff { until } => {
+                // In whole seconds: thousandths could be the digits that clients take for a refused token.
+                let free = rfc3339(UnixMillis(until.as_secs().saturating_add(1).saturating_mul(1000)));
+                let message = format!("the domain was removed by another team, and is free from {free}");
+                Self::new(ErrorCode::DomainHeld, message)
+            }
+            DomainError::Redirect => ErrorCode::InvalidRedirect.into(),
+            DomainError::Ambiguous => ErrorCode::DomainAmbiguous.into(),
+            DomainError::TooMany { .. } => Self::new(ErrorCode::TooManyDomains, error.to_string()),
+            DomainError::KeyReused => ErrorCode::IdempotencyKeyReused.into(),
+            DomainError::Store(error) => error.into(),
         }
     }
 }

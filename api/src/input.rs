@@ -6,6 +6,8 @@ use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
 use pinstone_engine::clock::UnixMillis;
 use pinstone_engine::diff::Version;
+use pinstone_engine::domains::DomainSelector;
+use pinstone_engine::domains::name::{DomainName, DomainNameError, PathPrefix, PrefixError};
 use pinstone_engine::id::ImageId;
 use pinstone_engine::name::{EnvironmentName, NameError, ProjectName};
 use pinstone_engine::publish::ProjectSelector;
@@ -132,6 +134,28 @@ pub(crate) fn environment(name: Option<&str>, other: Option<&str>) -> Result<Opt
         Ok(name) => Ok(Some(name)),
         Err(error) => Err(ApiError::new(ErrorCode::InvalidEnvironment, NameError::to_string(&error))),
     }
+}
+
+/// A domain that a request names.
+pub(crate) fn domain(text: &str) -> Result<DomainName, ApiError> {
+    if text.is_empty() {
+        return Err(ErrorCode::DomainRequired.into());
+    }
+    text.parse().map_err(|error| match error {
+        DomainNameError::PublicSuffix => ApiError::from(ErrorCode::PublicSuffix),
+        error => ApiError::new(ErrorCode::InvalidDomain, error.to_string()),
+    })
+}
+
+/// A prefix of a domain; nothing and `/` are all of it.
+pub(crate) fn prefix(text: &str) -> Result<PathPrefix, ApiError> {
+    text.parse().map_err(|error: PrefixError| ApiError::new(ErrorCode::InvalidPrefix, error.to_string()))
+}
+
+/// A domain in a request's path, with a prefix or without one: `example.com`, `example.com/` or `example.com/docs`.
+pub(crate) fn domain_selector(text: &str) -> Result<DomainSelector, ApiError> {
+    let (name, rest) = text.split_once('/').map_or((text, None), |(name, rest)| (name, Some(rest)));
+    Ok(DomainSelector { domain: domain(name)?, prefix: rest.map(prefix).transpose()? })
 }
 
 /// The name of the preview that a request asks for, if it asks for one.

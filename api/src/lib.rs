@@ -22,12 +22,14 @@ mod auth;
 mod blob_frames;
 mod body;
 pub mod config;
+mod domain_checks;
 pub mod error;
 mod frame;
 mod home;
 mod input;
 mod json_depth;
 mod plan_body;
+mod proof;
 mod rate;
 mod reference;
 mod respond;
@@ -39,6 +41,9 @@ mod tests;
 mod timefmt;
 pub mod wire;
 
+pub use domain_checks::DomainChecks;
+pub use proof::DomainConfig;
+use proof::Prover;
 use state::ApiState;
 
 /// The control plane as a service: requests with any body in, answers with an axum body out, never an error.
@@ -52,6 +57,13 @@ impl Api {
     #[must_use]
     pub fn new(engine: Engine, config: config::ApiConfig) -> Self {
         Self(router(engine, config))
+    }
+
+    /// The task that proves domains again, beside a control plane of the same configuration.
+    #[must_use]
+    pub fn domain_checks(engine: Engine, config: &config::ApiConfig) -> DomainChecks {
+        let prover = Prover::new(config.domains.clone(), config.hosts.base_domain());
+        DomainChecks { engine, prover, rules: config.domains.rules.clone() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The calls of `/api/v1`, in one table: what is not in it does not exist, and the published description lists the
 //! same.
 
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::Method;
 
 use crate::access::{ACCOUNT, DEPLOY, END, MANAGE, Need, READ, SEE_CALLER, SERVER};
@@ -12,6 +12,7 @@ mod auth;
 mod deploy;
 pub(crate) mod description;
 mod diff;
+mod domains;
 mod environments;
 mod health;
 mod images;
@@ -110,6 +111,18 @@ pub(crate) const ROUTES: &[Route] = &[
     },
     Route { path: "/subdomain/check", methods: &[("GET", READ)], handlers: || get(projects::check) },
     Route { path: "/domains/rename", methods: &[("PUT", MANAGE)], handlers: || put(projects::rename) },
+    Route {
+        path: "/domains",
+        methods: &[("GET", READ), ("POST", MANAGE)],
+        handlers: || get(domains::list).post(domains::add),
+    },
+    Route { path: "/domains/check", methods: &[("GET", Need::Nothing)], handlers: || get(domains::check) },
+    Route {
+        path: "/domains/{domain}",
+        methods: &[("PATCH", MANAGE), ("DELETE", MANAGE)],
+        handlers: || patch(domains::change).delete(domains::remove),
+    },
+    Route { path: "/domains/{domain}/verify", methods: &[("POST", MANAGE)], handlers: || post(domains::verify) },
     Route { path: "/environments", methods: &[("GET", READ)], handlers: || get(environments::list) },
     Route {
         path: "/environments/{project}/{environment}",

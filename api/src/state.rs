@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ApiConfig, SiteUrls};
 use crate::error::{ApiError, ErrorCode};
+use crate::proof::Prover;
 use crate::rate::Limiter;
 use crate::spool::Spools;
 
@@ -30,6 +31,7 @@ struct Shared {
     plan_memory_units: u32,
     spools: Spools,
     limiter: Limiter,
+    prover: Prover,
     started: Instant,
 }
 
@@ -42,6 +44,7 @@ impl ApiState {
             plan_memory_units: units,
             spools: Spools::new(&config, engine.limits().archive_size),
             limiter: Limiter::new(config.rates),
+            prover: Prover::new(config.domains.clone(), config.hosts.base_domain()),
             started: Instant::now(),
             engine,
             config,
@@ -73,6 +76,11 @@ impl ApiState {
     /// How often tokens may call.
     pub(crate) fn limiter(&self) -> &Limiter {
         &self.0.limiter
+    }
+
+    /// What asks the network about domains.
+    pub(crate) fn prover(&self) -> &Prover {
+        &self.0.prover
     }
 
     pub(crate) fn uptime(&self) -> Duration {

@@ -8,6 +8,10 @@ mod batches;
 mod deletion;
 mod description;
 mod diff;
+#[allow(dead_code, reason = "other tests need other parts of it")]
+#[path = "../../tests/support/dns.rs"]
+mod dns;
+mod domains;
 mod http_rules;
 mod invites;
 mod previews;

@@ -10,6 +10,7 @@ use pinstone_engine::publish::{self, Severity};
 use serde::{Deserialize, Serialize};
 
 pub mod account;
+pub mod domain;
 mod project;
 
 pub use project::*;

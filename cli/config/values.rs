@@ -4,10 +4,11 @@
 //! could serve nobody, so it is refused here, where the mistake can still name its key. The same goes for values so
 //! large that they can only be slips.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use pinstone_edge::AccessLogTarget;
 use pinstone_engine::blob::pack::MOST_PACKED;
 use pinstone_engine::host::HostName;
@@ -20,6 +21,8 @@ use super::LogFormat;
 const MOST_WORKERS: usize = 1024;
 /// Beyond it, a store answers no faster.
 const MOST_FETCHES: usize = 4096;
+/// Beyond it, the list of a team's domains is not whole.
+const MOST_DOMAINS: usize = 10_000;
 /// Beyond it, reading a head would reserve more memory than heads are worth.
 const MOST_FIELDS: usize = 10_000;
 /// Beyond it, a batch that breaks off near its end costs more than it saved.
@@ -167,6 +170,25 @@ pub(super) fn password_length(text: &str) -> Result<usize, &'static str> {
         length if PASSWORD_LENGTHS.contains(&length) => Ok(length),
         _ => Err("a password has to have at least 8 bytes, and cannot be asked for more than 128"),
     }
+}
+
+/// Reads how many domains a team may have.
+pub(super) fn domains_per_team(text: &str) -> Result<usize, &'static str> {
+    match count(text)? {
+        number if number <= MOST_DOMAINS => Ok(number),
+        _ => Err("a team has at most 10000 domains"),
+    }
+}
+
+/// Reads an address without a port.
+pub(super) fn ip_address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "not an IP address")
+}
+
+/// Reads a network, or an address for that alone.
+pub(super) fn network(text: &str) -> Result<IpNet, &'static str> {
+    let network = text.parse().or_else(|_| ip_address(text).map(IpNet::from));
+    network.map_err(|_| "a network is an address and a length, such as `10.0.0.0/8`")
 }
 
 pub(super) fn batch_files(text: &str) -> Result<usize, &'static str> {

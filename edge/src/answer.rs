@@ -10,6 +10,7 @@ use pinstone_engine::host::{HostName, HostTarget};
 use pinstone_engine::manifest::Entry;
 
 use crate::account::Facts;
+use crate::canonical;
 use crate::digest;
 use crate::encoding::Accepted;
 use crate::entity::{Asked, Decision, Entity, Published, Representation};
@@ -19,7 +20,7 @@ use crate::head::{self, Answer, Body, Field};
 use crate::navigation;
 use crate::pages::Page;
 use crate::path::{self, Resolution};
-use crate::place::{self, Place};
+use crate::place::{self, Nowhere, Place};
 use crate::prepared::{Kind, Prepared};
 use crate::renamed;
 use crate::request::Method;
@@ -54,14 +55,16 @@ pub(crate) struct Call<'r> {
     pub(crate) path: &'r str,
     pub(crate) query: Option<&'r str>,
     pub(crate) fields: &'r Fields<'r>,
+    pub(crate) is_tls: bool,
 }
 
 impl Call<'_> {
     /// Answers it as `host`, which stands for `target`.
     pub(crate) async fn answer(self, host: &HostName<'_>, target: HostTarget<'_>, facts: &mut Facts) -> Decided {
-        let answered = match place::find(self.worker, host, target, facts).await {
+        let answered = match place::find(self.worker, host, target, self.path, facts).await {
             Ok(place) => self.answer_at(&place, facts).await,
-            Err(page) => return self.nothing_shown(target, page),
+            Err(Nowhere::Page(page)) => return self.nothing_shown(target, page),
+            Err(Nowhere::Moved(domain)) => return self.moved(domain.as_str()),
         };
         answered.unwrap_or_else(|error| {
             error.report();
@@ -74,17 +77,32 @@ impl Call<'_> {
     fn nothing_shown(self, target: HostTarget<'_>, page: Page) -> Decided {
         if page == Page::UnknownHost {
             let resolver = self.worker.caches.resolver();
-            let host = self.fields.hosts[0].and_then(|host| std::str::from_utf8(host).ok());
-            let authority = self.authority.or(host).unwrap_or_default();
             let now = resolver.clock().now();
             let project = renamed::project(resolver.pointers(), now, target);
             if let Some(project) = project
                 && let Some(host) = self.worker.hosts.same_of(target, &project)
             {
-                return head::redirect(renamed::location(&host, authority, self.path, self.query)).into();
+                return head::redirect(renamed::location(&host, self.authority(), self.path, self.query)).into();
             }
         }
         self.page(page)
+    }
+
+    /// Sends a visitor to the same address at another host.
+    fn moved(&self, host: &str) -> Decided {
+        match self.method {
+            Method::Get | Method::Head => {
+                head::redirect(canonical::location(host, self.authority(), self.is_tls, self.path, self.query)).into()
+            }
+            Method::Options => head::options().into(),
+            Method::Other => self.page(Page::Method),
+        }
+    }
+
+    /// The host that was asked, with its port, as the request has it.
+    fn authority(&self) -> &str {
+        let field = self.fields.hosts[0].and_then(|host| std::str::from_utf8(host).ok());
+        self.authority.or(field).unwrap_or_default()
     }
 
     async fn answer_at(self, place: &Arc<Place>, facts: &mut Facts) -> Result<Decided, EdgeError> {
@@ -112,7 +130,7 @@ impl Call<'_> {
     async fn look_up(self, place: &Arc<Place>, facts: &mut Facts) -> Result<Decided, EdgeError> {
         let generation = self.worker.caches.resolver().pointers().variants().generation();
         let site = place.site(self.worker, facts).await?;
-        let resolution = match path::resolve(&site, self.path, self.query) {
+        let resolution = match path::resolve_under(&site, place.prefix(), self.path, self.query) {
             Ok(resolution) => resolution,
             Err(_) => return Ok(head::page(self.method, Page::BadRequest).into()),
         };
@@ -418,8 +436,15 @@ mod tests {
                 .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
                 .collect();
             let fields = Fields::of(&headers);
-            let call =
-                Call { worker: &self.worker, method: Method::Get, authority: None, path, query: None, fields: &fields };
+            let call = Call {
+                worker: &self.worker,
+                method: Method::Get,
+                path,
+                query: None,
+                fields: &fields,
+                authority: None,
+                is_tls: false,
+            };
             let host = HostName::parse(HOST).unwrap();
             let mut facts = Facts::new(Protocol::Http11, false, None);
             call.answer(&host, self.worker.hosts.target(&host), &mut facts).await

@@ -19,6 +19,10 @@ use pinstone_engine::variants::VariantDirectory;
 use crate::place::Place;
 use crate::prepared::Prepared;
 
+mod domains;
+
+pub(crate) use domains::Custom;
+
 /// Hosts that are kept: some 300 bytes each.
 const HOSTS: usize = 4096;
 /// Bytes of the limit for which there is a place for one file.

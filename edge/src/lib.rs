@@ -24,6 +24,7 @@ mod answer;
 mod body;
 mod buffers;
 mod cache;
+mod canonical;
 mod client;
 pub mod conditional;
 mod config;

@@ -9,6 +9,8 @@
 //! segments that leads nowhere is sent to the path without them, and a host's prefix to its start page; what is
 //! answered there is no redirect. None can leave the host: a `Location` is `/` and a segment.
 
+use std::borrow::Cow;
+
 use pinstone_engine::manifest::{Entry, HtmlMode, Manifest};
 use unicode_normalization::UnicodeNormalization;
 
@@ -96,6 +98,13 @@ pub fn resolve_under<'m>(
         Step::Found(entry) => Resolution::Found(entry),
         Step::Miss => not_found::resolution(manifest, path),
     })
+}
+
+/// The path as prefixes are compared with it: decoded, without a leading slash and without empty segments; nothing where it
+/// is refused.
+pub(crate) fn folder_of(raw_path: &str) -> Option<Cow<'_, str>> {
+    let decoded = decode(raw_path).ok()?;
+    Some(decode::collapse(&decoded).map_or(decoded, Cow::Owned))
 }
 
 /// Whether a page has one address only.

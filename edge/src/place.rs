@@ -5,13 +5,16 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use pinstone_engine::clock::UnixMillis;
+use pinstone_engine::domains::name::{DomainName, PathPrefix};
 use pinstone_engine::hash::ManifestId;
 use pinstone_engine::host::{HostName, HostTarget};
 use pinstone_engine::pointers::{ImageHosts, Pointer};
 
 use crate::account::Facts;
 use crate::error::EdgeError;
+use crate::hot::Custom;
 use crate::pages::Page;
+use crate::path::Prefix;
 use crate::site::Site;
 use crate::telemetry::Lookup;
 use crate::worker::Worker;
@@ -20,6 +23,8 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub(crate) struct Place {
     host: Box<str>,
+    /// The path under which the host shows it, where that is not all of it.
+    prefix: PathPrefix,
     /// What makes the host show it; nothing where the host is the image's own.
     pointer: Option<Arc<Pointer>>,
     pub(crate) manifest: ManifestId,
@@ -37,8 +42,8 @@ impl Place {
     }
 
     fn new(host: &str, pointer: Option<Arc<Pointer>>, manifest: ManifestId, last_modified: UnixMillis) -> Self {
-        let (seen, site) = (AtomicU64::new(0), Mutex::default());
-        Self { host: host.into(), pointer, manifest, last_modified, seen, site }
+        let (prefix, seen, site) = (PathPrefix::default(), AtomicU64::new(0), Mutex::default());
+        Self { host: host.into(), prefix, pointer, manifest, last_modified, seen, site }
     }
 
     /// The image's manifest, as [`Caches::manifest`](crate::cache::Caches::manifest) has it, without looking for it there
@@ -55,6 +60,26 @@ impl Place {
         Ok(site)
     }
 
+    /// The same image, under a prefix of the host.
+    pub(crate) fn under(self, prefix: &PathPrefix) -> Self {
+        Self { prefix: prefix.clone(), ..self }
+    }
+
+    pub(crate) fn is_under(&self, prefix: &PathPrefix) -> bool {
+        self.prefix == *prefix
+    }
+
+    /// The path under which the host shows the image, where that is not all of it.
+    pub(crate) fn prefix(&self) -> Option<Prefix<'_>> {
+        Prefix::of(&self.prefix)
+    }
+
+    /// The path of a request as the image sees it, where the prefix stands there in plain letters; else as it is.
+    pub(crate) fn within<'p>(&self, path: &'p str) -> &'p str {
+        let rest = path.strip_prefix('/').and_then(|path| path.strip_prefix(self.prefix.as_str()));
+        if self.prefix.is_whole() { path } else { rest.filter(|rest| rest.starts_with('/')).unwrap_or(path) }
+    }
+
     pub(crate) fn is_of(&self, host: &str) -> bool {
         *self.host == *host
     }
@@ -69,29 +94,53 @@ impl Place {
     }
 }
 
-/// Finds what a host shows, or the page that says why it shows nothing.
+/// Why a host shows nothing.
+#[derive(Debug)]
+pub(crate) enum Nowhere {
+    /// As this page says.
+    Page(Page),
+    /// Visitors are sent to another host.
+    Moved(DomainName),
+}
+
+impl From<Page> for Nowhere {
+    fn from(page: Page) -> Self {
+        Self::Page(page)
+    }
+}
+
+/// Finds what a host shows at a path, or the page that says why it shows nothing.
 pub(crate) async fn find(
     worker: &Worker,
     host: &HostName<'_>,
     target: HostTarget<'_>,
+    path: &str,
     facts: &mut Facts,
-) -> Result<Arc<Place>, Page> {
+) -> Result<Arc<Place>, Nowhere> {
     let resolver = worker.caches.resolver();
-    match target {
+    let place = match target {
         HostTarget::Site { project, environment } => {
             let place = worker.hot.place(host.as_str(), project, environment, resolver.pointers());
-            let place = place.ok_or(Page::UnknownHost)?;
-            if let Some(pointer) = &place.pointer {
-                facts.shows(project, Some(environment), &pointer.image);
-                if pointer.expires_at.is_some() && pointer.is_expired(resolver.clock().now()) {
-                    return Err(Page::Expired);
-                }
-            }
-            Ok(place)
+            place.ok_or(Page::UnknownHost)?
         }
-        HostTarget::Image { project, digits } => Box::pin(find_image(worker, host, project, digits, facts)).await,
-        HostTarget::Control | HostTarget::Custom(_) | HostTarget::Unknown => Err(Page::UnknownHost),
+        HostTarget::Custom(domain) => match worker.hot.custom(domain, path, resolver.pointers()) {
+            Some(Custom::Place(place)) => place,
+            Some(Custom::Moved(domain)) => return Err(Nowhere::Moved(domain)),
+            Some(Custom::Nothing) => return Err(Page::NotFound.into()),
+            None => return Err(Page::UnknownHost.into()),
+        },
+        HostTarget::Image { project, digits } => {
+            return Ok(Box::pin(find_image(worker, host, project, digits, facts)).await?);
+        }
+        HostTarget::Control | HostTarget::Unknown => return Err(Page::UnknownHost.into()),
+    };
+    if let Some(pointer) = &place.pointer {
+        facts.shows(&pointer.project, Some(&pointer.environment), &pointer.image);
+        if pointer.expires_at.is_some() && pointer.is_expired(resolver.clock().now()) {
+            return Err(Page::Expired.into());
+        }
     }
+    Ok(place)
 }
 
 /// Finds the image that a host is the image's own host of.

@@ -83,7 +83,7 @@ impl Prepared {
             blob,
             length: size,
             variants,
-            cache_control: entity::cache_control(path, entry.path, content_type, place.is_image_host()),
+            cache_control: entity::cache_control(place.within(path), entry.path, content_type, place.is_image_host()),
             list,
             generation: AtomicU64::new(generation),
             forms: Default::default(),

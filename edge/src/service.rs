@@ -215,7 +215,7 @@ async fn route(
         return Routed::site(head::redirect(location), has_body);
     }
     let (path, query) = (request.uri().path(), request.uri().query());
-    let call = Call { worker, method, authority, path, query, fields: &fields };
+    let call = Call { worker, method, authority, is_tls: client.is_tls, path, query, fields: &fields };
     let mut decided = call.answer(&host, target, facts).await;
     if !is_indexed(target) {
         respond::forbid_indexing(&mut decided.headers);

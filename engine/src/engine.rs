@@ -32,6 +32,7 @@ use crate::pointers::{PointerEvent, PointerTable, ProjectRef};
 use crate::projects::ToEmpty;
 use crate::records::accounts::{OwnerRecord, TeamRecord, UserRecord};
 use crate::records::audit::{AuditLog, AuditRecord};
+use crate::records::domains::DomainRecord;
 use crate::records::environments::EnvironmentRecord;
 use crate::records::projects::ProjectRecord;
 use crate::records::tokens::{TokenRecord, secret_digest};
@@ -665,6 +666,13 @@ async fn load_pointers(meta: &dyn MetaStore, pointers: &PointerTable) -> Result<
             number: environment.number,
             shows: environment.shows,
         });
+    }
+    for (_, item) in &meta.snapshot(records::domains::prefix()).await?.items {
+        let domain: DomainRecord = decode(item, "domain")?.record;
+        // What shows nothing is passed over, unless it did when this was last read.
+        if domain.shows.is_some() || pointers.domain(domain.domain.as_str()).is_some() {
+            pointers.apply(domain.event());
+        }
     }
     for (key, item) in &meta.snapshot(records::variants::made_prefix()).await?.items {
         let made: MadeRecord = decode(item, "variants")?.record;

@@ -34,6 +34,7 @@ use crate::records::plans::{PlanRecord, PlanState};
 use crate::records::projects::{self, ProjectRecord};
 use crate::records::{self, Stored, decode};
 
+mod domains;
 mod variants;
 
 pub(crate) use variants::decodes_to;
@@ -62,7 +63,8 @@ pub enum Kind {
 pub struct Finding {
     /// What kind.
     pub kind: Kind,
-    /// What it is about: `blob`, `pack`, `manifest`, `image`, `environment`, `plan`, `file`, `record`, `variant`, `list`.
+    /// What it is about: `blob`, `pack`, `manifest`, `image`, `environment`, `plan`, `file`, `record`, `variant`, `list`,
+    /// `domain`.
     pub what: &'static str,
     /// Which one.
     pub name: String,
@@ -208,6 +210,7 @@ pub async fn check(
     check.check_images().await?;
     check.check_pointers().await?;
     check.check_pins().await?;
+    check.check_domains().await?;
     let plans = check.check_plans().await?;
     check.check_lists().await?;
     check.check_blobs(progress).await?;

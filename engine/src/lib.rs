@@ -16,6 +16,7 @@
 //! | how bytes of strangers are unpacked | [`unzstd`] |
 //! | who asks, and what they may do | [`account`], [`tokens`], [`accounts`] |
 //! | who did what | [`audit`] |
+//! | whose a domain is, and what it shows | [`domains`] |
 //! | whether all of it is whole | [`fsck`], [`rebuild`] |
 
 pub mod account;
@@ -28,6 +29,7 @@ pub mod coding;
 pub mod content_type;
 pub mod data_folder;
 pub mod diff;
+pub mod domains;
 pub mod engine;
 pub mod error;
 pub mod fingerprint;

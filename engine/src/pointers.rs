@@ -14,13 +14,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::clock::UnixMillis;
+use crate::domains::name::DomainName;
 use crate::hash::{ManifestId, VariantListId};
 use crate::id::{ImageId, ProjectId, TeamId};
 use crate::name::{EnvironmentName, ProjectName};
 use crate::variants::VariantDirectory;
 
+mod domains;
 #[cfg(test)]
 mod tests;
+
+use domains::DomainTable;
+pub use domains::{DomainRoute, DomainShown};
 
 /// How long a preview that is over is still kept, and its name with it: until then it can be renewed as it was.
 pub const PREVIEW_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -90,6 +95,15 @@ pub enum PointerEvent {
     ProjectDeleted {
         /// The project's id.
         project_id: ProjectId,
+    },
+    /// A custom domain shows something else, or nothing.
+    Domain {
+        /// The domain.
+        domain: DomainName,
+        /// How often what it shows has changed; a lower number than was seen is old news.
+        number: u64,
+        /// What it shows from now on.
+        shows: Option<DomainShown>,
     },
     /// The variants of a manifest's files were made.
     Variants {
@@ -201,6 +215,7 @@ pub struct PointerTable {
     by_id: papaya::HashMap<ProjectId, Arc<Project>>,
     /// Whose a name was, and until when its hosts lead on.
     former: papaya::HashMap<Box<str>, (ProjectId, UnixMillis)>,
+    domains: DomainTable,
     /// How many slots show something.
     shown: AtomicUsize,
     variants: VariantDirectory,
@@ -243,6 +258,7 @@ impl Default for PointerTable {
             by_name: papaya::HashMap::new(),
             by_id: papaya::HashMap::new(),
             former: papaya::HashMap::new(),
+            domains: DomainTable::default(),
             shown: AtomicUsize::new(0),
             variants: VariantDirectory::default(),
             changes: AtomicU64::new(0),
@@ -255,11 +271,19 @@ impl PointerTable {
     /// What `environment` of `project` shows, at the cost of one lookup and no lock. May have expired.
     #[must_use]
     pub fn find(&self, project: &str, environment: &str) -> Option<Arc<Pointer>> {
-        let projects = self.by_name.pin();
-        let project = projects.get(project)?;
-        let environments = project.environments.load();
-        let index = environments.binary_search_by(|slot| slot.environment.as_str().cmp(environment)).ok()?;
-        environments[index].pointer.load_full()
+        self.by_name.pin().get(project)?.pointer(environment)
+    }
+
+    /// The same, of a project that is named by its id.
+    #[must_use]
+    pub fn find_by_id(&self, project: &ProjectId, environment: &str) -> Option<Arc<Pointer>> {
+        self.by_id.pin().get(project)?.pointer(environment)
+    }
+
+    /// What a custom domain shows, at the cost of one lookup and no lock. Its projects may be gone.
+    #[must_use]
+    pub fn domain(&self, domain: &str) -> Option<Arc<DomainShown>> {
+        self.domains.find(domain)
     }
 
     /// The ids of the project of this name.
@@ -330,6 +354,7 @@ impl PointerTable {
                 self.apply_pointer(&project_id, environment, number, shows);
             }
             PointerEvent::ProjectDeleted { project_id } => self.remove_project(project_id),
+            PointerEvent::Domain { domain, number, shows } => self.domains.apply(&domain, number, shows),
             PointerEvent::Variants { manifest, list } => return self.variants.set(&manifest, list),
         }
         // After the change: who reads the new number finds what it counts.
@@ -447,6 +472,12 @@ impl PointerTable {
 }
 
 impl Project {
+    fn pointer(&self, environment: &str) -> Option<Arc<Pointer>> {
+        let environments = self.environments.load();
+        let index = environments.binary_search_by(|slot| slot.environment.as_str().cmp(environment)).ok()?;
+        environments[index].pointer.load_full()
+    }
+
     /// Answers whether the environment showed something before, and does so now.
     fn apply(&self, environment: EnvironmentName, number: u64, shows: Option<Shown>) -> (bool, bool) {
         let slot = self.slot(&environment);

@@ -13,6 +13,7 @@ use crate::meta::{Item, Key, MetaError, MetaStore, Revision};
 
 pub mod accounts;
 pub mod audit;
+pub mod domains;
 pub mod environments;
 pub mod idempotency;
 pub mod images;
@@ -62,6 +63,10 @@ pub(crate) enum Table {
     Idempotency = 0x50,
     VariantsWanted = 0x60,
     VariantsMade = 0x61,
+    Domain = 0x70,
+    DomainClaim = 0x71,
+    DomainDue = 0x72,
+    DomainAlike = 0x73,
 }
 
 /// Writes a key, part by part.

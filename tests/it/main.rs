@@ -17,6 +17,9 @@ mod data_folder;
 mod deploy_input;
 mod diff;
 mod disk;
+#[path = "../support/dns.rs"]
+mod dns;
+mod domains;
 #[allow(dead_code, reason = "other tests need other parts of it")]
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;

@@ -95,6 +95,15 @@ codes! {
         "the preview cannot be called that",
         "a slug is 1 to 255 lower-case letters, digits and single hyphens between them, and does not start with `i-`; \
          what is longer than 21 is cut and given 6 digits of its hash";
+    InvalidDomain "invalid_domain" BAD_REQUEST,
+        "the domain is not one",
+        "name it without scheme, port, path and final dot, such as `www.example.com`; any script will do";
+    DomainRequired "domain_required" BAD_REQUEST,
+        "the domain is missing",
+        "say which one with `domain`";
+    InvalidPrefix "invalid_prefix" BAD_REQUEST,
+        "the prefix is not the path of a folder",
+        "`slug` is `/`, or a path such as `docs` or `/a/b`, decoded and at most 200 bytes long";
     InvalidImageHosts "invalid_image_hosts" BAD_REQUEST,
         "`image_hosts` has none of its values",
         "it is `public`, `protected` or `off`";
@@ -204,6 +213,10 @@ codes! {
         "there is no such invitation",
         "`GET /invites` lists those that still hold";
 
+    DomainNotFound "domain_not_found" NOT_FOUND,
+        "there is no such domain",
+        "`GET /domains` lists those that there are; a prefix is named behind the domain, as in `example.com/docs`";
+
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED,
         "this address does not take this method",
         "the `Allow` field lists those that it takes";
@@ -227,6 +240,18 @@ codes! {
     TooManyNames "too_many_names" CONFLICT,
         "the project was renamed too often",
         "each former name leads to the project for 30 days: rename it when the oldest of them is over";
+    DomainExists "domain_exists" CONFLICT,
+        "the domain shows something under this prefix already",
+        "remove that first, or name another prefix with `slug`; `GET /domains` lists them";
+    DomainTaken "domain_taken" CONFLICT,
+        "another team has proven that the domain is its own",
+        "that team removes it first; if it is not theirs any more, let its TXT record go, and it ends after a while";
+    DomainHeld "domain_held" CONFLICT,
+        "the domain was removed by another team a while ago",
+        "wait until it is free, or ask that team to add it again and keep it";
+    DomainAmbiguous "domain_ambiguous" CONFLICT,
+        "the domain has several prefixes",
+        "name one behind the domain: `example.com/docs`, or `example.com/` for the one without";
     EmailTaken "email_taken" CONFLICT,
         "there is an account by this email",
         "sign in with `POST /auth/login`";
@@ -285,6 +310,21 @@ codes! {
         "the body's type is not one that this call takes",
         "send `Content-Type: application/json`, without a Content-Encoding";
 
+    PublicSuffix "public_suffix" UNPROCESSABLE_ENTITY,
+        "a public suffix, such as `co.uk` or `github.io`, is nobody's domain",
+        "name a domain below it";
+    DomainReserved "domain_reserved" UNPROCESSABLE_ENTITY,
+        "names under the server's own domain belong to its projects",
+        "a project's name is its host: call the project so, or use a domain of your own";
+    SystemDomain "system_domain" UNPROCESSABLE_ENTITY,
+        "a project's own host stays as long as the project does",
+        "call the project otherwise, or delete it";
+    InvalidRedirect "invalid_redirect" UNPROCESSABLE_ENTITY,
+        "visitors cannot be sent from this domain to that",
+        "`redirect_to` is the same domain with or without `www.`, and does not send them back";
+    TooManyDomains "too_many_domains" UNPROCESSABLE_ENTITY,
+        "the team has as many domains as it may",
+        "remove those that are not needed";
     NoFiles "no_files" UNPROCESSABLE_ENTITY,
         "the plan has no files",
         "a site has at least one file";

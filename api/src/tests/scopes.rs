@@ -2,7 +2,11 @@
 
 use http::StatusCode;
 use pinstone_engine::Principal;
+use pinstone_engine::domains::NewDomain;
+use pinstone_engine::domains::name::PathPrefix;
+use pinstone_engine::domains::proof::DomainRules;
 use pinstone_engine::hash::BlobHash;
+use pinstone_engine::host::{HostName, Hosts};
 use pinstone_engine::id::{TeamId, UserId};
 use pinstone_engine::manifest::Settings;
 use pinstone_engine::path::SitePath;
@@ -146,6 +150,13 @@ const ROWS: &[Row] = &[
     Row { what: "deploy to beta by POST", want: &NAME, call: "POST /deploy/{project}", body: Body::Archive },
     Row { what: "deploy to prod", want: &DEPLOY_PROD, call: "PUT /deploy/{project}?environment=prod", body: Body::Archive },
     Row { what: "set a project", want: &MANAGE, call: "PATCH /projects/{project}", body: Body::Json(r#"{"image_hosts": "off"}"#) },
+    Row { what: "look at domains", want: &SEE, call: "GET /domains?project={project}", body: Body::Nothing },
+    Row { what: "add a domain", want: &MANAGE, call: "POST /domains",
+        body: Body::Json(r#"{"project": "{project}", "domain": "more.example"}"#) },
+    Row { what: "prove a domain", want: &MANAGE, call: "POST /domains/{project}.example/verify", body: Body::Nothing },
+    Row { what: "change a domain", want: &MANAGE, call: "PATCH /domains/{project}.example",
+        body: Body::Json(r#"{"environment": "beta"}"#) },
+    Row { what: "remove a domain", want: &MANAGE, call: "DELETE /domains/{project}.example", body: Body::Nothing },
     Row { what: "delete beta", want: &END_BETA, call: "DELETE /environments/{project}/beta", body: Body::Nothing },
     Row { what: "delete another environment", want: &END, call: "DELETE /environments/{project}/old", body: Body::Nothing },
     Row { what: "look at a project's audit log", want: &ABOUT, call: "GET /audit?project={project}", body: Body::Nothing },
@@ -205,6 +216,15 @@ async fn project(world: &World, caller: &Principal, project: &'static str) -> Id
         message: None,
     };
     world.engine.preview(caller, preview, None).await.unwrap();
+    let domain = NewDomain {
+        project: project.parse().unwrap(),
+        domain: format!("{project}.example").parse().unwrap(),
+        prefix: PathPrefix::default(),
+        environment: "prod".parse().unwrap(),
+        redirect_to: None,
+    };
+    let hosts = Hosts::new(&HostName::parse("pages.test").unwrap(), None);
+    world.engine.add_domain(caller, &domain, &hosts, &DomainRules::default(), None).await.unwrap();
     Ids {
         project,
         image: image.to_string(),

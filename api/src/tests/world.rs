@@ -1,6 +1,6 @@
 //! A server in memory, and a client of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,6 +19,7 @@ use pinstone_engine::{Engine, Limits};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use super::dns::Dns;
 use crate::config::ApiConfig;
 use crate::wire::account;
 use crate::{Api, wire};
@@ -72,6 +73,9 @@ impl World {
         let engine = Engine::in_memory_over(Arc::clone(&meta), clock.clone(), limits).await;
         let hosts = Hosts::new(&HostName::parse("pages.test").unwrap(), None);
         let mut config = ApiConfig::new("http://pages.test:8080".parse().unwrap(), hosts, "1.2.3");
+        // It knows no name; tests that need some have a server of their own.
+        static EMPTY: LazyLock<Dns> = LazyLock::new(Dns::start);
+        config.domains.dns_servers = vec![EMPTY.address()];
         change(&mut config);
         let token = TOKEN.to_owned();
         Self { api: Api::new(engine.clone(), config), engine, meta, clock, token }

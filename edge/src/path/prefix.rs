@@ -1,5 +1,6 @@
 //! The path under which a host shows an image.
 
+use pinstone_engine::domains::name::PathPrefix;
 use pinstone_engine::path::{PathError, SitePath};
 
 /// A path of one segment or more, such as `docs`, under which a host shows an image: `/docs/a.html` is its `a.html`.
@@ -26,6 +27,12 @@ impl<'p> Prefix<'p> {
     pub fn new(path: &'p str) -> Result<Self, PathError> {
         SitePath::check(path)?;
         Ok(Self(path))
+    }
+
+    /// The prefix of a domain; nothing where that is all of the domain.
+    #[must_use]
+    pub fn of(prefix: &'p PathPrefix) -> Option<Self> {
+        (!prefix.is_whole()).then_some(Self(prefix.as_str()))
     }
 
     /// The path, without slashes around it.

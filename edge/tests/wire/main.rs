@@ -6,6 +6,7 @@
 mod abuse;
 mod content;
 mod control;
+mod domains;
 mod floods;
 mod http1;
 mod http2;

@@ -47,6 +47,10 @@ impl Engine {
             if let Outcome::Done { position, .. } = self.meta().commit(commit).await? {
                 self.emptying().add(project);
                 self.catch_up(position).await?;
+                // What is left of its domains is found again when they are to be proven.
+                if let Err(error) = self.tidy_domains(project.team).await {
+                    tracing::warn!(%error, "the domains of a deleted project are not free yet");
+                }
                 return Ok(true);
             }
         }

@@ -28,7 +28,7 @@ pub struct AuditRecord {
     /// What: `project.create`, `project.change`, `project.delete`, `commit`, `release`, `rollback`, `environment.delete`,
     /// `preview`, `preview.delete`, `image.pin`, `image.unpin`, `token.create`, `token.revoke`, `account.create`,
     /// `account.delete`, `password.change`, `login`, `login.failed`, `logout`, `logout.everywhere`, `invite.create`,
-    /// `invite.delete`.
+    /// `invite.delete`, `domain.add`, `domain.change`, `domain.verify`, `domain.remove`, `domain.fail`, `domain.end`.
     pub action: String,
     /// To what, in words.
     pub object: String,
