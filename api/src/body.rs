@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::auth::TokenEnded;
 use crate::error::{ApiError, ErrorCode};
 use crate::json_depth::is_deeper_than;
+use crate::json_shape::Object;
 use crate::state::ApiState;
 
 /// The body of an upload paused for too long.
@@ -61,7 +62,7 @@ async fn gather_json(request: Request, state: &ApiState) -> Result<Vec<u8>, ApiE
 
 fn read_json<T: DeserializeOwned>(bytes: &[u8], state: &ApiState) -> Result<T, ApiError> {
     let text = json_text(bytes, state.engine().limits().json_depth)?;
-    serde_json::from_str(text).map_err(|error| shape_error(&error))
+    serde_json::from_str(text).map(|Object(body)| body).map_err(|error| shape_error(&error))
 }
 
 /// Checks that a body is JSON that nobody compressed. A request that does not say what it sends is believed.

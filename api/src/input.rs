@@ -208,8 +208,9 @@ fn given(text: Option<&str>) -> Option<&str> {
 fn number(text: Option<&str>, key: &'static str) -> Result<Option<u64>, ApiError> {
     let Some(text) = given(text) else { return Ok(None) };
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse() {
-        Ok(number) if digits && number > 0 => Ok(Some(number)),
+    // A number that is too large for us is large all the same.
+    match text.parse().unwrap_or(u64::MAX) {
+        number if digits && number > 0 => Ok(Some(number)),
         _ => Err(ApiError::new(ErrorCode::InvalidQuery, format!("`{key}` is not a whole number from 1"))),
     }
 }
@@ -227,7 +228,7 @@ mod tests {
             (Some("200"), Some(200)),
             (Some("201"), Some(200)),
             (Some("18446744073709551615"), Some(200)),
-            (Some("18446744073709551616"), None),
+            (Some("18446744073709551616"), Some(200)),
             (Some("0"), None),
             (Some("-1"), None),
             (Some("+1"), None),

@@ -28,6 +28,7 @@ mod frame;
 mod home;
 mod input;
 mod json_depth;
+mod json_shape;
 mod plan_body;
 mod proof;
 mod rate;

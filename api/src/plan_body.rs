@@ -24,6 +24,7 @@ use serde::de::{
 
 use crate::body::{json_text, shape_error};
 use crate::error::{ApiError, ErrorCode, too_many_files};
+use crate::json_shape::{Count, Object, count};
 use crate::{input, wire};
 
 /// In which shape a plan names its files; its answer has the same.
@@ -171,12 +172,12 @@ impl<'de> Visitor<'de> for PlanSeed<'_> {
                 Field::Project => project = Some(map.next_value()?),
                 Field::Files if files.is_some() => return Err(A::Error::duplicate_field("files")),
                 Field::Files => files = Some(map.next_value_seed(FilesSeed(self))?),
-                Field::Git => git = map.next_value()?,
+                Field::Git => git = map.next_value::<Option<Object<_>>>()?.map(|Object(git)| git),
                 Field::Message => message = map.next_value()?,
-                Field::Settings => settings = map.next_value()?,
+                Field::Settings => settings = map.next_value::<Option<Object<_>>>()?.map(|Object(sent)| sent),
                 Field::From if compares => from = map.next_value()?,
                 Field::To if compares => to = map.next_value()?,
-                Field::Limit if compares => limit = map.next_value()?,
+                Field::Limit if compares => limit = map.next_value::<Option<Count>>()?.map(|Count(limit)| limit),
                 Field::Cursor if compares => cursor = map.next_value()?,
                 Field::From | Field::To | Field::Limit | Field::Cursor | Field::Unknown => {
                     map.next_value::<IgnoredAny>()?;
@@ -235,7 +236,7 @@ impl<'de> Visitor<'de> for FilesSeed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let (mut files, mut shape) = (Vec::new(), Shape::List);
-        while let Some(file) = list.next_element::<File<'de>>()? {
+        while let Some(Object(file)) = list.next_element::<Object<File<'de>>>()? {
             if file.sha256.as_ref().is_some_and(|digest| !is_sha256(digest)) {
                 return Err(self.0.fault.end(ErrorCode::InvalidHash));
             }
@@ -275,6 +276,7 @@ struct File<'a> {
     blake3: Cow<'a, str>,
     #[serde(default, borrow)]
     sha256: Option<Cow<'a, str>>,
+    #[serde(deserialize_with = "count")]
     size: u64,
     #[serde(default)]
     content_type: Option<String>,

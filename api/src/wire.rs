@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use pinstone_engine::publish::{self, Severity};
 use serde::{Deserialize, Serialize};
 
+use crate::json_shape::seconds;
+
 pub mod account;
 pub mod domain;
 mod project;
@@ -619,7 +621,7 @@ pub struct PreviewRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slug: Option<String>,
     /// How long it lasts, in seconds; a day where this is missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "seconds", skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<i64>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -75,6 +75,26 @@ async fn duplicate_paths_in_a_map_are_refused() {
 }
 
 #[tokio::test]
+async fn a_list_is_no_object() {
+    let file = json!({ "path": "secret.html", "blake3": hash("x"), "size": 1 });
+    let plan = |key: &str, value: Value| {
+        let mut plan = json!({ "project": "my-site", "files": [file] });
+        plan[key] = value;
+        plan.to_string()
+    };
+    for body in [
+        plan("git", json!([null, null, null])),
+        plan("settings", json!([null, null])),
+        plan("files", json!([["secret.html", hash("x"), null, 1]])),
+    ] {
+        refused_plan(&body, StatusCode::BAD_REQUEST, "invalid_request", &["secret"]).await;
+    }
+    let world = World::new().await;
+    let answer = world.post_text("/plan", &plan("git", json!({}))).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+}
+
+#[tokio::test]
 async fn a_hash_that_is_no_hash_is_refused() {
     let short = &hash("x")[1..];
     for text in ["", "../../etc/passwd", short, &format!("{short}g"), &format!("{short}00")] {

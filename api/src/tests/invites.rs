@@ -82,10 +82,14 @@ async fn only_the_owner_invites() {
         (json!({ "email": "ann" }), StatusCode::BAD_REQUEST, "invalid_email"),
         (json!({ "expires_in": 0 }), StatusCode::UNPROCESSABLE_ENTITY, "invalid_lifetime"),
         (json!({ "expires_in": 31_536_001 }), StatusCode::UNPROCESSABLE_ENTITY, "invalid_lifetime"),
+        (json!({ "expires_in": 60.5 }), StatusCode::BAD_REQUEST, "invalid_request"),
         (json!(7), StatusCode::BAD_REQUEST, "invalid_request"),
+        (json!([null, null]), StatusCode::BAD_REQUEST, "invalid_request"),
     ] {
         world.post("/invites", &body).await.expect_error(status, code, &["ann"]);
     }
+    // JSON has one kind of number.
+    let _: NewInvite = world.post("/invites", &json!({ "expires_in": 60.0 })).await.made();
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::json_shape::seconds;
+
 macro_rules! secretive {
     ($($name:ident)*) => {$(
         impl fmt::Debug for $name {
@@ -152,7 +154,7 @@ pub struct TokenRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// How many seconds it lasts; without it, until it is revoked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "seconds", skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<i64>,
 }
 
@@ -211,7 +213,7 @@ pub struct InviteRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// How many seconds it lasts; 7 days where this is missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "seconds", skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<i64>,
 }
 
