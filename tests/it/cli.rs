@@ -111,11 +111,16 @@ fn values_that_nobody_could_be_served_with() {
     let world = World::stopped();
     let mut command = world.command();
     std::fs::write(world.work().join("pinstone-server.toml"), "[edge]\nhead_bytes = 0\n").unwrap();
-    command.args(["check-config", "--limits-plan-size", "0", "--edge-workers", "1025"]).env("PINSTONE_API__JSON_SIZE", "0");
+    command
+        .args(["check-config", "--limits-plan-size", "0", "--edge-workers", "1025"])
+        .env("PINSTONE_API__JSON_SIZE", "0");
     let told = run(command).expect(2).stderr;
-    for part in
-        ["`--limits-plan-size`", "`--edge-workers`", "`PINSTONE_API__JSON_SIZE`", "`edge.head_bytes` in `pinstone-server"]
-    {
+    for part in [
+        "`--limits-plan-size`",
+        "`--edge-workers`",
+        "`PINSTONE_API__JSON_SIZE`",
+        "`edge.head_bytes` in `pinstone-server",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
 }
