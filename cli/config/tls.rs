@@ -8,7 +8,7 @@ use pinstone_api::config::PublicUrl;
 use pinstone_edge::tls::CertificateErrors;
 use pinstone_edge::{CertificateSources, Certificates};
 
-use super::Reader;
+use super::reader::Reader;
 use super::values::{address, hsts, switch};
 
 /// What is spoken over TLS, and what is shown.
