@@ -20,8 +20,10 @@ use crate::error::CliError;
 use crate::retry::{Patience, next_try};
 
 mod failure;
+mod pages;
 
 pub(crate) use failure::Failure;
+pub(crate) use pages::all_pages;
 
 /// The longest text of an error that is read; an answer of a stranger can be endless.
 const MAX_ERROR: usize = 64 * 1024;
@@ -39,6 +41,13 @@ pub(crate) struct Client {
     has_token: bool,
     requests: AtomicU64,
     sent: AtomicU64,
+}
+
+/// A success, whole.
+#[derive(Debug)]
+struct Answer {
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 /// What is posted.
@@ -137,7 +146,17 @@ impl Client {
         query: &[(&str, &str)],
     ) -> Result<T, Failure> {
         let url = self.url(segments, query);
-        self.call(Method::GET, &url, None, Patience::SHORT, |body| self.read_json(body)).await
+        self.call(Method::GET, &url, None, Patience::SHORT, |answer| self.read_json(answer)).await
+    }
+
+    /// As [`Client::get`], with the cursor of the page that the `Link` field names as the next one, if it does.
+    pub(crate) async fn get_linked<T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<(T, Option<String>), Failure> {
+        let read = |answer: &Answer| Ok((self.read_json(answer)?, pages::linked_cursor(&answer.headers)));
+        self.call(Method::GET, &self.url(segments, query), None, Patience::SHORT, read).await
     }
 
     /// Posts `body` as JSON to `/api/v1/<segments>`, as one operation however often it is tried.
@@ -164,7 +183,7 @@ impl Client {
     /// Posts nothing to `/api/v1/<segments>`, and reads an answer.
     pub(crate) async fn post_nothing<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<T, Failure> {
         let url = self.url(segments, &[]);
-        self.call(Method::POST, &url, Some(Payload::NONE), Patience::SHORT, |body| self.read_json(body)).await
+        self.call(Method::POST, &url, Some(Payload::NONE), Patience::SHORT, |answer| self.read_json(answer)).await
     }
 
     /// Posts nothing to `/api/v1/<segments>`; the answer has nothing either.
@@ -207,7 +226,7 @@ impl Client {
         patience: Patience,
     ) -> Result<T, Failure> {
         let body = Payload::json(body)?;
-        self.call(method, url, Some(body), patience, |body| self.read_json(body)).await
+        self.call(method, url, Some(body), patience, |answer| self.read_json(answer)).await
     }
 
     /// Posts a batch of files, compressed or not, to `/api/v1/<segments>`.
@@ -219,7 +238,7 @@ impl Client {
     ) -> Result<BatchAnswer, Failure> {
         let url = self.url(segments, &[]);
         let body = Payload { bytes, media_type: "application/vnd.pinstone.blobs", encoding };
-        self.call(Method::POST, &url, Some(body), Patience::LONG.for_large(), |body| self.read_json(body)).await
+        self.call(Method::POST, &url, Some(body), Patience::LONG.for_large(), |answer| self.read_json(answer)).await
     }
 
     /// Deletes `/api/v1/<segments>`.
@@ -295,7 +314,7 @@ impl Client {
         url: &Url,
         body: Option<Payload>,
         patience: Patience,
-        read: impl Fn(&[u8]) -> Result<T, Failure>,
+        read: impl Fn(&Answer) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let key = random_hex();
         let mut made = 0;
@@ -318,7 +337,7 @@ impl Client {
                 }
             }
             self.count(length);
-            let failure = match self.answer(request).await.and_then(|body| read(&body)) {
+            let failure = match self.answer(request).await.and_then(|answer| read(&answer)) {
                 Ok(result) => return Ok(result),
                 Err(failure) => failure,
             };
@@ -330,12 +349,14 @@ impl Client {
         }
     }
 
-    /// Makes one request and reads its answer to the end, so that the connection can be used again. Only the body of a
-    /// success is a result.
-    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Bytes, Failure> {
-        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+    /// Makes one request and reads its answer to the end, so that the connection can be used again. Only a success is a
+    /// result.
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+        let mut answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         if answer.status().is_success() {
-            return answer.bytes().await.map_err(|error| self.broken_off(&error));
+            let headers = std::mem::take(answer.headers_mut());
+            let body = answer.bytes().await.map_err(|error| self.broken_off(&error))?;
+            return Ok(Answer { headers, body });
         }
         let status = answer.status().as_u16();
         let retry_after = answer
@@ -378,8 +399,8 @@ impl Client {
         Err(failure)
     }
 
-    fn read_json<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
-        serde_json::from_slice(body).map_err(|error| {
+    fn read_json<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, Failure> {
+        serde_json::from_slice(&answer.body).map_err(|error| {
             // Where an answer ends with its connection, one that was cut looks whole until here.
             if error.is_eof() { self.cut("it ends too early") } else { Failure::not_understood(&self.base) }
         })
@@ -425,34 +446,6 @@ impl Client {
             is_unsure: !error.is_connect(),
         }
     }
-}
-
-/// Every page of a list, up to `limit` items.
-pub(crate) async fn all_pages<T: DeserializeOwned>(
-    client: &Client,
-    segments: &[&str],
-    query: &[(&str, &str)],
-    limit: usize,
-) -> Result<Vec<T>, Failure> {
-    let mut items: Vec<T> = Vec::new();
-    let mut cursor: Option<String> = None;
-    while items.len() < limit {
-        let wanted = (limit - items.len()).min(1000).to_string();
-        let mut query = query.to_vec();
-        query.push(("limit", &wanted));
-        if let Some(cursor) = &cursor {
-            query.push(("cursor", cursor));
-        }
-        let page: pinstone_api::wire::Page<T> = client.get(segments, &query).await?;
-        items.extend(page.items);
-        match page.next_cursor {
-            // The same cursor again would be the same page for ever.
-            Some(next) if Some(&next) != cursor.as_ref() => cursor = Some(next),
-            _ => break,
-        }
-    }
-    items.truncate(limit);
-    Ok(items)
 }
 
 /// What to do next where nobody knows whether a call was done; `None` for one that changes nothing.

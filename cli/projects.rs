@@ -161,11 +161,21 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     }
 }
 
-/// The projects that the caller reaches.
+/// The projects that the caller reaches, from as many pages as there are.
 pub(crate) async fn list(client: &Client) -> Result<Vec<Project>, Failure> {
-    let listed: Listed = client.get(&["projects"], &[]).await?;
-    let (Listed::Bare(projects) | Listed::Page { items: projects }) = listed;
-    Ok(projects)
+    let (mut projects, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let query: Vec<_> = cursor.iter().map(|cursor| ("cursor", &**cursor)).collect();
+        let (listed, next) = client.get_linked(&["projects"], &query).await?;
+        let (Listed::Bare(page) | Listed::Page { items: page }) = listed;
+        // An empty page, or the same cursor again, would lead on for ever.
+        let goes_on = !page.is_empty() && next.is_some() && next != cursor;
+        projects.extend(page);
+        if !goes_on {
+            return Ok(projects);
+        }
+        cursor = next;
+    }
 }
 
 /// One line a project.

@@ -1,8 +1,10 @@
 //! Projects by the command line, against a real server.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{Api, World};
 
 #[test]
 fn projects_are_made_used_renamed_and_deleted() {
@@ -42,4 +44,25 @@ fn projects_are_made_used_renamed_and_deleted() {
         world.cli(&["audit", "--project", "first", "--json"]).expect(0).json()["items"][0]["action"],
         json!("project.create")
     );
+}
+
+#[test]
+fn more_projects_than_a_page_has_are_listed() {
+    const MANY: usize = 1003;
+    let world = World::start();
+    let api = Api { address: world.address(), token: world.token() };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let api = &api;
+            scope.spawn(move || {
+                for number in (thread..MANY).step_by(4) {
+                    let body = json!({ "name": format!("site-{number}") });
+                    assert_eq!(api.call("POST", "/projects", Some(&body)).unwrap().status, 201, "{number}");
+                }
+            });
+        }
+    });
+    let listed = world.cli(&["project", "list"]).expect(0).stdout;
+    let names: BTreeSet<_> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!((listed.lines().count(), names.len()), (MANY, MANY));
 }
