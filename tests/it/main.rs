@@ -20,6 +20,7 @@ mod disk;
 #[path = "../support/dns.rs"]
 mod dns;
 mod domains;
+mod domains_cli;
 #[allow(dead_code, reason = "other tests need other parts of it")]
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;

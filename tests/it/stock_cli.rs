@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::dns::Dns;
 use crate::publish::all_served;
 use crate::site::{Files, noise};
 use crate::wire::{Connection, Response};
@@ -136,6 +137,46 @@ impl Stock {
         assert!(answer["url"].is_string(), "{answer}");
         answer["previous_image_id"].as_str().expect("a text, also where nothing was shown").to_owned()
     }
+
+    /// `domain add`: the answer. The domain and the prefix are sent as they were typed.
+    fn add_domain(&self, project: &str, domain: &str, slug: &str) -> Value {
+        let added = self.call(
+            "POST",
+            "/domains",
+            Some(&format!(r#"{{"project":"{project}","domain":"{domain}","slug":"{slug}"}}"#)),
+        );
+        for name in ["domain", "slug", "status"] {
+            assert!(added[name].is_string(), "{name}: {added}");
+        }
+        added
+    }
+
+    /// `domain list`: the domain, prefix, type and status of each.
+    fn domains(&self, project: &str) -> Vec<[String; 4]> {
+        let listed = self.call("GET", &format!("/domains?project={project}"), None);
+        let rows = listed["domains"].as_array().expect("an object with a list in it");
+        rows.iter()
+            .map(|row| {
+                assert!(row["is_primary"].is_boolean() && is_time(&row["created_at"]), "{row}");
+                ["domain", "slug", "type", "status"].map(|name| row[name].as_str().expect(name).to_owned())
+            })
+            .collect()
+    }
+
+    /// `domain verify`: whether it is proven. The name is percent-encoded in the path.
+    fn verify_domain(&self, encoded: &str) -> bool {
+        let answer = self.call("POST", &format!("/domains/{encoded}/verify"), None);
+        for name in ["domain", "status", "message"] {
+            assert!(answer[name].is_string(), "{name}: {answer}");
+        }
+        answer["verified"].as_bool().expect("true or false")
+    }
+
+    /// `domain remove`: of the answer it takes the status alone.
+    fn remove_domain(&self, encoded: &str) {
+        let answer = self.send("DELETE", &format!("/domains/{encoded}"), None, None);
+        assert!((200..300).contains(&answer.status), "{answer:?}");
+    }
 }
 
 /// The JSON of a plan: on one line, with the keys in the client's order.
@@ -200,7 +241,8 @@ fn site(version: &str) -> Files {
 
 #[test]
 fn from_the_first_login_to_the_deleted_account() {
-    let world = World::start();
+    let dns = Dns::start();
+    let world = World::start_with(&["--domains-dns-servers", &dns.address().to_string()]);
     let mut client = Stock { address: world.address(), token: None };
     assert!(client.login(), "the first makes the account");
     assert!(!client.login(), "the second does not");
@@ -238,6 +280,8 @@ fn from_the_first_login_to_the_deleted_account() {
         all_served(&world, host(&url), files);
     }
 
+    domains_of_ones_own(&world, &dns, &client, &one);
+
     // Renamed, it is still called by its old name in the file that the client reads.
     let answer = client.send(
         "PUT",
@@ -252,16 +296,64 @@ fn from_the_first_login_to_the_deleted_account() {
     let (_, _, url) = client.deploy("conf", "prod", &three);
     assert_eq!(host(&url), "conf-new.localhost");
     all_served(&world, "conf-new.localhost", &three);
+    all_served(&world, "shop.example", &three);
 
     let deleted = client.call("DELETE", "/account", None);
     assert!(deleted["message"].is_string(), "{deleted}");
     assert_eq!(deleted["deleted_projects"], 1);
-    for host in ["conf-new.localhost", "conf.localhost", "conf--pr-1.localhost"] {
+    for host in ["conf-new.localhost", "conf.localhost", "conf--pr-1.localhost", "shop.example"] {
         world.get(host, "/").expect(404);
     }
     let gone = client.send("POST", "/plan", Some("application/json"), Some(plan_text("conf", &one).as_bytes()));
     gone.expect_error(401, "unauthorized");
     assert!(client.login(), "and it may begin again");
+}
+
+/// `domain add`, `list`, `verify` and `remove`, for a project whose `prod` shows `shown`. What stays is `shop.example`.
+fn domains_of_ones_own(world: &World, dns: &Dns, client: &Stock, shown: &Files) {
+    // In any case and script, and with a prefix that has no slash before it.
+    let (shop, books) =
+        (client.add_domain("conf", "Shop.Example", "/"), client.add_domain("conf", "b\u{fc}cher.example", "docs"));
+    for (added, domain, slug) in [(&shop, "shop.example", "/"), (&books, "xn--bcher-kva.example", "/docs")] {
+        assert_eq!(
+            (&added["domain"], &added["slug"], &added["status"]),
+            (&json!(domain), &json!(slug), &json!("pending"))
+        );
+        // This is what it prints for the user to do.
+        let record = added["verification_txt"].as_str().expect("a text");
+        assert!(record.contains(&format!("_pinstone.{domain}")), "{record}");
+        assert!(record.contains(added["verification_token"].as_str().expect("a text")), "{record}");
+    }
+    let twice = br#"{"project":"conf","domain":"shop.example","slug":"/"}"#;
+    client.send("POST", "/domains", Some("application/json"), Some(twice)).expect(409);
+    let row = |row: [&str; 4]| row.map(str::to_owned);
+    let own = row(["conf.localhost", "/", "system", "active"]);
+    let want = |status| {
+        [
+            own.clone(),
+            row(["shop.example", "/", "custom", status]),
+            row(["xn--bcher-kva.example", "/docs", "custom", status]),
+        ]
+    };
+    assert_eq!(client.domains("conf"), want("pending"));
+
+    let encoded = ["shop.example", "b%C3%BCcher.example"];
+    for (name, added) in encoded.into_iter().zip([&shop, &books]) {
+        assert!(!client.verify_domain(name), "{name}: nothing proves it, which is no failure");
+        let domain = added["domain"].as_str().unwrap();
+        dns.add_text(&format!("_pinstone.{domain}"), added["verification_token"].as_str().unwrap());
+        assert!(client.verify_domain(name), "{name}");
+    }
+    assert_eq!(client.domains("conf"), want("active"));
+    all_served(world, "shop.example", shown);
+    assert_eq!(world.get("xn--bcher-kva.example", "/docs/twice.txt").expect(200).text(), "the same bytes");
+
+    client.remove_domain(encoded[1]);
+    world.get("xn--bcher-kva.example", "/docs/twice.txt").expect(404);
+    assert_eq!(client.domains("conf"), want("active")[..2]);
+    // The project's own host stays: that is what makes it the project's.
+    let refused = client.send("DELETE", "/domains/conf.localhost", None, None);
+    assert!((400..500).contains(&refused.status) && refused.status != 401, "{refused:?}");
 }
 
 #[test]
