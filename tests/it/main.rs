@@ -38,6 +38,7 @@ mod projects;
 mod prometheus_text;
 mod publish;
 mod recorder;
+mod revoked;
 mod s3;
 #[path = "../support/seaweedfs.rs"]
 mod seaweedfs;
