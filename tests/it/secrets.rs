@@ -28,7 +28,7 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
         for offset in 0..3 {
             let shifted = [&[0; 2][..offset], text.as_bytes()].concat();
             let encoded = base64(&shifted);
-            forms.push(encoded[4..encoded.len() - 4].as_bytes().to_vec());
+            forms.push(encoded.as_bytes()[4..encoded.len() - 4].to_vec());
         }
     }
     if random.len() == 64 && random.bytes().all(|byte| byte.is_ascii_hexdigit()) {
