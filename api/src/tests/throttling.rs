@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use pinstone_engine::accounts::Registration;
 use serde_json::json;
 
@@ -44,6 +44,46 @@ async fn failures_cost_waits_that_grow_also_for_the_right_password_and_only_ther
     for _ in 0..5 {
         assert_eq!(world.login("owner@example.test", "wrong horse", HERE).await.status, StatusCode::UNAUTHORIZED);
     }
+}
+
+#[tokio::test]
+async fn nobody_locks_the_owner_out_by_failing() {
+    const EMAIL: &str = "owner@example.test";
+    let world = world().await;
+    // From many addresses, and from each until it is slowed.
+    for number in 0..12 {
+        let from = format!("203.0.113.{number}");
+        for _ in 0..5 {
+            assert_eq!(world.login(EMAIL, "wrong horse", &from).await.status, StatusCode::UNAUTHORIZED, "{from}");
+        }
+        assert_eq!(world.login(EMAIL, "wrong horse", &from).await.status, StatusCode::TOO_MANY_REQUESTS, "{from}");
+    }
+    assert_eq!(
+        world.login(EMAIL, PASSWORD, ELSEWHERE).await.status,
+        StatusCode::OK,
+        "the account itself is not slowed"
+    );
+
+    // Who shares an address with the guesser waits a bounded time, however often that one failed.
+    let guesser = "203.0.113.0";
+    let mut longest = 0;
+    for _ in 0..16 {
+        let slowed = world.login(EMAIL, "wrong horse", guesser).await;
+        slowed.expect_error(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", &[]);
+        let wait = slowed.header("retry-after").parse().unwrap();
+        longest = longest.max(wait);
+        world.clock.advance(Duration::from_secs(wait));
+        assert_eq!(world.login(EMAIL, "wrong horse", guesser).await.status, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(longest, 15 * 60);
+    // The owner's token is not asked to wait, not even there, and sets another password.
+    let call = |method, path| world.call_as(TOKEN, method, path).from(guesser);
+    assert_eq!(call(Method::GET, "/me").send().await.status, StatusCode::OK);
+    let body = json!({ "new_password": "new password" }).to_string();
+    call(Method::POST, "/auth/password").json(&body).send().await.expect_nothing();
+    assert_eq!(world.login(EMAIL, "new password", ELSEWHERE).await.status, StatusCode::OK);
+    world.clock.advance(Duration::from_secs(15 * 60));
+    assert_eq!(world.login(EMAIL, "new password", guesser).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
