@@ -32,7 +32,7 @@ pub(crate) mod uses;
 pub const MOST_TOKENS: usize = 500;
 /// The most sessions that a user can have; one more ends the oldest. All of them end in one commit.
 pub const MOST_SESSIONS: usize = 40;
-/// The longest name of a token, in bytes.
+/// The longest name of a token, in characters.
 pub const LONGEST_TOKEN_NAME: usize = 100;
 /// The longest time that a token can be asked to last. Without one it does not end by itself.
 pub const LONGEST_TOKEN_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -42,7 +42,7 @@ const ALL: usize = MOST_TOKENS + MOST_SESSIONS + 100;
 /// A token that is to be made.
 #[derive(Clone, Debug)]
 pub struct NewToken {
-    /// What it is called: 1 to [`LONGEST_TOKEN_NAME`] bytes without control characters.
+    /// What it is called: 1 to [`LONGEST_TOKEN_NAME`] characters, none of them a control character.
     pub name: String,
     /// What may be done with it.
     pub scope: Scope,
@@ -83,7 +83,7 @@ pub struct TokenSummary {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// It cannot be called that.
-    #[error("a token's name has 1 to {longest} bytes and no control characters")]
+    #[error("a token's name has 1 to {longest} characters and no control characters")]
     Name {
         /// The longest name, in bytes.
         longest: usize,
@@ -178,7 +178,7 @@ impl Engine {
     /// Where a bound is exceeded, the project is unknown, or a store fails.
     pub async fn create_token(&self, caller: &Principal, new: NewToken) -> Result<(String, TokenSummary), TokenError> {
         let name = new.name.trim();
-        if !(1..=LONGEST_TOKEN_NAME).contains(&name.len()) || name.chars().any(char::is_control) {
+        if !(1..=LONGEST_TOKEN_NAME).contains(&name.chars().count()) || name.chars().any(char::is_control) {
             return Err(TokenError::Name { longest: LONGEST_TOKEN_NAME });
         }
         let bounds = Duration::from_secs(1)..=LONGEST_TOKEN_LIFE;

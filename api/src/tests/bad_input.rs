@@ -117,18 +117,18 @@ async fn a_hash_that_is_no_hash_is_refused() {
 
 #[tokio::test]
 async fn sizes_that_are_none_are_refused() {
-    for size in ["-1", "1.5", "\"1\"", "18446744073709551616", "null"] {
+    for size in ["-1", "1.5", "\"1\"", "null"] {
         let body =
             format!(r#"{{"project":"my-site","files":[{{"path":"a","blake3":"{}","size":{size}}}]}}"#, hash("x"));
         refused_plan(&body, StatusCode::BAD_REQUEST, "invalid_request", &["18446"]).await;
     }
     let body = plan_of("my-site", &[]).to_string();
     refused_plan(&body, StatusCode::UNPROCESSABLE_ENTITY, "no_files", &[]).await;
-    let body = format!(
-        r#"{{"project":"my-site","files":[{{"path":"a","blake3":"{}","size":18446744073709551615}}]}}"#,
-        hash("x")
-    );
-    refused_plan(&body, StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", &["18446"]).await;
+    for size in ["18446744073709551615", "18446744073709551616", "1e300"] {
+        let body =
+            format!(r#"{{"project":"my-site","files":[{{"path":"a","blake3":"{}","size":{size}}}]}}"#, hash("x"));
+        refused_plan(&body, StatusCode::PAYLOAD_TOO_LARGE, "file_too_large", &["18446"]).await;
+    }
 }
 
 #[tokio::test]
