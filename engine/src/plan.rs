@@ -281,7 +281,11 @@ impl Engine {
         let mut stale = None;
         if let Some(once) = &once {
             match once.look::<PlanAnswer>(self.meta(), self.clock().now()).await? {
-                Known::Done(answer) => return self.plan_status(caller, answer.plan).await,
+                Known::Done(answer) => match self.plan_status(caller, answer.plan).await {
+                    // It went with its project, so the key stands for nothing.
+                    Err(PlanError::NotFound) => stale = once.in_the_way(self.meta()).await?,
+                    status => return status,
+                },
                 Known::OtherRequest => return Err(PlanError::KeyReused),
                 Known::New(in_the_way) => stale = in_the_way,
             }

@@ -22,6 +22,22 @@ async fn a_key_gives_the_same_plan() {
 }
 
 #[tokio::test]
+async fn a_key_of_a_plan_that_went_with_its_project_stands_for_nothing() {
+    let world = World::new().await;
+    let body = plan_of("my-site", &[("a", "a")]);
+    let first: wire::PlanAnswer = world.post_with_key("/plan", "key", &body).await.ok();
+    assert_eq!(world.delete("/projects/my-site").await.status, StatusCode::OK);
+    // Its rows are removed in the background.
+    while world.get(&format!("/plans/{}", first.plan_id)).await.status != StatusCode::NOT_FOUND {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let second: wire::PlanAnswer = world.post_with_key("/plan", "key", &body).await.ok();
+    assert_ne!(first.plan_id, second.plan_id);
+    let again: wire::PlanAnswer = world.post_with_key("/plan", "key", &body).await.ok();
+    assert_eq!(again.plan_id, second.plan_id);
+}
+
+#[tokio::test]
 async fn a_commit_answers_the_same_with_and_without_a_key() {
     let world = World::new().await;
     let plan = world.plan("my-site", &[("a", "a")]).await;

@@ -117,6 +117,12 @@ impl Once {
         Ok(Known::Done(answer))
     }
 
+    /// What is known of it, whatever that is, to be replaced: for an answer that tells of what is gone.
+    pub(crate) async fn in_the_way(&self, meta: &dyn MetaStore) -> Result<Option<Stored<()>>, MetaError> {
+        let stored = read::<AnswerRecord>(meta, self.key(), "answer").await?;
+        Ok(stored.map(|stored| Stored { record: (), revision: stored.revision }))
+    }
+
     /// Adds the answer to the commit that does what it says. `stale` is what [`Once::look`] found in the way.
     pub(crate) fn record(
         &self,
