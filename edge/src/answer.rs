@@ -68,7 +68,7 @@ impl Call<'_> {
         };
         answered.unwrap_or_else(|error| {
             error.report();
-            head::page(self.method, error.page()).into()
+            self.page(error.page())
         })
     }
 
@@ -109,7 +109,7 @@ impl Call<'_> {
         match self.method {
             Method::Get | Method::Head => {}
             Method::Options => return Ok(head::options().into()),
-            Method::Other => return Ok(head::page(self.method, Page::Method).into()),
+            Method::Other => return Ok(self.page(Page::Method)),
         }
         match self.at_hand(place, self.path) {
             Some(file) => {
@@ -132,7 +132,7 @@ impl Call<'_> {
         let site = place.site(self.worker, facts).await?;
         let resolution = match path::resolve_under(&site, place.prefix(), self.path, self.query) {
             Ok(resolution) => resolution,
-            Err(_) => return Ok(head::page(self.method, Page::BadRequest).into()),
+            Err(_) => return Ok(self.page(Page::BadRequest)),
         };
         // Before the variants are looked at. Not while their list is on its way, nor what may be closed at any time.
         let is_lasting = !place.is_image_host() && site.is_current(generation);

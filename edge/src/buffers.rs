@@ -1,4 +1,5 @@
-//! Memory that windows of files are read into, or frames are gathered in, used again: what is given back is not zeroed for the next window.
+//! Memory that windows of files are read into, or frames are gathered in, used again: what is given back is not zeroed for
+//! the next window.
 //!
 //! Zeroing a window costs about as much as copying it. A thread keeps the few buffers that it was last done with; the bytes
 //! of an earlier window in them are never shown, for a buffer shows only what was read into it.

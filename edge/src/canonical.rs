@@ -8,14 +8,18 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 pub(crate) fn location(host: &str, authority: &str, is_tls: bool, path: &str, query: Option<&str>) -> String {
     let (scheme, usual) = if is_tls { ("https", "443") } else { ("http", "80") };
     let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.is_empty() && *port != usual);
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    same_address(format!("{scheme}://{host}{port}"), path, query)
+}
+
+/// The `Location` of a path and a query at `origin`, which ends before the path.
+pub(crate) fn same_address(origin: String, path: &str, query: Option<&str>) -> String {
+    let mut location = origin;
     // What is not ASCII may stand in a request's target, but not in a Location. `*` is the target of some OPTIONS.
-    let path = if path.starts_with('/') { path } else { "/" };
-    let mut location = format!("{scheme}://{host}");
-    for (before, part) in [(":", port), ("", Some(path)), ("?", query)] {
-        if let Some(part) = part {
-            location.push_str(before);
-            location.extend(utf8_percent_encode(part, CONTROLS));
-        }
+    location.extend(utf8_percent_encode(if path.starts_with('/') { path } else { "/" }, CONTROLS));
+    if let Some(query) = query {
+        location.push('?');
+        location.extend(utf8_percent_encode(query, CONTROLS));
     }
     location
 }

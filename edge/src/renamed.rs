@@ -1,10 +1,11 @@
 //! Where the hosts of a name lead that their project had before. Looked for only where a host shows nothing.
 
-use percent_encoding::{CONTROLS, utf8_percent_encode};
 use pinstone_engine::clock::UnixMillis;
 use pinstone_engine::host::HostTarget;
 use pinstone_engine::name::ProjectName;
 use pinstone_engine::pointers::PointerTable;
+
+use crate::canonical::same_address;
 
 /// What the project is called by now that `target` names by a name that it had.
 pub(crate) fn project(pointers: &PointerTable, now: UnixMillis, target: HostTarget<'_>) -> Option<ProjectName> {
@@ -18,13 +19,7 @@ pub(crate) fn project(pointers: &PointerTable, now: UnixMillis, target: HostTarg
 /// the request's.
 pub(crate) fn location(host: &str, authority: &str, path: &str, query: Option<&str>) -> String {
     let port = authority.find(':').map_or("", |colon| &authority[colon..]);
-    let path = if path.starts_with('/') { path } else { "/" };
-    // What is not ASCII may stand in a request's target, but not in a Location.
-    let path = utf8_percent_encode(path, CONTROLS);
-    match query {
-        Some(query) => format!("//{host}{port}{path}?{}", utf8_percent_encode(query, CONTROLS)),
-        None => format!("//{host}{port}{path}"),
-    }
+    same_address(format!("//{host}{port}"), path, query)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::sync::Mutex;
 use serde_json::json;
 
 use crate::site::Files;
-use crate::wire::Connection;
 use crate::world::{Api, World};
 
 const ACCOUNTS: usize = 5;
@@ -19,15 +18,7 @@ const PROJECTS: usize = 2;
 fn account(world: &World, number: usize) -> Api {
     let address = world.address();
     let body = json!({"email": format!("crowd-{number}@example.com"), "password": "long enough for anybody"});
-    let headers = [("Host", "localhost"), ("Connection", "close"), ("Content-Type", "application/json")];
-    let answer = Connection::try_open(address).unwrap().try_request(
-        "POST",
-        "/api/v1/auth/register",
-        &headers,
-        body.to_string().as_bytes(),
-    );
-    let answer = answer.unwrap().expect(201).json();
-    Api { address, token: answer["token"].as_str().unwrap().to_owned() }
+    Api { address, token: world.sign_in("/auth/register", 201, &body) }
 }
 
 /// A site whose files all tell which publish they are of; some are the same in all, and some in all of a client.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::wire::Connection;
+use crate::wire::base64;
 use crate::world::{Api, World, files_below};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -37,16 +37,6 @@ fn forms(secret: &str) -> Vec<Vec<u8>> {
     forms
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits = |at: usize| (0..6).fold(0, |bits, place| bits << 1 | bit(bytes, 6 * at + place));
-    (0..(bytes.len() * 8).div_ceil(24) * 4).map(|at| char::from(LETTERS[bits(at)])).collect()
-}
-
-fn bit(bytes: &[u8], at: usize) -> usize {
-    bytes.get(at / 8).map_or(0, |byte| usize::from(byte >> (7 - at % 8) & 1))
-}
-
 fn find(folder: &Path, secrets: &[String]) -> Vec<String> {
     let forms: Vec<_> = secrets.iter().flat_map(|secret| forms(secret)).collect();
     let mut found = Vec::new();
@@ -68,13 +58,7 @@ fn nothing_that_a_server_leaves_behind_holds_a_secret() {
     world.set_variables(vec![("RUST_LOG", "trace".into())]);
     world.restart();
     let body = json!({"email": "somebody@example.com", "password": PASSWORD});
-    let register = |path: &str, status| {
-        let headers = [("Host", "localhost"), ("Connection", "close"), ("Content-Type", "application/json")];
-        let mut connection = Connection::try_open(world.address()).unwrap();
-        let answer = connection.try_request("POST", &format!("/api/v1{path}"), &headers, body.to_string().as_bytes());
-        answer.unwrap().expect(status).json()["token"].as_str().unwrap().to_owned()
-    };
-    let (first, second) = (register("/auth/register", 201), register("/auth/login", 200));
+    let (first, second) = (world.sign_in("/auth/register", 201, &body), world.sign_in("/auth/login", 200, &body));
     let api = Api { address: world.address(), token: second.clone() };
     let wanted = json!({"name": "ci", "scope": "deploy"});
     let made = api.call("POST", "/tokens", Some(&wanted)).unwrap().expect(201).json();

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::dns::Dns;
 use crate::publish::all_served;
 use crate::site::{Files, noise};
-use crate::wire::{Connection, Response};
+use crate::wire::{Connection, Response, base64};
 use crate::world::World;
 
 const EMAIL: &str = "ann@example.test";
@@ -197,21 +197,6 @@ fn plan_text(project: &str, files: &Files) -> String {
 
 fn hash_of(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
-}
-
-/// Base64 with padding, by RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for some in bytes.chunks(3) {
-        let number = some.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - some.len()));
-        for place in 0..4 {
-            let letter = (number >> (18 - 6 * place)) & 63;
-            let is_padding = place > some.len();
-            text.push(if is_padding { '=' } else { char::from(LETTERS[letter as usize]) });
-        }
-    }
-    text
 }
 
 /// Whether a value is a time by RFC 3339 that is not the year 1.

@@ -198,3 +198,18 @@ impl Connection {
 fn broken(what: String) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, what)
 }
+
+/// Base64 with padding, by RFC 4648 section 4.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for some in bytes.chunks(3) {
+        let number = some.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte)) << (8 * (3 - some.len()));
+        for place in 0..4 {
+            let letter = (number >> (18 - 6 * place)) & 63;
+            let is_padding = place > some.len();
+            text.push(if is_padding { '=' } else { char::from(LETTERS[letter as usize]) });
+        }
+    }
+    text
+}
