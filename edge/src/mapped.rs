@@ -112,6 +112,18 @@ impl Handed {
 }
 
 impl Stored {
+    /// Whether the bytes begin with a page. Where they do not, the kernel puts them into packets as it does with any, but by
+    /// more and smaller ones: a packet has room for as many pages as 64 KiB are, and one that is cut in two takes two.
+    pub(crate) fn is_aligned(&self) -> bool {
+        self.range.start.is_multiple_of(PAGE)
+    }
+
+    /// The bytes before the first whole page.
+    pub(crate) fn to_next_page(&self) -> &[u8] {
+        let end = self.range.start.next_multiple_of(PAGE).min(self.range.end);
+        &self.mapped.bytes[self.range.start..end]
+    }
+
     /// Has the kernel send the bytes to a socket; answers how many it took, which are some.
     pub(crate) fn send(&self, socket: impl AsFd) -> io::Result<usize> {
         let mut offset = self.range.start as u64;
@@ -214,6 +226,11 @@ mod tests {
             assert!(sent > 0 && got[..sent] == second[range][..sent]);
         }
         from.flush().unwrap();
+        for (start, before) in [(0, 4096 - 100_000 % 4096), (102_400 - 100_000, 0), (102_401 - 100_000, 4095)] {
+            let stored = handed.find(&second[start..]).unwrap();
+            assert_eq!((stored.to_next_page(), stored.is_aligned()), (&second[start..start + before], before == 0));
+        }
+        assert_eq!(handed.find(&second[..9]).unwrap().to_next_page(), &second[..9], "no more than the piece");
         drop((first, second, mapped));
         assert!(handed.find(&[]).is_none(), "the mapping is gone");
     }

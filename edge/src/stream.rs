@@ -52,6 +52,12 @@ fn stored(bufs: &[IoSlice<'_>], watch: &Watch) -> Option<(usize, Stored)> {
     bufs.iter().enumerate().filter(is_large).find_map(|(at, buf)| Some((at, watch.stored(buf)?)))
 }
 
+/// Sends what comes before a piece of a mapped file, which follows at once and is to share its packets.
+fn send_before(socket: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut nothing = SendAncillaryBuffer::default();
+    Ok(rustix::net::sendmsg(socket, bufs, &mut nothing, SendFlags::MORE | SendFlags::NOSIGNAL)?)
+}
+
 /// Does with the socket what it has no method for, as soon as it takes something.
 fn poll_send(
     stream: &TcpStream,
@@ -248,12 +254,16 @@ impl AsyncWrite for WatchedStream {
         let this = self.get_mut();
         let written = match &mut this.transport {
             Transport::Plain(stream) => match stored(bufs, &this.watch) {
-                Some((0, piece)) => poll_send(stream, cx, |socket| piece.send(socket)),
-                // More follows at once, so that it shares the packets of what is before it.
-                Some((at, _)) => poll_send(stream, cx, |socket| {
-                    let mut message = SendAncillaryBuffer::default();
-                    Ok(rustix::net::sendmsg(socket, &bufs[..at], &mut message, SendFlags::MORE | SendFlags::NOSIGNAL)?)
-                }),
+                Some((0, piece)) if piece.is_aligned() => poll_send(stream, cx, |socket| piece.send(socket)),
+                Some((at, piece)) => {
+                    let first = IoSlice::new(piece.to_next_page());
+                    let before = match bufs[..at] {
+                        [] => &[first][..],
+                        [head] => &[head, first],
+                        ref several => several,
+                    };
+                    poll_send(stream, cx, |socket| send_before(socket, before))
+                }
                 None => joined(bufs, |bufs| match bufs {
                     [one] => Pin::new(stream).poll_write(cx, one),
                     several => Pin::new(stream).poll_write_vectored(cx, several),
