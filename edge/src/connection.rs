@@ -154,15 +154,26 @@ where
         if let Some(ended) = poll_fn(|cx| poll_http1(&mut connection, watch, cx)).await {
             return ended;
         }
-        let parts = connection.into_parts();
-        stream = parts.io.into_inner();
-        service = parts.service;
-        if !parts.read_buf.is_empty() {
-            stream.put_back(parts.read_buf);
+        let read;
+        (stream, service, read) = parts(connection);
+        if !read.is_empty() {
+            stream.put_back(read);
         } else if !rest(&mut stream, watch).await {
             return Ok(());
         }
     }
+}
+
+/// Takes a connection apart: its stream, its service, and what was read and not used. Whatever else it has is freed here,
+/// and so is its buffer where nothing is left in it.
+fn parts<S>(connection: Box<http1::Connection<TokioIo<WatchedStream>, S>>) -> (WatchedStream, S, Bytes)
+where
+    S: HttpService<Incoming, ResBody = EdgeBody>,
+    S::Error: Into<BoxError>,
+{
+    let http1::Parts { io, service, read_buf, .. } = connection.into_parts();
+    let read = if read_buf.is_empty() { Bytes::new() } else { read_buf };
+    (io.into_inner(), service, read)
 }
 
 /// Nothing where the connection may rest.
