@@ -59,6 +59,10 @@ use context::{Context, Global};
 use error::{CliError, Exit};
 use output::Output;
 
+/// For all of the process, RocksDB too. `.cargo/config.toml` says what it keeps of what was freed.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Content-addressed static hosting: publish a folder, serve it by its host name
 #[derive(Debug, clap::Parser)]
 #[command(
