@@ -186,7 +186,7 @@ keys! {
     cache_blob_bytes: "cache.blob_bytes", "cache-blob-bytes", "SIZE";
     /// The largest file that is kept in memory [default: 512KiB]
     cache_small_blob: "cache.small_blob", "cache-small-blob", "SIZE";
-    /// Memory for the heads of common answers, and for the small files that go with them [default: 64MiB]
+    /// Memory for the heads of common answers, and for the small files that go with them [default: 256MiB]
     cache_hot_bytes: "cache.hot_bytes", "cache-hot-bytes", "SIZE";
     /// Files kept open [default: 1024]
     cache_open_files: "cache.open_files", "cache-open-files", "COUNT";

@@ -602,6 +602,6 @@ mod tests {
             }
         }
         let kept = (0..2_000).filter(|number| world.at_hand(&format!("/{number}.txt"))).count();
-        assert!((20..110).contains(&kept), "{kept} files of some 2.7 KiB each");
+        assert!((80..130).contains(&kept), "{kept} files of some 2.3 KiB each");
     }
 }

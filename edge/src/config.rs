@@ -176,7 +176,7 @@ impl Default for CacheConfig {
             manifest_bytes: 256 << 20,
             blob_bytes: 256 << 20,
             small_blob: 512 << 10,
-            hot_bytes: 64 << 20,
+            hot_bytes: 256 << 20,
             open_files: 1024,
             digests: 10_000,
             hosted_images: 10_000,

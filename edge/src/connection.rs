@@ -166,6 +166,7 @@ where
 
 /// Takes a connection apart: its stream, its service, and what was read and not used. Whatever else it has is freed here,
 /// and so is its buffer where nothing is left in it.
+#[allow(clippy::boxed_local, reason = "its place is to be freed too")]
 fn parts<S>(connection: Box<http1::Connection<TokioIo<WatchedStream>, S>>) -> (WatchedStream, S, Bytes)
 where
     S: HttpService<Incoming, ResBody = EdgeBody>,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use pinstone_engine::domains::name::DomainName;
 use pinstone_engine::pointers::{DomainRoute, PointerTable};
 
-use super::{HOSTS, Hot, hash, index};
+use super::Hot;
 use crate::path::folder_of;
 use crate::place::Place;
 
@@ -48,21 +48,19 @@ impl Hot {
 
     /// The place that is kept under `name`, which may hold no more.
     fn known(&self, name: &str) -> Option<Arc<Place>> {
-        let kept = self.kept.lock();
-        let slot = &kept.hosts[index(hash(self.seed, name.as_bytes()), HOSTS)];
-        slot.as_ref().filter(|place| place.is_of(name)).map(Arc::clone)
+        let hash = self.hashing.of(name.as_bytes());
+        self.kept.lock().hosts.find(hash, |place| place.is_of(name)).map(|place| Arc::clone(place))
     }
 
     /// What a route shows, kept under `name`.
     fn shown(&self, name: &str, route: &DomainRoute, pointers: &PointerTable, changes: u64) -> Option<Arc<Place>> {
         let pointer = pointers.find_by_id(&route.project_id, &route.environment)?;
         let prefix = &route.prefix;
-        let place = match self.known(name).filter(|place| place.is_what(&pointer) && place.is_under(prefix)) {
-            Some(place) => place,
-            None => Arc::new(Place::of_pointer(name, pointer).under(prefix)),
-        };
+        let hash = self.hashing.of(name.as_bytes());
+        let is_it = |place: &Place| place.is_what(&pointer) && place.is_under(prefix);
+        let make = || Place::of_pointer(name, Arc::clone(&pointer)).under(prefix);
+        let place = self.kept.lock().place(hash, name, is_it, make);
         place.seen.store(changes, Relaxed);
-        self.kept.lock().hosts[index(hash(self.seed, name.as_bytes()), HOSTS)] = Some(Arc::clone(&place));
         Some(place)
     }
 }
