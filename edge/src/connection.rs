@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -17,7 +17,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -241,7 +241,7 @@ where
 /// Reads what comes before the first request. Nothing where none can come.
 async fn open(
     shared: &Shared,
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     is_tls: bool,
     watch: &Arc<Watch>,
@@ -279,22 +279,19 @@ async fn open(
             }
         };
     }
-    let (is_http2, read_before) = sniff(&stream, watch).await.ok()??;
+    let (is_http2, read_before) = sniff(&mut stream, watch).await.ok()??;
     let link = Link { client, certificate: None, tls_version: None };
     Some(Opened { transport: Transport::Plain(stream), read_before, is_http2, link, _slot: slot })
 }
 
 /// Reads until it is clear which protocol the client speaks: whether HTTP/2, and what was read. Nothing where the client
 /// left before that.
-async fn sniff(stream: &TcpStream, watch: &Watch) -> io::Result<Option<(bool, Bytes)>> {
+async fn sniff(stream: &mut TcpStream, watch: &Watch) -> io::Result<Option<(bool, Bytes)>> {
     let mut seen = Vec::new();
     loop {
-        stream.readable().await?;
-        match read_some(stream, &mut seen) {
-            Ok(0) => return Ok(None),
-            Ok(read) => watch.on_read(read),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
+        match poll_fn(|cx| poll_read_some(stream, &mut seen, cx)).await? {
+            0 => return Ok(None),
+            read => watch.on_read(read),
         }
         let known = seen.len().min(PREFACE.len());
         if seen[..known] != PREFACE[..known] {
@@ -306,10 +303,12 @@ async fn sniff(stream: &TcpStream, watch: &Watch) -> io::Result<Option<(bool, By
     }
 }
 
-/// Outside of the future, which would carry the buffer for the life of the connection.
-fn read_some(stream: &TcpStream, seen: &mut Vec<u8>) -> io::Result<usize> {
+/// Outside of the future, which would carry the buffer for the life of the connection. A read that leaves room in it has
+/// taken all that there was: the layer above does not ask the kernel once more.
+fn poll_read_some(stream: &mut TcpStream, seen: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let mut buffer = [0; FIRST_READ];
-    let read = stream.try_read(&mut buffer)?;
-    seen.extend_from_slice(&buffer[..read]);
-    Ok(read)
+    let mut buffer = ReadBuf::new(&mut buffer);
+    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    seen.extend_from_slice(buffer.filled());
+    Poll::Ready(Ok(buffer.filled().len()))
 }

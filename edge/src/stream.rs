@@ -308,13 +308,18 @@ impl AsyncWrite for WatchedStream {
         let mut left = match this.lingering {
             Some(left) => left,
             None => {
+                let lingers = !this.end_of_stream && this.watch.must_linger();
+                if !lingers && matches!(this.transport, Transport::Plain(_)) {
+                    // It is dropped next, which says the same.
+                    return Poll::Ready(Ok(()));
+                }
                 // TLS says that this is the end (RFC 8446 section 6.1), then the socket does.
                 let closed = either!(&mut this.transport, poll_shutdown(cx));
                 if closed.is_pending() {
                     this.watch.on_write_blocked();
                 }
                 ready!(closed)?;
-                if this.end_of_stream || !this.watch.must_linger() {
+                if !lingers {
                     return Poll::Ready(Ok(()));
                 }
                 this.watch.on_linger();
