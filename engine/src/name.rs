@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
 
+use smol_str::SmolStr;
+
 use crate::hex;
 use crate::id::random_bytes;
 use crate::text::serde_as_text;
@@ -81,7 +83,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-        pub struct $name(Box<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// The name as text.
@@ -201,19 +203,19 @@ impl EnvironmentName {
     /// The environment that a project's bare host shows.
     #[must_use]
     pub fn prod() -> Self {
-        Self("prod".into())
+        Self(SmolStr::new_static("prod"))
     }
 
     /// The environment that `{project}-beta` shows, and the default of a deploy.
     #[must_use]
     pub fn beta() -> Self {
-        Self("beta".into())
+        Self(SmolStr::new_static("beta"))
     }
 
     /// Whether this is `prod`, the one environment that search engines are meant to see.
     #[must_use]
     pub fn is_prod(&self) -> bool {
-        &*self.0 == "prod"
+        self.0 == "prod"
     }
 
     /// The name of the preview that is asked for by `slug`.
@@ -245,7 +247,7 @@ impl EnvironmentName {
     /// Whether no preview can have this name: `prod` and `beta` have hosts that are linked to, and are to last.
     #[must_use]
     pub fn always_lasts(&self) -> bool {
-        matches!(&*self.0, "prod" | "beta")
+        matches!(self.as_str(), "prod" | "beta")
     }
 }
 

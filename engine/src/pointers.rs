@@ -1,15 +1,14 @@
 //! What every host shows, in memory: the one mutable step between a request and its bytes.
 //!
 //! Loaded once from a snapshot of the metadata store, then fed by its event feed. Readers take no lock, and never wait
-//! for the store: a pointer is one atomically swapped `Arc`. Events carry the whole new state and a number, so applying
-//! one again, or one that the snapshot held already, changes nothing.
+//! for the store: a project with all that its environments show is one atomically swapped `Arc`. Events carry the whole
+//! new state and a number, so applying one again, or one that the snapshot held already, changes nothing.
 
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -21,11 +20,13 @@ use crate::name::{EnvironmentName, ProjectName};
 use crate::variants::VariantDirectory;
 
 mod domains;
+mod project;
 #[cfg(test)]
 mod tests;
 
 use domains::DomainTable;
 pub use domains::{DomainRoute, DomainShown};
+use project::{ById, ByName, Project};
 
 /// How long a preview that is over is still kept, and its name with it: until then it can be renewed as it was.
 pub const PREVIEW_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -211,12 +212,12 @@ impl FromStr for ImageHosts {
 /// What every host shows.
 #[derive(Debug)]
 pub struct PointerTable {
-    by_name: papaya::HashMap<Box<str>, Arc<Project>>,
-    by_id: papaya::HashMap<ProjectId, Arc<Project>>,
+    by_name: papaya::HashMap<ByName, Arc<Project>>,
+    by_id: papaya::HashMap<ById, Arc<Project>>,
     /// Whose a name was, and until when its hosts lead on.
     former: papaya::HashMap<Box<str>, (ProjectId, UnixMillis)>,
     domains: DomainTable,
-    /// How many slots show something.
+    /// How many environments show something.
     shown: AtomicUsize,
     variants: VariantDirectory,
     /// How many changes of projects and pointers were taken.
@@ -231,25 +232,6 @@ pub struct ProjectRef {
     pub team: TeamId,
     /// The project.
     pub project: ProjectId,
-}
-
-#[derive(Debug)]
-struct Project {
-    team: TeamId,
-    id: ProjectId,
-    name: ProjectName,
-    settings: ArcSwap<ProjectSettings>,
-    former_names: ArcSwap<Vec<FormerName>>,
-    /// Sorted by name. Swapped whole when an environment is new, which is rare.
-    environments: ArcSwap<Vec<Arc<Slot>>>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    environment: EnvironmentName,
-    /// The number of the last release seen, also when nothing is shown any more.
-    number: AtomicU64,
-    pointer: ArcSwapOption<Pointer>,
 }
 
 impl Default for PointerTable {
@@ -271,13 +253,13 @@ impl PointerTable {
     /// What `environment` of `project` shows, at the cost of one lookup and no lock. May have expired.
     #[must_use]
     pub fn find(&self, project: &str, environment: &str) -> Option<Arc<Pointer>> {
-        self.by_name.pin().get(project)?.pointer(environment)
+        self.by_name.pin().get(project)?.pointer(environment).cloned()
     }
 
     /// The same, of a project that is named by its id.
     #[must_use]
     pub fn find_by_id(&self, project: &ProjectId, environment: &str) -> Option<Arc<Pointer>> {
-        self.by_id.pin().get(project)?.pointer(environment)
+        self.by_id.pin().get(project)?.pointer(environment).cloned()
     }
 
     /// What a custom domain shows, at the cost of one lookup and no lock. Its projects may be gone.
@@ -289,7 +271,7 @@ impl PointerTable {
     /// The ids of the project of this name.
     #[must_use]
     pub fn project(&self, name: &str) -> Option<ProjectRef> {
-        self.by_name.pin().get(name).map(|project| ProjectRef { team: project.team, project: project.id })
+        self.by_name.pin().get(name).map(|project| project.reference)
     }
 
     /// The ids of the project of this name, and who gets its images by their own hosts.
@@ -297,8 +279,7 @@ impl PointerTable {
     pub fn image_hosts(&self, name: &str) -> Option<(ProjectRef, ImageHosts)> {
         let projects = self.by_name.pin();
         let project = projects.get(name)?;
-        let reference = ProjectRef { team: project.team, project: project.id };
-        Some((reference, project.settings.load().image_hosts))
+        Some((project.reference, project.settings().image_hosts))
     }
 
     /// What the project is called now that was called `name` a while ago, where that name's hosts still lead on at `now`.
@@ -361,12 +342,15 @@ impl PointerTable {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
-    fn apply_pointer(&self, project: &ProjectId, environment: EnvironmentName, number: u64, shows: Option<Shown>) {
-        let projects = self.by_id.pin();
+    fn apply_pointer(&self, id: &ProjectId, environment: EnvironmentName, number: u64, shows: Option<Shown>) {
+        let by_id = self.by_id.pin();
         // A snapshot can hold a pointer of a project that is newer than the snapshot of projects. The feed then has both
         // events, in order.
-        let Some(project) = projects.get(project) else { return };
-        match project.apply(environment, number, shows) {
+        let Some(known) = by_id.get(id) else { return };
+        if known.number(&environment).is_some_and(|seen| number < seen) {
+            return;
+        }
+        match (known.pointer(&environment).is_some(), shows.is_some()) {
             (false, true) => {
                 self.shown.fetch_add(1, Ordering::Relaxed);
             }
@@ -375,23 +359,32 @@ impl PointerTable {
             }
             _ => {}
         }
+        self.replace(Project::clone(known).with_release(environment, number, shows));
+    }
+
+    /// Puts a project in the place of the one that it is a changed copy of, under the same name.
+    fn replace(&self, project: Project) {
+        let project = Arc::new(project);
+        // Its name may be another project's by now.
+        if self.has_its_name(&project) {
+            self.by_name.pin().insert(ByName(Arc::clone(&project)), Arc::clone(&project));
+        }
+        self.by_id.pin().insert(ById(Arc::clone(&project)), project);
+    }
+
+    fn has_its_name(&self, project: &Project) -> bool {
+        self.by_name.pin().get(project.name.as_str()).is_some_and(|named| named.reference == project.reference)
     }
 
     fn remove_project(&self, id: ProjectId) {
         let by_id = self.by_id.pin();
         let Some(project) = by_id.remove(&id) else { return };
-        let by_name = self.by_name.pin();
         // Its name may be another project's by now.
-        if by_name.get(project.name.as_str()).is_some_and(|named| named.id == id) {
-            by_name.remove(project.name.as_str());
+        if self.has_its_name(project) {
+            self.by_name.pin().remove(project.name.as_str());
         }
         self.forget_former(project, |_| true);
-        for slot in project.environments.load().iter() {
-            // Also for who looked the project up a moment ago.
-            if slot.pointer.swap(None).is_some() {
-                self.shown.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
+        self.shown.fetch_sub(project.pointers().count(), Ordering::Relaxed);
     }
 
     fn apply_project(
@@ -402,44 +395,40 @@ impl PointerTable {
         settings: ProjectSettings,
         former_names: Vec<FormerName>,
     ) {
-        let (by_id, by_name, former) = (self.by_id.pin(), self.by_name.pin(), self.former.pin());
-        let known = by_id.get(&id).cloned();
-        if known.as_ref().is_some_and(|known| settings.number <= known.settings.load().number) {
+        let (by_id, former) = (self.by_id.pin(), self.former.pin());
+        let known = by_id.get(&id);
+        if known.is_some_and(|known| settings.number <= known.settings().number) {
             return;
         }
         for former_name in &former_names {
             former.insert(former_name.name.as_str().into(), (id, former_name.until));
         }
-        if let Some(known) = &known {
+        if let Some(known) = known {
             self.forget_former(known, |name| !former_names.iter().any(|kept| kept.name == *name));
         }
-        let (settings, former_names) = (ArcSwap::from_pointee(settings), ArcSwap::from_pointee(former_names));
-        match known {
+        let project = match known {
             Some(known) if known.name == name => {
-                known.settings.store(settings.into_inner());
-                known.former_names.store(former_names.into_inner());
+                return self.replace(Project::clone(known).with_settings(settings, former_names));
             }
-            known => {
-                let environments = known.as_ref().map(|known| known.environments_as(&name)).unwrap_or_default();
-                let environments = ArcSwap::from_pointee(environments);
-                let project = Arc::new(Project { team, id, name, settings, former_names, environments });
-                by_name.insert(project.name.as_str().into(), Arc::clone(&project));
-                by_id.insert(id, project);
-                if let Some(known) = known
-                    && by_name.get(known.name.as_str()).is_some_and(|named| named.id == id)
-                {
-                    by_name.remove(known.name.as_str());
-                }
-            }
+            Some(known) => Project::clone(known).with_name(name),
+            None => Project::new(ProjectRef { team, project: id }, name),
+        };
+        let project = Arc::new(project.with_settings(settings, former_names));
+        self.by_name.pin().insert(ByName(Arc::clone(&project)), Arc::clone(&project));
+        by_id.insert(ById(Arc::clone(&project)), project);
+        if let Some(known) = known
+            && self.has_its_name(known)
+        {
+            self.by_name.pin().remove(known.name.as_str());
         }
     }
 
     /// Lets the hosts of those former names of a project that are meant lead nowhere.
     fn forget_former(&self, project: &Project, is_meant: impl Fn(&ProjectName) -> bool) {
         let former = self.former.pin();
-        for FormerName { name, .. } in project.former_names.load().iter().filter(|former| is_meant(&former.name)) {
+        for FormerName { name, .. } in project.former_names().iter().filter(|former| is_meant(&former.name)) {
             // It may be another project's former name by now.
-            if former.get(name.as_str()).is_some_and(|(id, _)| *id == project.id) {
+            if former.get(name.as_str()).is_some_and(|(id, _)| *id == project.reference.project) {
                 former.remove(name.as_str());
             }
         }
@@ -468,71 +457,5 @@ impl PointerTable {
     pub async fn wait_for(&self, position: u64) {
         let mut applied = self.applied.subscribe();
         applied.wait_for(|applied| *applied >= position).await.expect("the table holds the sender");
-    }
-}
-
-impl Project {
-    fn pointer(&self, environment: &str) -> Option<Arc<Pointer>> {
-        let environments = self.environments.load();
-        let index = environments.binary_search_by(|slot| slot.environment.as_str().cmp(environment)).ok()?;
-        environments[index].pointer.load_full()
-    }
-
-    /// Answers whether the environment showed something before, and does so now.
-    fn apply(&self, environment: EnvironmentName, number: u64, shows: Option<Shown>) -> (bool, bool) {
-        let slot = self.slot(&environment);
-        if number < slot.number.load(Ordering::Relaxed) {
-            return (false, false);
-        }
-        slot.number.store(number, Ordering::Relaxed);
-        let does_now = shows.is_some();
-        let before = slot.pointer.swap(shows.map(|shown| {
-            Arc::new(Pointer {
-                project_id: self.id,
-                project: self.name.clone(),
-                environment,
-                number,
-                image: shown.image,
-                manifest: shown.manifest,
-                released_at: shown.released_at,
-                last_modified: shown.last_modified,
-                expires_at: shown.expires_at,
-            })
-        }));
-        (before.is_some(), does_now)
-    }
-
-    /// What the environments show, as those of the same project by another name.
-    fn environments_as(&self, name: &ProjectName) -> Vec<Arc<Slot>> {
-        let renamed = |slot: &Arc<Slot>| {
-            let shown = slot
-                .pointer
-                .load_full()
-                .map(|pointer| Arc::new(Pointer { project: name.clone(), ..(*pointer).clone() }));
-            Arc::new(Slot {
-                environment: slot.environment.clone(),
-                number: AtomicU64::new(slot.number.load(Ordering::Relaxed)),
-                pointer: ArcSwapOption::new(shown),
-            })
-        };
-        self.environments.load().iter().map(renamed).collect()
-    }
-
-    fn slot(&self, environment: &EnvironmentName) -> Arc<Slot> {
-        let environments = self.environments.load();
-        match environments.binary_search_by(|slot| slot.environment.cmp(environment)) {
-            Ok(index) => Arc::clone(&environments[index]),
-            Err(index) => {
-                let slot = Arc::new(Slot {
-                    environment: environment.clone(),
-                    number: AtomicU64::new(0),
-                    pointer: ArcSwapOption::empty(),
-                });
-                let mut grown = Vec::clone(&environments);
-                grown.insert(index, Arc::clone(&slot));
-                self.environments.store(Arc::new(grown));
-                slot
-            }
-        }
     }
 }

@@ -122,6 +122,73 @@ fn a_renamed_project_keeps_what_it_shows_and_its_former_hosts_lead_on() {
 }
 
 #[test]
+fn a_change_of_one_thing_leaves_the_others() {
+    let table = PointerTable::default();
+    let (team, project_id) = (TeamId::random(), ProjectId::random());
+    let settings = ProjectSettings { number: 1, image_hosts: ImageHosts::Off };
+    let (name, end): (ProjectName, _) = ("demo".parse().unwrap(), UnixMillis(1000));
+    let former_names = vec![FormerName { name: "old".parse().unwrap(), until: end }];
+    table.apply(PointerEvent::Project { team, project_id, name: name.clone(), settings, former_names });
+    let release = |environment: &str, number, shows| PointerEvent::Pointer {
+        project_id,
+        environment: environment.parse().unwrap(),
+        number,
+        shows,
+    };
+    for (environment, image) in [("prod", 1), ("beta", 2), ("pr-7", 3), ("beta", 4)] {
+        table.apply(release(environment, u64::from(image), Some(shown(image))));
+    }
+    table.apply(release("pr-7", 5, None));
+    let check = |image_hosts, leads: Option<&str>| {
+        let found = ["beta", "pr-7", "prod", "zz"].map(|environment| {
+            let (by_name, by_id) = (table.find("demo", environment), table.find_by_id(&project_id, environment));
+            assert_eq!(by_name, by_id, "{environment}");
+            by_name.map(|pointer| pointer.number)
+        });
+        assert_eq!((found, table.shown()), ([Some(4), None, Some(1), None], 2));
+        assert_eq!(table.image_hosts("demo").map(|(_, hosts)| hosts), Some(image_hosts));
+        assert_eq!(table.renamed("old", UnixMillis(0)).as_deref(), leads);
+    };
+    check(ImageHosts::Off, Some("demo"));
+    let settings = ProjectSettings { number: 2, image_hosts: ImageHosts::Public };
+    table.apply(PointerEvent::Project { team, project_id, name, settings, former_names: Vec::new() });
+    check(ImageHosts::Public, None);
+    table.apply(release("pr-7", 4, Some(shown(3))));
+    check(ImageHosts::Public, None);
+}
+
+#[test]
+fn a_name_that_is_anothers_by_now_is_not_taken_back() {
+    let table = PointerTable::default();
+    let (team, first, second) = (TeamId::random(), ProjectId::random(), ProjectId::random());
+    let called = |project_id, number, name: &str| PointerEvent::Project {
+        team,
+        project_id,
+        name: name.parse().unwrap(),
+        settings: ProjectSettings { number, image_hosts: ImageHosts::Public },
+        former_names: Vec::new(),
+    };
+    let release = |project_id, number| PointerEvent::Pointer {
+        project_id,
+        environment: EnvironmentName::prod(),
+        number,
+        shows: Some(shown(1)),
+    };
+    // As a snapshot has it that is younger than the event by which the first gave the name up.
+    for event in [called(first, 0, "demo"), called(second, 0, "demo"), release(second, 2)] {
+        table.apply(event);
+    }
+    for event in [release(first, 1), called(first, 1, "demo"), called(first, 2, "other")] {
+        table.apply(event);
+        assert_eq!(table.find("demo", "prod").unwrap().project_id, second);
+        assert_eq!(table.find_by_id(&first, "prod").unwrap().project_id, first);
+    }
+    assert_eq!(table.find("other", "prod").unwrap().project_id, first);
+    table.apply(PointerEvent::ProjectDeleted { project_id: first });
+    assert_eq!((table.find("other", "prod"), table.find("demo", "prod").unwrap().number), (None, 2));
+}
+
+#[test]
 fn what_is_said_of_variants_is_read_and_found() {
     let (manifest, list) = (ManifestId::of(b"manifest"), VariantListId::of(b"list"));
     let table = PointerTable::default();
