@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
@@ -21,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::answering::Answering;
 use crate::body::EdgeBody;
 use crate::client::Client;
 use crate::config::Limits;
@@ -119,9 +119,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
         let (worker, watch) = (Arc::clone(&worker), Arc::clone(&watch));
         move |request| {
             watch.on_request();
-            // Not within an `async` block, which would keep a second copy of the future.
-            service::serve(Arc::clone(&worker), Arc::clone(&watch), Arc::clone(&link), request)
-                .map(Ok::<_, std::convert::Infallible>)
+            Answering::begin(service::serve(Arc::clone(&worker), Arc::clone(&watch), Arc::clone(&link), request))
         }
     });
     let ended = if is_http2 {

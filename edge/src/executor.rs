@@ -30,10 +30,15 @@ where
     }
 }
 
+/// Polls for who waits not yet: it must be polled again, by the task that is to be woken, where it is not ready.
+pub(crate) fn poll_in_place<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
 /// What one poll came to; nothing where it panicked, which must not end the other streams of the connection.
 fn poll_once<F: Future>(future: Pin<&mut F>) -> Option<Poll<F::Output>> {
     // It is not polled again after a panic, only dropped, as the runtime would do it.
-    let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(Waker::noop()))));
+    let polled = catch_unwind(AssertUnwindSafe(|| poll_in_place(future)));
     if polled.is_err() {
         tracing::error!("a stream was dropped because it panicked");
     }

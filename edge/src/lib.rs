@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 mod access_log;
 mod account;
 mod answer;
+mod answering;
 mod body;
 mod buffers;
 mod cache;
