@@ -9,7 +9,7 @@ LOAD ?=
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: demo test build release check setup setup-checks setup-instructions format direction clippy engine-alone docs fuzz-check \
-	bench instructions instructions-record load release-trained clean-demo
+	bench instructions instructions-record load clean-demo
 
 demo: ## build, serve with defaults, publish examples/site, keep serving until Ctrl-C
 	@PORT='$(PORT)' CARGO='$(CARGO)' examples/demo.sh
@@ -39,9 +39,6 @@ instructions: setup-instructions ## count the instructions of a request, and com
 
 instructions-record: setup-instructions ## count them five times, and write that file
 	$(INSTRUCTIONS) record
-
-release-trained: setup ## build target/trained/release/pinstone, optimised by what runs under load; needs wrk and nghttp2-client
-	@CARGO='$(CARGO)' benches/load/train
 
 load: ## measure beside nginx, h2o and others, and report; docs/performance.md. Installs nothing
 	@CARGO='$(CARGO)' benches/load/run $(LOAD)
