@@ -17,7 +17,6 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answering::Answering;
@@ -30,6 +29,7 @@ use crate::gather::Gathered;
 use crate::per_source::Slot;
 use crate::proxy_header;
 use crate::service::{self, Link, Shared};
+use crate::socket::Socket;
 use crate::stream::{Transport, WatchedStream};
 use crate::tls::handshake;
 use crate::watch::{Order, Watch};
@@ -84,7 +84,7 @@ impl Protocols {
 /// A connection that was accepted.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
+    pub(crate) socket: Socket,
     pub(crate) peer: SocketAddr,
     /// Whether it is to begin with a handshake.
     pub(crate) is_tls: bool,
@@ -106,9 +106,9 @@ struct Opened {
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Watch>) {
-    let Accepted { stream, peer, is_tls, slot: _slot, permit: _permit } = accepted;
+    let Accepted { socket, peer, is_tls, slot: _slot, permit: _permit } = accepted;
     let opened = tokio::select! {
-        opened = open(&worker, stream, peer, is_tls, &watch) => opened,
+        opened = open(&worker, socket, peer, is_tls, &watch) => opened,
         // Nothing was asked yet that could be answered.
         () = watch.ends() => return,
     };
@@ -239,16 +239,17 @@ where
 /// Reads what comes before the first request. Nothing where none can come.
 async fn open(
     shared: &Shared,
-    mut stream: TcpStream,
+    mut socket: Socket,
     peer: SocketAddr,
     is_tls: bool,
     watch: &Arc<Watch>,
 ) -> Option<Opened> {
     let mut client = Client::direct(peer, is_tls);
+    let unknown = |error: io::Error| tracing::warn!(%peer, %error, "a connection could not be waited for");
     let mut slot = Slot::default();
     // What few connections do is not to make the state of all others larger, hence the boxes.
     if shared.proxy_protocol && shared.trusted.contains(peer.ip()) {
-        match Box::pin(proxy_header::read(&stream, watch)).await {
+        match Box::pin(proxy_header::read(socket.known().map_err(unknown).ok()?, watch)).await {
             Ok(source) => {
                 client.address = source.unwrap_or(client.address);
                 slot = shared.admit(client.address)?;
@@ -262,7 +263,8 @@ async fn open(
     }
     if is_tls {
         let certificates = shared.certificates.as_deref()?;
-        return match Box::pin(handshake::accept(stream, certificates, watch)).await {
+        return match Box::pin(handshake::accept(socket.into_known().map_err(unknown).ok()?, certificates, watch)).await
+        {
             Ok(handshake::Secured { stream, certificate, is_http2, version }) => Some(Opened {
                 transport: Transport::Tls(stream),
                 read_before: Bytes::new(),
@@ -277,17 +279,17 @@ async fn open(
             }
         };
     }
-    let (is_http2, read_before) = sniff(&mut stream, watch).await.ok()??;
+    let (is_http2, read_before) = sniff(&mut socket, watch).await.ok()??;
     let link = Link { client, certificate: None, tls_version: None };
-    Some(Opened { transport: Transport::Plain(stream), read_before, is_http2, link, _slot: slot })
+    Some(Opened { transport: Transport::Plain(socket), read_before, is_http2, link, _slot: slot })
 }
 
 /// Reads until it is clear which protocol the client speaks: whether HTTP/2, and what was read. Nothing where the client
 /// left before that.
-async fn sniff(stream: &mut TcpStream, watch: &Watch) -> io::Result<Option<(bool, Bytes)>> {
+async fn sniff(socket: &mut Socket, watch: &Watch) -> io::Result<Option<(bool, Bytes)>> {
     let mut seen = Vec::new();
     loop {
-        match poll_fn(|cx| poll_read_some(stream, &mut seen, cx)).await? {
+        match poll_fn(|cx| poll_read_some(socket, &mut seen, cx)).await? {
             0 => return Ok(None),
             read => watch.on_read(read),
         }
@@ -303,10 +305,10 @@ async fn sniff(stream: &mut TcpStream, watch: &Watch) -> io::Result<Option<(bool
 
 /// Outside of the future, which would carry the buffer for the life of the connection. A read that leaves room in it has
 /// taken all that there was: the layer above does not ask the kernel once more.
-fn poll_read_some(stream: &mut TcpStream, seen: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn poll_read_some(socket: &mut Socket, seen: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let mut buffer = [0; FIRST_READ];
     let mut buffer = ReadBuf::new(&mut buffer);
-    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
     seen.extend_from_slice(buffer.filled());
     Poll::Ready(Ok(buffer.filled().len()))
 }

@@ -23,7 +23,7 @@ where
     fn execute(&self, future: F) {
         let mut future = Box::pin(future);
         // Whoever is told to wake nobody is told anew when the task polls, which it does at least once.
-        if let Some(Poll::Pending) = poll_once(future.as_mut()) {
+        if let Some(Poll::Pending) = poll_guarded(future.as_mut(), "a stream") {
             // It ends with its stream, and its stream with the connection.
             tokio::spawn(future);
         }
@@ -35,12 +35,12 @@ pub(crate) fn poll_in_place<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What one poll came to; nothing where it panicked, which must not end the other streams of the connection.
-fn poll_once<F: Future>(future: Pin<&mut F>) -> Option<Poll<F::Output>> {
+/// What one such poll came to; nothing where `what` it is about panicked, which must end nothing else.
+pub(crate) fn poll_guarded<F: Future>(future: Pin<&mut F>, what: &str) -> Option<Poll<F::Output>> {
     // It is not polled again after a panic, only dropped, as the runtime would do it.
     let polled = catch_unwind(AssertUnwindSafe(|| poll_in_place(future)));
     if polled.is_err() {
-        tracing::error!("a stream was dropped because it panicked");
+        tracing::error!("{what} was dropped because it panicked");
     }
     polled.ok()
 }

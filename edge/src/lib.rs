@@ -63,6 +63,7 @@ pub mod request;
 mod respond;
 mod service;
 mod site;
+mod socket;
 mod source;
 mod stream;
 mod telemetry;

@@ -5,31 +5,39 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{self, Accepted};
+use crate::executor::poll_guarded;
 use crate::service::Shared;
+use crate::socket::Socket as Connected;
 use crate::watch::{self, Order, Watch};
 use crate::worker::Worker;
 
-/// Connections that may wait to be accepted, for each socket; the kernel has a bound of its own.
+mod queue;
+
+use queue::AcceptQueue;
+
 /// The most that the kernel keeps of a connection beyond what is on its way, in bytes. A client that takes little holds no
 /// more than this, and whether it takes anything is seen by what it makes room for, which is half of it. Measured for 10 MiB
 /// over HTTP/1.1: half as much costs 1.2 times the CPU, for the connection is woken more often, and no bound nothing less.
 const UNSENT: u32 = 2 << 20;
 
+/// Connections that may wait to be accepted, for each socket; the kernel has a bound of its own.
 const BACKLOG: i32 = 4096;
+
+/// Connections that are accepted, and begun, before those that wait for something else have their turn.
+const IN_A_ROW: u32 = 16;
 
 /// How often a port is tried that must be free on several addresses.
 const PORT_ATTEMPTS: usize = 16;
@@ -109,7 +117,7 @@ impl Listeners {
         for listener in &listeners {
             addresses.push(listener.local_addr()?);
             listener.set_nonblocking(true)?;
-            set_options(SockRef::from(listener))?;
+            set_options(&SockRef::from(listener))?;
         }
         let copy = || listeners.iter().map(StdListener::try_clone).collect::<io::Result<Vec<_>>>();
         let mut per_worker = (1..workers.get()).map(|_| copy()).collect::<io::Result<Vec<_>>>()?;
@@ -194,17 +202,18 @@ fn probe(address: SocketAddr) -> io::Result<()> {
 fn listen(address: SocketAddr) -> io::Result<StdListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
-    set_options(SockRef::from(&socket))?;
+    set_options(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
-/// What all connections have; accepted sockets inherit it from the one that listens.
-fn set_options(socket: SockRef<'_>) -> io::Result<()> {
+/// What all connections have, which accepted sockets inherit from the one that listens; and when they are accepted.
+fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT)
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    queue::defer_accept(&**socket)
 }
 
 /// Accepts and serves until `shutdown`, then lets what is in flight finish within the grace.
@@ -214,13 +223,14 @@ pub(crate) async fn run(
     permits: Arc<Semaphore>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let listener = |Listener { socket, is_tls }| TcpListener::from_std(socket).map(|socket| (socket, is_tls));
-    let listeners = listeners.into_iter().map(listener).collect::<io::Result<Vec<_>>>()?;
+    let queue = |Listener { socket, is_tls }| AcceptQueue::new(socket, is_tls);
+    let queues = listeners.into_iter().map(queue).collect::<io::Result<Vec<_>>>()?;
     let worker = Worker::new(Arc::clone(&shared));
     let mut connections = Connections::new(&shared);
     let mut sweep = tokio::time::interval(watch::sweep_period(&shared.limits));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut acceptor = Acceptor { listeners, permits, next: 0, pause: None };
+    let mut acceptor = Acceptor { queues, permits, next: 0, pause: None };
+    let mut in_a_row = 0;
     loop {
         tokio::select! {
             biased;
@@ -234,9 +244,13 @@ pub(crate) async fn run(
                     continue;
                 };
                 let watch = Watch::new();
-                let accepted = Accepted { stream, peer, is_tls, slot, permit };
+                let accepted = Accepted { socket: Connected::new(stream), peer, is_tls, slot, permit };
                 let served = connection::serve(Arc::clone(&worker), accepted, Arc::clone(&watch));
-                connections.add(watch, served);
+                connections.begin(watch, served);
+                in_a_row = (in_a_row + 1) % IN_A_ROW;
+                if in_a_row == 0 {
+                    task::yield_now().await;
+                }
             }
         }
     }
@@ -273,10 +287,18 @@ impl Connections {
         Self { shared: Arc::clone(shared), tasks: JoinSet::new(), watches: HashMap::new() }
     }
 
-    fn add(&mut self, watch: Arc<Watch>, served: impl Future<Output = ()> + Send + 'static) {
+    /// Serves a connection as far as there is nothing to wait for, which may be to its end; then it becomes a task.
+    fn begin(&mut self, watch: Arc<Watch>, served: impl Future<Output = ()> + Send + 'static) {
         self.shared.counters.connection_opened();
-        let id = self.tasks.spawn(served).id();
-        self.watches.insert(id, watch);
+        let mut served = Box::pin(served);
+        match poll_guarded(served.as_mut(), "a connection") {
+            Some(Poll::Pending) => {
+                watch.set_task();
+                let id = self.tasks.spawn(served).id();
+                self.watches.insert(id, watch);
+            }
+            Some(Poll::Ready(())) | None => self.shared.counters.connection_closed(),
+        }
     }
 
     fn forget(&mut self, ended: Result<(task::Id, ()), JoinError>) {
@@ -316,13 +338,12 @@ impl Drop for Connections {
     }
 }
 
-/// Takes connections from several sockets in turn.
+/// Takes connections from several queues in turn.
 #[derive(Debug)]
 struct Acceptor {
-    /// Each with whether it speaks TLS.
-    listeners: Vec<(TcpListener, bool)>,
+    queues: Vec<AcceptQueue>,
     permits: Arc<Semaphore>,
-    /// The socket to look at first, so that a busy one does not starve the others.
+    /// The queue to look at first, so that a busy one does not starve the others.
     next: usize,
     /// How long to wait before the next try, after descriptors ran out.
     pause: Option<Duration>,
@@ -333,16 +354,16 @@ impl Acceptor {
     const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
     /// The next connection, with the permit for it. Giving this up loses no connection.
-    async fn accept(&mut self) -> ((TcpStream, SocketAddr, bool), OwnedSemaphorePermit) {
+    async fn accept(&mut self) -> ((StdStream, SocketAddr, bool), OwnedSemaphorePermit) {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
         loop {
             let accepted = std::future::poll_fn(|cx| {
-                for turn in 0..self.listeners.len() {
-                    let index = (self.next + turn) % self.listeners.len();
-                    let (listener, is_tls) = &self.listeners[index];
-                    if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                for turn in 0..self.queues.len() {
+                    let index = (self.next + turn) % self.queues.len();
+                    let queue = &self.queues[index];
+                    if let Poll::Ready(accepted) = queue.poll_accept(cx) {
                         self.next = index + 1;
-                        return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, *is_tls)));
+                        return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, queue.is_tls)));
                     }
                 }
                 Poll::Pending

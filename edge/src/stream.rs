@@ -7,20 +7,19 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use crate::frames::Frames;
 use crate::mapped::Stored;
+use crate::socket::Socket;
 use crate::watch::Watch;
 
 /// How many bytes are read away after the last answer.
@@ -53,54 +52,39 @@ fn stored(bufs: &[IoSlice<'_>], watch: &Watch) -> Option<(usize, Stored)> {
 }
 
 /// Sends what comes before a piece of a mapped file, which follows at once and is to share its packets.
-fn send_before(socket: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+fn send_before(socket: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut nothing = SendAncillaryBuffer::default();
     Ok(rustix::net::sendmsg(socket, bufs, &mut nothing, SendFlags::MORE | SendFlags::NOSIGNAL)?)
-}
-
-/// Does with the socket what it has no method for, as soon as it takes something.
-fn poll_send(
-    stream: &TcpStream,
-    cx: &mut Context<'_>,
-    send: impl Fn(&TcpStream) -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(stream.poll_write_ready(cx))?;
-        match stream.try_io(Interest::WRITABLE, || send(stream)) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            sent => return Poll::Ready(sent),
-        }
-    }
 }
 
 /// What a connection goes over.
 #[derive(Debug)]
 pub(crate) enum Transport {
     /// A socket.
-    Plain(TcpStream),
+    Plain(Socket),
     /// TLS over a socket. Its state is larger than all else, so it has a place of its own.
     Tls(Box<TlsStream<Sealed>>),
 }
 
 impl Transport {
     /// What TLS goes over.
-    fn socket(&mut self) -> Pin<&mut TcpStream> {
-        Pin::new(match self {
-            Self::Plain(stream) => stream,
+    fn socket(&mut self) -> &mut Socket {
+        match self {
+            Self::Plain(socket) => socket,
             Self::Tls(stream) => &mut stream.get_mut().0.socket,
-        })
+        }
     }
 }
 
 /// A socket under TLS. Its watch learns that something came, whether it makes a whole record or not.
 #[derive(Debug)]
 pub(crate) struct Sealed {
-    socket: TcpStream,
+    socket: Socket,
     watch: Arc<Watch>,
 }
 
 impl Sealed {
-    pub(crate) fn new(socket: TcpStream, watch: Arc<Watch>) -> Self {
+    pub(crate) fn new(socket: Socket, watch: Arc<Watch>) -> Self {
         Self { socket, watch }
     }
 }
@@ -202,7 +186,7 @@ impl WatchedStream {
 impl Drop for WatchedStream {
     fn drop(&mut self) {
         if self.watch.must_reset() {
-            let _ = SockRef::from(&*self.transport.socket()).set_linger(Some(Duration::ZERO));
+            self.transport.socket().reset_at_end();
         }
     }
 }
@@ -211,6 +195,11 @@ impl AsyncRead for WatchedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.end_is_hidden && this.hides_end() {
+            return Poll::Pending;
+        }
+        if this.watch.has_no_task() && this.read_before.is_empty() && this.transport.socket().is_drained() {
+            // The layer above reads beside answering, so as to see a client leave. Before the first answer that is not worth
+            // being woken for.
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -253,8 +242,8 @@ impl AsyncWrite for WatchedStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = match &mut this.transport {
-            Transport::Plain(stream) => match stored(bufs, &this.watch) {
-                Some((0, piece)) if piece.is_aligned() => poll_send(stream, cx, |socket| piece.send(socket)),
+            Transport::Plain(socket) => match stored(bufs, &this.watch) {
+                Some((0, piece)) if piece.is_aligned() => socket.poll_send(cx, |socket| piece.send(socket)),
                 Some((at, piece)) => {
                     let first = IoSlice::new(piece.to_next_page());
                     let before = match bufs[..at] {
@@ -262,11 +251,11 @@ impl AsyncWrite for WatchedStream {
                         [head] => &[head, first],
                         ref several => several,
                     };
-                    poll_send(stream, cx, |socket| send_before(socket, before))
+                    socket.poll_send(cx, |socket| send_before(socket, before))
                 }
                 None => joined(bufs, |bufs| match bufs {
-                    [one] => Pin::new(stream).poll_write(cx, one),
-                    several => Pin::new(stream).poll_write_vectored(cx, several),
+                    [one] => Pin::new(socket).poll_write(cx, one),
+                    several => Pin::new(socket).poll_write_vectored(cx, several),
                 }),
             },
             // TLS puts slices together itself.
@@ -278,7 +267,7 @@ impl AsyncWrite for WatchedStream {
 
     fn is_write_vectored(&self) -> bool {
         match &self.transport {
-            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Plain(socket) => socket.is_write_vectored(),
             Transport::Tls(stream) => stream.is_write_vectored(),
         }
     }
@@ -290,7 +279,7 @@ impl AsyncWrite for WatchedStream {
             cx.waker().wake_by_ref();
         }
         let stream = match &mut this.transport {
-            Transport::Plain(stream) => return Pin::new(stream).poll_flush(cx),
+            Transport::Plain(socket) => return Pin::new(socket).poll_flush(cx),
             Transport::Tls(stream) => stream,
         };
         let flushed = Pin::new(stream).poll_flush(cx);
@@ -331,7 +320,7 @@ impl AsyncWrite for WatchedStream {
         loop {
             this.lingering = Some(left);
             let mut buf = ReadBuf::new(&mut scratch);
-            ready!(this.transport.socket().poll_read(cx, &mut buf))?;
+            ready!(Pin::new(this.transport.socket()).poll_read(cx, &mut buf))?;
             let read = buf.filled().len();
             if read == 0 || read >= left {
                 return Poll::Ready(Ok(()));

@@ -73,7 +73,9 @@ pub(crate) struct Watch {
     unread_body: AtomicBool,
     /// Bytes came that no request was made of yet.
     unparsed: AtomicBool,
-    /// How often the connection's task had its turn.
+    /// The connection has a task, which is woken when it can go on.
+    has_task: AtomicBool,
+    /// How often that had its turn.
     turn: AtomicU32,
     /// The piece of a mapped file that was handed out last.
     handed: Mutex<Option<Handed>>,
@@ -174,6 +176,7 @@ impl Watch {
             reading_body: AtomicBool::new(false),
             unread_body: AtomicBool::new(false),
             unparsed: AtomicBool::new(false),
+            has_task: AtomicBool::new(false),
             turn: AtomicU32::new(0),
             handed: Mutex::new(None),
             order: AtomicU8::new(Order::GoOn as u8),
@@ -219,6 +222,16 @@ impl Watch {
     pub(crate) fn order(&self) -> Order {
         let order = self.order.load(Acquire);
         [Order::Rest, Order::Close, Order::Cut].into_iter().find(|known| *known as u8 == order).unwrap_or(Order::GoOn)
+    }
+
+    /// The connection gets a task, and is polled by it.
+    pub(crate) fn set_task(&self) {
+        self.has_task.store(true, Relaxed);
+    }
+
+    /// Whether the connection is polled by whoever accepted it, and so will be polled again without being woken.
+    pub(crate) fn has_no_task(&self) -> bool {
+        !self.has_task.load(Relaxed)
     }
 
     /// The connection's task has its next turn.

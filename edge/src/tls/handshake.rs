@@ -14,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Certificates;
 use super::set::{Certificate, Hello};
+use crate::socket::Socket;
 use crate::stream::Sealed;
 use crate::watch::Watch;
 
@@ -67,7 +68,7 @@ pub(crate) async fn accept(
         let _ = stream.try_write(&UNRECOGNIZED_NAME);
         return Err(HandshakeError::NoCertificate);
     };
-    let socket = Sealed::new(stream, Arc::clone(watch));
+    let socket = Sealed::new(Socket::Known(stream), Arc::clone(watch));
     let stream = StartHandshake::from_parts(accepted, socket).into_stream(certificate.config()).await?;
     watch.on_preamble();
     let session = stream.get_ref().1;
