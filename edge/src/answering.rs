@@ -5,7 +5,9 @@
 //! polled once, and freed; what the layer below gets is the answer itself. Over a thousand connections, each with a place of
 //! its own, there would be 4 MiB of them, which no core has near.
 
+use std::any::Any;
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -22,15 +24,20 @@ pub(crate) enum Answering {
     Done(Option<Answer>),
     /// Something is waited for.
     Waiting(Pin<Box<dyn Future<Output = Answer> + Send>>),
+    /// Given up by a panic, which goes on where the answer is waited for: with other streams of the connection it has
+    /// nothing to do.
+    Panicked(Option<Box<dyn Any + Send>>),
 }
 
 impl Answering {
     /// Begins to answer. `answer` must be polled again where it is not done.
     pub(crate) fn begin(answer: impl Future<Output = Answer> + Send + 'static) -> Self {
         let mut answer = Box::pin(answer);
-        match poll_in_place(answer.as_mut()) {
-            Poll::Ready(answer) => Self::Done(Some(answer)),
-            Poll::Pending => Self::Waiting(answer),
+        // It is not polled again after a panic, only dropped.
+        match catch_unwind(AssertUnwindSafe(|| poll_in_place(answer.as_mut()))) {
+            Ok(Poll::Ready(answer)) => Self::Done(Some(answer)),
+            Ok(Poll::Pending) => Self::Waiting(answer),
+            Err(panic) => Self::Panicked(Some(panic)),
         }
     }
 }
@@ -42,6 +49,19 @@ impl Future for Answering {
         match self.get_mut() {
             Self::Done(answer) => Poll::Ready(Ok(answer.take().expect("an answer is taken once"))),
             Self::Waiting(answer) => answer.as_mut().poll(cx).map(Ok),
+            Self::Panicked(panic) => resume_unwind(panic.take().expect("who panicked is not polled again")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::poll_guarded;
+
+    #[test]
+    fn a_panic_waits_for_who_waits_for_the_answer() {
+        let mut answering = Answering::begin(async { panic!("on purpose") });
+        assert!(poll_guarded(Pin::new(&mut answering), "an answer").is_none());
     }
 }
