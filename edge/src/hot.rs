@@ -26,10 +26,10 @@ use ways::{Hashing, Ways};
 
 /// Hosts that there is room for whatever the limit is: some 250 bytes each.
 const HOSTS: usize = 4096;
-/// Bytes of the limit for which there is room for one host more, beside it: a quarter of it at most.
-const BYTES_PER_HOST: usize = 1 << 10;
-/// Bytes of the limit for which there is room for one file: less than any takes, so that few fall together.
-const BYTES_PER_FILE: usize = 1 << 10;
+/// Bytes of the limit for which there is room for one host more, or up to two, beside it: a quarter of it at most.
+const BYTES_PER_HOST: usize = 2 << 10;
+/// Bytes of the limit for which there is room for one file, or up to two: small ones take as many, so that few fall together.
+const BYTES_PER_FILE: usize = 2 << 10;
 
 /// What one worker has at hand.
 #[derive(Debug)]
