@@ -9,6 +9,7 @@ use pinstone_engine::domains::name::{DomainName, PathPrefix};
 use pinstone_engine::hash::ManifestId;
 use pinstone_engine::host::{HostName, HostTarget};
 use pinstone_engine::pointers::{ImageHosts, Pointer};
+use smol_str::SmolStr;
 
 use crate::account::Facts;
 use crate::error::EdgeError;
@@ -22,7 +23,7 @@ use crate::worker::Worker;
 /// An image, as a host shows it.
 #[derive(Debug)]
 pub(crate) struct Place {
-    host: Box<str>,
+    host: SmolStr,
     /// The path under which the host shows it, where that is not all of it.
     prefix: PathPrefix,
     /// What makes the host show it; nothing where the host is the image's own.

@@ -12,24 +12,27 @@ use pinstone_engine::coding::{Coding, Variants};
 use pinstone_engine::hash::{BlobHash, VariantListId};
 use pinstone_engine::manifest::Entry;
 use pinstone_engine::variants::VariantDirectory;
+use smol_str::SmolStr;
 
 use crate::entity::{self, Published, Representation};
-use crate::head;
+use crate::head::{self, Head};
 use crate::pages::Page;
 use crate::place::Place;
 use crate::request::Method;
 use crate::respond;
 use crate::site::Site;
 
-/// Bytes of a head's map: 10 fields, and what their values take.
-const HEAD: usize = 1400;
+mod kept;
+
+use kept::KeptHead;
+pub(crate) use kept::Shapes;
 
 /// A file at a place.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     place: Arc<Place>,
     /// How it was asked for. That of a page that stands for what is missing has no leading slash: no request has that.
-    path: Box<str>,
+    path: SmolStr,
     content_type: Box<str>,
     blob: BlobHash,
     length: u64,
@@ -46,8 +49,8 @@ pub(crate) struct Prepared {
 /// One form of a file.
 #[derive(Debug, Default)]
 struct Form {
-    whole: OnceLock<HeaderMap>,
-    not_modified: OnceLock<HeaderMap>,
+    whole: OnceLock<KeptHead>,
+    not_modified: OnceLock<KeptHead>,
     bytes: OnceLock<Bytes>,
 }
 
@@ -135,7 +138,8 @@ impl Prepared {
         &self,
         form: &Representation,
         kind: Kind,
-        make: impl FnOnce() -> HeaderMap,
+        shapes: &Shapes,
+        make: impl FnOnce() -> Head,
     ) -> (HeaderMap, usize) {
         let form = self.form(form);
         let kept = match kind {
@@ -144,11 +148,10 @@ impl Prepared {
         };
         let mut added = 0;
         let head = kept.get_or_init(|| {
-            added = HEAD;
-            // A copy, for that has no more room than it takes.
-            make().clone()
+            added = KeptHead::WEIGHT;
+            shapes.keep(make())
         });
-        (head.clone(), added)
+        (head.fields(), added)
     }
 
     /// The bytes of a form, where they are at hand.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use smallvec::SmallVec;
 use tokio::runtime::Handle;
 
 use crate::answer::Decided;
@@ -31,6 +32,9 @@ pub(crate) struct Sending {
     pub(crate) maps: bool,
 }
 
+/// Bytes of values that are not known beforehand: what is common lies beside the count of its users.
+const VALUES: usize = 128;
+
 const PRINTABLE: &str = "manifests and locations have only printable ASCII";
 
 fn made(value: &Value) -> Option<&str> {
@@ -44,7 +48,10 @@ fn made(value: &Value) -> Option<&str> {
 pub(crate) fn head(head: Head) -> (StatusCode, HeaderMap) {
     let mut headers = HeaderMap::with_capacity(head.fields.len());
     // Values that are not known beforehand lie together: who sends a head of many that are kept touches less memory.
-    let mut made = Bytes::from(head.fields.iter().filter_map(|(_, value)| made(value)).collect::<String>());
+    let mut text = SmallVec::<[u8; VALUES]>::new();
+    let made = head.fields.iter().filter_map(|(_, value)| made(value));
+    made.for_each(|value| text.extend_from_slice(value.as_bytes()));
+    let mut made = Bytes::from_owner(text);
     for (field, value) in head.fields {
         let value = match value {
             Cow::Borrowed(text) => HeaderValue::from_static(text),
@@ -127,7 +134,8 @@ pub(crate) fn forwarded(response: Response<ControlBody>, in_flight: InFlight) ->
     response.map(|body| EdgeBody::new(Content::Control(body), in_flight))
 }
 
-fn name(field: Field) -> HeaderName {
+/// The name of a field.
+pub(crate) fn name(field: Field) -> HeaderName {
     match field {
         Field::AcceptRanges => header::ACCEPT_RANGES,
         Field::Allow => header::ALLOW,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::connection::Protocols;
 use crate::hot::Hot;
-use crate::prepared::PageHeads;
+use crate::prepared::{PageHeads, Shapes};
 use crate::service::Shared;
 
 /// One of the threads that serve. What belongs to a connection or a request holds on to its worker, not to what all
@@ -16,13 +16,14 @@ pub(crate) struct Worker {
     pub(crate) hot: Hot,
     pub(crate) protocols: Protocols,
     pub(crate) pages: PageHeads,
+    pub(crate) shapes: Shapes,
 }
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
         let hot = Hot::new(shared.hot_bytes);
         let protocols = Protocols::new(&shared.limits);
-        Arc::new(Self { shared, hot, protocols, pages: PageHeads::default() })
+        Arc::new(Self { shared, hot, protocols, pages: PageHeads::default(), shapes: Shapes::default() })
     }
 }
 
