@@ -308,8 +308,11 @@ impl Bench {
     }
 }
 
-/// Measures one load while another runs, which is told to end with it.
+/// Measures one load alone, and then while another runs, which is told to end with it: what the other does to it shows
+/// best against the same server, a moment before.
 pub(crate) fn beside(pid: u32, cores: Pinned, load: &Wrk, other: &Wrk) -> Result<Sample> {
+    let (alone, usage) = measured(pid, cores, || load.run())?;
+    let alone = Sample::of_load(&alone, &usage, false);
     let ((load, other), usage) = measured(pid, cores, || {
         let child = other.start()?;
         std::thread::sleep(Duration::from_millis(300));
@@ -324,6 +327,7 @@ pub(crate) fn beside(pid: u32, cores: Pinned, load: &Wrk, other: &Wrk) -> Result
     sample.values.remove(&Metric::CpuMicros);
     sample.values.insert(Metric::Beside, other.bytes as f64 / 1e6 / other.seconds);
     sample.errors += other.lost + other.refused;
+    sample.add_alone(&alone);
     Ok(sample)
 }
 

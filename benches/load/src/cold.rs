@@ -1,4 +1,5 @@
 //! A hot file beside files that memory has no room for: does waiting for a disk hold up those who need none?
+//! Each turn has the hot file alone first, on the same process, so that it shows how much they are held up.
 //!
 //! A control group bounds what a server and its page cache may use to less than half of the cold files. That takes root
 //! and the kernel's memory controller. Before each turn the files are written out and dropped from the page cache, or

@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::procfs::{self, CoreTime, Cores};
+use crate::stats::ratio;
 use crate::wrk::Load;
 
 /// From which share on a core counts as busy all of the time.
@@ -30,6 +31,10 @@ pub(crate) enum Metric {
     P50,
     P99,
     P999,
+    /// The p99 of the same load alone, just before, in microseconds.
+    P99Alone,
+    /// How many times as long as alone the p99 is, in one and the same turn.
+    P99ByAlone,
     /// Megabytes per second of the large download that runs beside.
     Beside,
     /// Resident memory of one idle connection, in KiB.
@@ -60,6 +65,8 @@ impl Metric {
             Self::P50 => "p50, µs",
             Self::P99 => "p99, µs",
             Self::P999 => "p99.9, µs",
+            Self::P99Alone => "p99 alone, µs",
+            Self::P99ByAlone => "p99 beside ÷ alone",
             Self::Beside => "MB/s of the download beside",
             Self::IdleKib => "memory per idle connection, KiB",
             Self::Tickets => "session tickets per handshake",
@@ -84,6 +91,8 @@ pub(crate) struct Sample {
     pub(crate) values: BTreeMap<Metric, f64>,
     /// The load generator's core had nothing left while the server's had.
     pub(crate) generator_limited: bool,
+    /// The same of the run of the load alone, where there was one.
+    pub(crate) alone_limited: bool,
     /// The share of one core that others took, where that is more than a quiet machine's.
     pub(crate) disturbed: Option<f64>,
     /// Answers that were lost, or had another status than they should.
@@ -211,6 +220,20 @@ impl Sample {
         sample
     }
 
+    /// Adds what the same load gave alone, on the same server in the same turn: `alone` is the sample of that run.
+    pub(crate) fn add_alone(&mut self, alone: &Self) {
+        self.alone_limited = alone.generator_limited;
+        // A ratio is as bad as the worse of its figures, and of wrong answers none is made.
+        self.disturbed = self.disturbed.into_iter().chain(alone.disturbed).reduce(f64::max);
+        self.errors += alone.errors;
+        let (Some(&p99), Some(&p99_alone)) = (self.values.get(&Metric::P99), alone.values.get(&Metric::P99)) else {
+            return;
+        };
+        self.values.insert(Metric::P99Alone, p99_alone);
+        let by_alone = ratio(p99, p99_alone).filter(|_| self.errors == 0);
+        self.values.extend(by_alone.map(|ratio| (Metric::P99ByAlone, ratio)));
+    }
+
     /// A sample of something else, without values so far.
     pub(crate) fn of_usage(usage: &Usage) -> Self {
         Self { generator_limited: usage.generator_limited(), disturbed: usage.disturbed(), ..Self::default() }
@@ -286,5 +309,30 @@ mod tests {
         assert_eq!(sample.values[&Metric::CpuMicros], 500.0);
         assert_eq!(sample.values[&Metric::Requests], 500.0);
         assert_eq!(sample.values[&Metric::Megabytes], 1.0);
+    }
+
+    #[test]
+    fn what_spoils_the_run_alone_spoils_the_turn() {
+        let run = |p99, generator_limited, disturbed, errors| Sample {
+            values: [(Metric::P99, p99)].into(),
+            generator_limited,
+            disturbed,
+            errors,
+            ..Sample::default()
+        };
+        for (alone, by_alone, limited, disturbed, errors) in [
+            (run(100.0, false, None, 0), Some(2.5), false, Some(0.1), 0),
+            (run(100.0, true, Some(0.3), 0), Some(2.5), true, Some(0.3), 0),
+            (run(100.0, false, Some(0.06), 2), None, false, Some(0.1), 2),
+            (run(0.0, false, None, 0), None, false, Some(0.1), 0),
+        ] {
+            let mut turn = run(250.0, false, Some(0.1), 0);
+            turn.add_alone(&alone);
+            assert_eq!(turn.values.get(&Metric::P99ByAlone).copied(), by_alone, "{alone:?}");
+            assert_eq!(turn.values[&Metric::P99Alone], alone.values[&Metric::P99], "{alone:?}");
+            // The p99 beside is no less the server's own where the load generator was the limit alone.
+            assert_eq!((turn.generator_limited, turn.alone_limited), (false, limited), "{alone:?}");
+            assert_eq!((turn.disturbed, turn.errors), (disturbed, errors), "{alone:?}");
+        }
     }
 }

@@ -86,6 +86,8 @@ pub(crate) struct Contestant {
     pub(crate) rounds: usize,
     /// Rounds in which the load generator was the limit.
     pub(crate) generator_limited: usize,
+    /// Rounds in which it was while the load ran alone.
+    pub(crate) alone_limited: usize,
     /// Rounds in which others used the machine, and the largest share of a core that they took.
     pub(crate) disturbed: usize,
     pub(crate) others: f64,
@@ -179,6 +181,7 @@ fn contestant(name: &str, samples: &[Sample], skipped: Option<String>) -> Contes
         metrics,
         rounds: samples.len(),
         generator_limited: samples.iter().filter(|sample| sample.generator_limited).count(),
+        alone_limited: samples.iter().filter(|sample| sample.alone_limited).count(),
         disturbed: samples.iter().filter(|sample| sample.disturbed.is_some()).count(),
         others: samples.iter().filter_map(|sample| sample.disturbed).fold(0.0, f64::max),
         errors: samples.iter().map(|sample| sample.errors).sum(),
@@ -241,10 +244,25 @@ pub(crate) mod tests {
         if let Some(ours) = samples.get_mut("fast").and_then(|all| all.get_mut("pinstone")) {
             ours[0].values.insert(Metric::ServePeak, 77.0);
         }
+        for (server, beside, alone) in
+            [("pinstone", 3000.0, [1000.0, 500.0, 600.0]), ("nginx", 800.0, [400.0, 400.0, 400.0])]
+        {
+            let turns = alone.map(|alone| {
+                let mut turn = sample(Metric::P99, beside);
+                turn.add_alone(&sample(Metric::P99, alone));
+                turn
+            });
+            samples.entry("fair".to_owned()).or_default().insert(server.to_owned(), turns.into());
+        }
         skips.insert(("fast".to_owned(), "floor".to_owned()), "answers a constant".to_owned());
         skips.insert(("tls".to_owned(), String::new()), "no TLS".to_owned());
-        let scenarios = [("small", Metric::CpuMicros), ("fast", Metric::Requests), ("tls", Metric::CpuMicros)]
-            .map(|(name, lead)| compare(&scenario(name, lead), &names, &samples, &skips));
+        let scenarios = [
+            ("small", Metric::CpuMicros),
+            ("fast", Metric::Requests),
+            ("tls", Metric::CpuMicros),
+            ("fair", Metric::P99),
+        ]
+        .map(|(name, lead)| compare(&scenario(name, lead), &names, &samples, &skips));
         Report {
             machine: Machine::look(),
             options: Options {
@@ -264,7 +282,7 @@ pub(crate) mod tests {
     #[test]
     fn the_best_peer_is_neither_pinstone_nor_the_floor() {
         let report = example();
-        let [small, fast, tls] = &report.scenarios[..] else { panic!("three scenarios") };
+        let [small, fast, tls, _] = &report.scenarios[..] else { panic!("four scenarios") };
         assert_eq!((small.by_nginx, small.by_best.as_ref().unwrap().ratio), (Some(0.7), 1.4));
         assert_eq!(small.by_best.as_ref().unwrap().peer, "h2o");
         assert_eq!((small.results[1].generator_limited, small.results[1].disturbed), (1, 1));
@@ -303,6 +321,10 @@ pub(crate) mod tests {
             serde_json::from_slice(&fs::read(folder.path().join("report.json")).unwrap()).unwrap();
         assert_eq!(json["scenarios"][0]["results"][1]["metrics"]["cpu_micros"]["median"], 7.0);
         assert_eq!(json["scenarios"][0]["by_best"]["peer"], "h2o");
+        let fair = &json["scenarios"][3]["results"][1]["metrics"];
+        assert_eq!((&fair["p99"]["median"], &fair["p99_alone"]["median"]), (&3000.0.into(), &600.0.into()));
+        // Of each turn by itself.
+        assert_eq!(fair["p99_by_alone"]["rounds"], serde_json::json!([3.0, 6.0, 5.0]));
         assert!(json["machine"]["kernel"].as_str().is_some_and(|kernel| !kernel.is_empty()));
         let svg = fs::read_to_string(folder.path().join("cpu.svg")).unwrap();
         assert!(svg.contains("the &lt;small&gt; scenario") && svg.ends_with("</svg>\n"));

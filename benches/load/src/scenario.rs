@@ -37,9 +37,9 @@ pub(crate) enum Work {
     },
     /// A connection with a full TLS handshake per request.
     Handshake,
-    /// Small requests beside one large download.
+    /// Small requests alone, and beside one large download.
     Fairness,
-    /// Small requests for a hot file beside reads of files that memory has no room for.
+    /// Small requests for a hot file alone, and beside reads of files that memory has no room for.
     Cold,
     /// Memory of connections that wait.
     Idle {

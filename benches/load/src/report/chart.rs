@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn only_what_was_measured_is_drawn() {
         let report = example();
-        assert_eq!(draw(&report, Metric::P99), None);
+        assert_eq!(draw(&report, Metric::P999), None);
         let svg = draw(&report, Metric::CpuMicros).unwrap();
         assert_eq!(svg.matches("<rect x=").count(), 4, "four bars in one panel");
         let svg = draw(&report, Metric::Requests).unwrap();

@@ -13,7 +13,7 @@ const MARKED: f64 = 0.5;
 const ROUNDS: usize = 5;
 
 /// Figures that stand in the comparison too, below the leading one of their scenario.
-const BESIDE: [Metric; 2] = [Metric::ServePeak, Metric::CommandPeak];
+const BESIDE: [Metric; 4] = [Metric::P99Alone, Metric::P99ByAlone, Metric::ServePeak, Metric::CommandPeak];
 
 /// A number with three digits that count, and with separators from a thousand on.
 pub(crate) fn figure(value: f64) -> String {
@@ -34,13 +34,17 @@ pub(crate) fn figure(value: f64) -> String {
     if rest.is_empty() { separated } else { format!("{separated}.{rest}") }
 }
 
-/// `G` where the load generator was the limit, `N` where the machine was not quiet, `E` where answers were wrong.
-fn marks(contestant: &Contestant) -> String {
+/// `G` where the load generator was the limit, `N` where the machine was not quiet, `E` where answers were wrong. `G` is of
+/// the run that a figure comes from, and of a ratio's two runs either.
+fn marks(contestant: &Contestant, metric: Metric) -> String {
     let often = |count: usize| contestant.rounds > 0 && count as f64 / contestant.rounds as f64 >= MARKED;
+    let limited = match metric {
+        Metric::P99Alone => contestant.alone_limited,
+        Metric::P99ByAlone => contestant.alone_limited.max(contestant.generator_limited),
+        _ => contestant.generator_limited,
+    };
     let mut marks = String::new();
-    for (mark, set) in
-        [('G', often(contestant.generator_limited)), ('N', often(contestant.disturbed)), ('E', contestant.errors > 0)]
-    {
+    for (mark, set) in [('G', often(limited)), ('N', often(contestant.disturbed)), ('E', contestant.errors > 0)] {
         if set {
             marks.push(mark);
         }
@@ -57,7 +61,7 @@ fn cell(scenario: &Compared, name: &str, metric: Metric, quartiles: bool) -> Opt
     } else {
         String::new()
     };
-    Some(format!("{}{spread}{}", figure(summary.median), marks(contestant)))
+    Some(format!("{}{spread}{}", figure(summary.median), marks(contestant, metric)))
 }
 
 fn has(scenario: &Compared, metric: Metric) -> bool {
@@ -183,8 +187,8 @@ fn verdict(report: &Report) -> String {
     text
 }
 
-const LEGEND: &str = "Medians (first and third quartile) over the rounds. `÷`: Pinstone's median divided by the other's. \
-    G: in most rounds the load generator was the limit, so CPU per answer counts and answers per second do not. N: in \
+const LEGEND: &str = "Medians (first and third quartile) over the rounds. A column with `÷`: Pinstone's median divided by the \
+    other's. G: in most rounds the load generator was the limit, so CPU per answer counts and answers per second do not. N: in \
     most rounds the machine was not quiet. E: some answers were lost or wrong.";
 
 /// The whole report as Markdown.
@@ -318,6 +322,10 @@ mod tests {
              5.00 (5.00–5.00) | 0.70 | 1.40 (h2o) |",
             "| the <fast> scenario | answers per second | – | 3,000 | 2,000 | 1,000 | 1.50 | 1.50 (nginx) |",
             "| the <fast> scenario | peak memory of the server, MiB | – | 77.0 | – | – | – | – |",
+            "| the <fair> scenario | p99, µs | – | 3,000 (3,000–3,000) | 800 (800–800) | – | 3.75 | 3.75 (nginx) |\n\
+             | the <fair> scenario | p99 alone, µs | – | 600 (550–800) | 400 (400–400) | – | – | – |\n\
+             | the <fair> scenario | p99 beside ÷ alone | – | 5.00 (4.00–5.50) | 2.00 (2.00–2.00) | – | – | – |\n",
+            "## P99 beside ÷ alone\n\n| scenario | floor | pinstone | nginx | h2o |\n",
             "- caddy: not installed; `apt-get install caddy`",
             "- the <tls> scenario: no TLS",
             "the load generator was the limit in 4; in 4 the machine was not quiet: others took up to 40 % of a core. Fewer than 5 \
@@ -339,7 +347,21 @@ mod tests {
             [(0, 0, 0, ""), (1, 1, 0, ""), (2, 0, 0, " G"), (0, 2, 0, " N"), (3, 3, 1, " GNE")]
         {
             (contestant.generator_limited, contestant.disturbed, contestant.errors) = (limited, disturbed, errors);
-            assert_eq!(marks(&contestant), want, "{limited} {disturbed} {errors} of {}", contestant.rounds);
+            let found = marks(&contestant, Metric::CpuMicros);
+            assert_eq!(found, want, "{limited} {disturbed} {errors} of {}", contestant.rounds);
+        }
+    }
+
+    #[test]
+    fn a_figure_is_marked_for_the_run_that_it_comes_from() {
+        let mut contestant = example().scenarios[0].results[1].clone();
+        contestant.disturbed = 0;
+        for (beside, alone, want) in
+            [(0, 0, ["", "", ""]), (3, 1, [" G", "", " G"]), (1, 3, ["", " G", " G"]), (1, 1, ["", "", ""])]
+        {
+            (contestant.generator_limited, contestant.alone_limited) = (beside, alone);
+            let found = [Metric::P99, Metric::P99Alone, Metric::P99ByAlone].map(|metric| marks(&contestant, metric));
+            assert_eq!(found, want, "{beside} beside, {alone} alone, of {}", contestant.rounds);
         }
     }
 }
