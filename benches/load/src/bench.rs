@@ -65,7 +65,7 @@ impl Bench {
         for server in servers {
             let running = server.start(&bench.place, HOST, PROBE)?;
             if server.is_pinstone() {
-                settle(running.pid(), server.name)?;
+                settle(&running, server.name)?;
             }
             bench.servers.push((server, Some(running)));
         }
@@ -269,7 +269,7 @@ impl Bench {
         self.restart(server)?;
         let (pid, port, identity) = self.endpoint(server, over != Over::Http1)?;
         if self.servers[server].0.is_pinstone() {
-            settle(pid, "pinstone")?;
+            settle(self.running(server)?, "pinstone")?;
         }
         let protocol = if over == Over::Http2Tls { "h2" } else { "http/1.1" };
         let tls = identity.map(|identity| identity.client(&[protocol])).transpose()?;

@@ -65,7 +65,7 @@ impl Cold {
         if server.is_pinstone() && !self.place.data.exists() {
             let empty = server.start(&self.place, "localhost", "/api/v1/health")?;
             deploy(pinstone, &self.place, empty.port, &self.place.root, PROJECT)?;
-            settle(empty.pid(), server.name)?;
+            settle(&empty, server.name)?;
             empty.stop()?;
         }
         drop_from_cache(&self.place.root)?;

@@ -231,7 +231,7 @@ fn measure(
     eprintln!("publishing it");
     let empty = own.start(&place, "localhost", "/api/v1/health")?;
     deploy::deploy(pinstone, &place, empty.port, &corpus.root, PROJECT)?;
-    settle(empty.pid(), own.name)?;
+    settle(&empty, own.name)?;
     empty.stop()?;
     // Either all that can serve TLS or none, so that starts compare.
     let with_tls = args.check || !own.is_pinstone_without_tls();

@@ -134,7 +134,7 @@ impl Publish {
         })?;
         // Where the kernel does not forget, it would be the peak of an earlier publish.
         let peak = forgot.ok().and_then(|()| procfs::peak(server.pid()));
-        let afterwards = settle(server.pid(), "pinstone")?;
+        let afterwards = settle(server, "pinstone")?;
         sample.values.extend(peak.map(|bytes| (Metric::ServePeak, bytes as f64 / MIB)));
         sample.values.insert(Metric::CommandPeak, command as f64 / MIB);
         sample.values.insert(Metric::AfterSeconds, afterwards.as_secs_f64());

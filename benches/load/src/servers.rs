@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::http;
@@ -47,6 +47,8 @@ struct Knows {
     tls: bool,
     /// `--edge-connections-per-source`.
     per_source: bool,
+    /// `--metrics-listen`.
+    metrics: bool,
 }
 
 /// A server that can be started.
@@ -91,6 +93,8 @@ pub(crate) struct Running {
     pub(crate) h2_port: Option<u16>,
     /// Where it serves TLS, or why not.
     tls: Result<Secure, String>,
+    /// Where Pinstone tells its metrics, if it does.
+    metrics_port: Option<u16>,
     /// From the start of the process to the first answer, which is one without TLS.
     pub(crate) started_in: Duration,
 }
@@ -154,7 +158,11 @@ impl Server {
             .with_context(|| format!("{} is no Pinstone; `make load` builds one", pinstone.display()))?;
         let own = std::env::current_exe().context("cannot find this program")?;
         let knows = |flag| says(pinstone, &["serve", "--help"], flag);
-        let knows = Knows { tls: knows("--tls-listen"), per_source: knows("--edge-connections-per-source") };
+        let knows = Knows {
+            tls: knows("--tls-listen"),
+            per_source: knows("--edge-connections-per-source"),
+            metrics: knows("--metrics-listen"),
+        };
         let mut servers = vec![
             Self { name: "floor", version: env!("CARGO_PKG_VERSION").to_owned(), program: own, kind: Kind::Floor },
             Self {
@@ -240,14 +248,15 @@ impl Server {
         }
         let began = Instant::now();
         let child = command.spawn().context("cannot run `taskset`; it is in Debian's util-linux")?;
-        let [port, h2_port, tls_port] = ports;
+        let [port, h2_port, tls_port, metrics_port] = ports;
+        let metrics_port = matches!(self.kind, Kind::Pinstone(Knows { metrics: true, .. })).then_some(metrics_port);
         let h2_port = match self.kind {
             Kind::Peer(Peer { h2: Http2::SamePort, .. }) => Some(port),
             Kind::Peer(Peer { h2: Http2::OtherPort, .. }) => Some(h2_port),
             _ => None,
         };
         let tls = Err("is not served with TLS".to_owned());
-        let mut running = Running { child, port, h2_port, tls, started_in: Duration::ZERO };
+        let mut running = Running { child, port, h2_port, tls, metrics_port, started_in: Duration::ZERO };
         let said = || fs::read_to_string(&log).unwrap_or_default();
         if self.is_pinstone() {
             let port = running.announced_port().with_context(said)?;
@@ -268,8 +277,8 @@ impl Server {
     }
 
     /// Writes a configuration, where the server takes one, and names what it is started with.
-    fn arguments(&self, command: &mut Command, listen: Listen<'_>, place: &Place, ports: [u16; 3]) -> Result<()> {
-        let [port, h2_port, tls_port] = ports.map(|port| port.to_string());
+    fn arguments(&self, command: &mut Command, listen: Listen<'_>, place: &Place, ports: [u16; 4]) -> Result<()> {
+        let [port, h2_port, tls_port, metrics_port] = ports.map(|port| port.to_string());
         match self.kind {
             Kind::Floor => {
                 command.args(["floor", "--port"]).arg(port);
@@ -279,6 +288,9 @@ impl Server {
                 if knows.per_source {
                     // All load comes from one address.
                     command.args(["--edge-connections-per-source", "0"]);
+                }
+                if knows.metrics {
+                    command.arg("--metrics-listen").arg(format!("127.0.0.1:{metrics_port}"));
                 }
                 if let Some(identity) = listen.identity() {
                     command.arg("--tls-listen").arg(format!("127.0.0.1:{tls_port}"));
@@ -335,6 +347,14 @@ impl Running {
             Ok(Secure::Process(process)) => process.tls(),
             Err(reason) => Err(reason),
         }
+    }
+
+    /// Whether files of what was published are still to be compressed. `false` of a server that does not tell.
+    pub(crate) fn has_variants_queued(&self) -> Result<bool> {
+        let Some(port) = self.metrics_port else { return Ok(false) };
+        let answer = http::Connection::open(port, None)?.get("localhost", "/metrics", &[])?;
+        ensure!(answer.status == 200, "it answers {} for its metrics", answer.status);
+        Ok(has_queued(&String::from_utf8_lossy(&answer.body)))
     }
 
     /// Asks until the answer is a good one.
@@ -420,16 +440,47 @@ pub(crate) fn clean_environment(command: &mut Command, home: &Path) {
     command.env("NO_COLOR", "1").env_remove("RUST_LOG").env_remove("GOMAXPROCS").current_dir(home);
 }
 
-/// Three different ports that were free a moment ago.
-fn free_ports() -> Result<[u16; 3]> {
+/// Finds in Pinstone's metrics whether variants are queued.
+fn has_queued(metrics: &str) -> bool {
+    let value = metrics.lines().find_map(|line| line.strip_prefix("pinstone_variants_queued "));
+    value.is_some_and(|value| value.trim() != "0")
+}
+
+/// Different ports that were free a moment ago.
+fn free_ports() -> Result<[u16; 4]> {
     let bind = || TcpListener::bind(http::local(0));
-    let [one, two, three] = [bind()?, bind()?, bind()?];
-    Ok([one.local_addr()?.port(), two.local_addr()?.port(), three.local_addr()?.port()])
+    let bound = [bind()?, bind()?, bind()?, bind()?];
+    let mut ports = [0; 4];
+    for (port, listener) in ports.iter_mut().zip(&bound) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_queued_is_a_line_of_the_metrics() {
+        let metrics = |value: &str| {
+            format!(
+                "# HELP pinstone_variants_queued Manifests whose variants are not made yet.\n\
+                 # TYPE pinstone_variants_queued gauge\n\
+                 pinstone_variants_queued{value}\n\
+                 pinstone_variants_files_total 7\n"
+            )
+        };
+        for (text, want) in [
+            (metrics(" 0"), false),
+            (metrics(" 1"), true),
+            (metrics(" 100000"), true),
+            (metrics("_otherwise 3"), false), // an older Pinstone
+            (String::new(), false),
+        ] {
+            assert_eq!(has_queued(&text), want, "{text}");
+        }
+    }
 
     #[test]
     fn versions_as_the_programs_print_them() {

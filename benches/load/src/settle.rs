@@ -1,13 +1,16 @@
 //! Waiting until a server has nothing left to do: after a publish it may compress files, merge them or collect others, and
 //! what it does for itself would be measured as what an answer costs.
 //!
-//! Seen from outside, in what the process uses, so that it holds for every version, whatever it does by itself.
+//! Seen from outside, in what the process uses, so that it holds for every version, whatever it does by itself. But work that
+//! waits uses nothing: files are compressed by threads of the lowest priority, which others can keep from a core for longer
+//! than is waited here. So a server that is idle is asked for what it still has to compress, where it tells.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::procfs;
+use crate::servers::Running;
 
 /// How long a server must have been idle, and what it may use meanwhile: its timers tick.
 const IDLE: Duration = Duration::from_secs(2);
@@ -20,12 +23,16 @@ const BOUND: Duration = Duration::from_secs(300);
 const STEP: Duration = Duration::from_millis(100);
 
 /// Waits until the server is idle, but not for ever, and says so where it was not. Gives the CPU that it used meanwhile.
-pub(crate) fn settle(pid: u32, what: &str) -> Result<Duration> {
-    let (began, before) = (Instant::now(), procfs::tree_ticks(pid)?);
+pub(crate) fn settle(server: &Running, what: &str) -> Result<Duration> {
+    let (began, before) = (Instant::now(), procfs::tree_ticks(server.pid())?);
     let mut watch = Watch::default();
     loop {
-        let (at, ticks) = (began.elapsed(), procfs::tree_ticks(pid)?);
-        let idle = watch.is_idle(at, ticks);
+        let (at, ticks) = (began.elapsed(), procfs::tree_ticks(server.pid())?);
+        let mut idle = watch.is_idle(at, ticks);
+        // It is asked no more often than it was idle, since to answer is work, too.
+        if idle && server.has_variants_queued()? {
+            (watch, idle) = (Watch::default(), false);
+        }
         if idle || at > BOUND {
             if !idle {
                 eprintln!("warning: {what} is still at work after {} s, and is measured so", BOUND.as_secs());

@@ -60,7 +60,7 @@ impl Sites {
     /// request for a site takes has to do with its manifest, not with their number.
     pub(crate) fn load(&mut self, sites: usize) -> Result<Sample> {
         let running = self.start(sites)?;
-        settle(running.pid(), "pinstone")?;
+        settle(&running, "pinstone")?;
         let requests = self.folder.join(format!("requests-{sites}.txt"));
         fs::write(&requests, lines(sites, self.seed))?;
         let wrk = Wrk {
