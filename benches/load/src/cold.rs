@@ -74,6 +74,9 @@ impl Cold {
         }
         let place = Place { group: Some(self.group.folder.clone()), ..self.place.clone() };
         let running = server.start(&place, HOST, HOT)?;
+        if server.is_pinstone() {
+            settle(&running, server.name)?;
+        }
         let wrk = |path: &str, connections, seconds| Wrk {
             script: self.script.clone(),
             url: format!("http://127.0.0.1:{}{path}", running.port),
