@@ -185,6 +185,7 @@ where
     S: HttpService<Incoming, ResBody = EdgeBody>,
     S::Error: Into<BoxError>,
 {
+    watch.begin_turn();
     let order = watch.poll_order(cx);
     match order {
         Order::Cut => return Poll::Ready(Some(Ok(()))),

@@ -185,14 +185,14 @@ impl AsyncWrite for Socket {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::executor::poll_in_place;
     use std::future::poll_fn;
     use std::net::TcpListener;
 
     /// Our end, and that of a client.
-    fn pair() -> (Socket, StdStream) {
+    pub(crate) fn pair() -> (Socket, StdStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();

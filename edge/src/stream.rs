@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -24,6 +24,12 @@ use crate::watch::Watch;
 
 /// How many bytes are read away after the last answer.
 const LINGER_BYTES: usize = 1 << 20;
+
+/// From how many bytes on a connection's turn is over. Else it would write for as long as the client keeps up, and small
+/// answers would wait: they take the kernel some 10 µs each, these 200. Measured with 16 connections for 1 KiB beside a
+/// download of 10 MiB: without a bound their p99 is 1.5 times as long; with half of this one it is the same, and what takes all
+/// of a core over TLS costs more.
+const TURN_BYTES: u64 = 1 << 20;
 
 /// The most bytes that are copied so that they are one piece.
 const JOINED: usize = 4 << 10;
@@ -174,6 +180,16 @@ impl WatchedStream {
         self.end_of_stream && self.frames.is_none() && self.watch.may_finish()
     }
 
+    /// Whether the connection has had its turn. The next one comes when those that are ready by then have had theirs.
+    fn is_turn_over(&self, cx: &mut Context<'_>) -> bool {
+        let is_over = self.watch.written_in_turn() >= TURN_BYTES;
+        if is_over {
+            // It has the task woken after the poll has been asked for others.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+        }
+        is_over
+    }
+
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Ready(Ok(written)) => self.watch.on_write(*written),
@@ -230,6 +246,9 @@ impl AsyncRead for WatchedStream {
 impl AsyncWrite for WatchedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.is_turn_over(cx) {
+            return Poll::Pending;
+        }
         let written = either!(&mut this.transport, poll_write(cx, buf));
         this.note_write(&written);
         written
@@ -241,6 +260,9 @@ impl AsyncWrite for WatchedStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.is_turn_over(cx) {
+            return Poll::Pending;
+        }
         let written = match &mut this.transport {
             Transport::Plain(socket) => match stored(bufs, &this.watch) {
                 Some((0, piece)) if piece.is_aligned() => socket.poll_send(cx, |socket| piece.send(socket)),
@@ -327,5 +349,38 @@ impl AsyncWrite for WatchedStream {
             }
             left -= read;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::tests::pair;
+    use std::future::poll_fn;
+    use std::io::Read;
+
+    #[tokio::test]
+    async fn a_turn_has_an_end_and_another_follows() {
+        const ALL: usize = 8 << 20;
+        let (socket, mut client) = pair();
+        let reading = std::thread::spawn(move || client.read_to_end(&mut Vec::new()).unwrap());
+        let watch = Watch::new();
+        watch.set_task();
+        let mut stream = WatchedStream::new(Transport::Plain(socket), Bytes::new(), false, Arc::clone(&watch));
+        let bytes = vec![7; 300 << 10];
+        let (mut written, mut longest) = (0, 0);
+        poll_fn(|cx| {
+            watch.begin_turn();
+            while written < ALL {
+                let taken = Pin::new(&mut stream).poll_write(cx, &bytes[..bytes.len().min(ALL - written)]);
+                longest = longest.max(watch.written_in_turn());
+                written += ready!(taken).unwrap();
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert!(longest < TURN_BYTES + bytes.len() as u64, "{longest}");
+        drop(stream);
+        assert_eq!(reading.join().unwrap(), ALL);
     }
 }

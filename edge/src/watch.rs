@@ -77,6 +77,8 @@ pub(crate) struct Watch {
     has_task: AtomicBool,
     /// How often that had its turn.
     turn: AtomicU32,
+    /// What `written` was when the turn began.
+    written_before: AtomicU64,
     /// The piece of a mapped file that was handed out last.
     handed: Mutex<Option<Handed>>,
     /// An [`Order`], and who carries it out.
@@ -178,6 +180,7 @@ impl Watch {
             unparsed: AtomicBool::new(false),
             has_task: AtomicBool::new(false),
             turn: AtomicU32::new(0),
+            written_before: AtomicU64::new(0),
             handed: Mutex::new(None),
             order: AtomicU8::new(Order::GoOn as u8),
             carrier: AtomicWaker::new(),
@@ -237,6 +240,12 @@ impl Watch {
     /// The connection's task has its next turn.
     pub(crate) fn begin_turn(&self) {
         self.turn.store(self.turn().wrapping_add(1), Relaxed);
+        self.written_before.store(self.written.load(Relaxed), Relaxed);
+    }
+
+    /// Bytes that the socket took in this turn.
+    pub(crate) fn written_in_turn(&self) -> u64 {
+        self.written.load(Relaxed) - self.written_before.load(Relaxed)
     }
 
     /// Which turn it is.
