@@ -314,7 +314,7 @@ pub(crate) fn beside(pid: u32, cores: Pinned, load: &Wrk, other: &Wrk) -> Result
     let (alone, usage) = measured(pid, cores, || load.run())?;
     let alone = Sample::of_load(&alone, &usage, false);
     let ((load, other), usage) = measured(pid, cores, || {
-        let child = other.start()?;
+        let child = other.start_beside()?;
         std::thread::sleep(Duration::from_millis(300));
         let load = load.run();
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("it has a process id")?;

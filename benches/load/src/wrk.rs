@@ -61,9 +61,20 @@ impl Wrk {
 
     /// Starts it. It ends by itself, or with its figures on SIGINT; [`finish`] waits for them.
     pub(crate) fn start(&self) -> Result<Child> {
+        self.start_by(Command::new("wrk"))
+    }
+
+    /// Starts it as load that is not measured, on the same core as one that is: that has the core first. Else what it waits
+    /// for the core, which is a slice of the scheduler's or more, would pass for the server's latency.
+    pub(crate) fn start_beside(&self) -> Result<Child> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "10", "wrk"]);
+        self.start_by(command)
+    }
+
+    fn start_by(&self, mut command: Command) -> Result<Child> {
         // It takes whole seconds only.
         let seconds = self.duration.as_secs().max(1);
-        let mut command = Command::new("wrk");
         command.args(["-t1", "--timeout", TIMEOUT]);
         command.arg(format!("-c{}", self.connections)).arg(format!("-d{seconds}s"));
         command.arg("-H").arg(format!("Host: {}", self.host));
