@@ -184,6 +184,7 @@ impl WatchedStream {
     fn is_turn_over(&self, cx: &mut Context<'_>) -> bool {
         let is_over = self.watch.written_in_turn() >= TURN_BYTES;
         if is_over {
+            self.watch.on_turn_over();
             // It has the task woken after the poll has been asked for others.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
         }

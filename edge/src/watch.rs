@@ -79,6 +79,8 @@ pub(crate) struct Watch {
     turn: AtomicU32,
     /// What `written` was when the turn began.
     written_before: AtomicU64,
+    /// It had no more of its turn for what is to be written.
+    is_cut_short: AtomicBool,
     /// The piece of a mapped file that was handed out last.
     handed: Mutex<Option<Handed>>,
     /// An [`Order`], and who carries it out.
@@ -181,6 +183,7 @@ impl Watch {
             has_task: AtomicBool::new(false),
             turn: AtomicU32::new(0),
             written_before: AtomicU64::new(0),
+            is_cut_short: AtomicBool::new(false),
             handed: Mutex::new(None),
             order: AtomicU8::new(Order::GoOn as u8),
             carrier: AtomicWaker::new(),
@@ -248,6 +251,11 @@ impl Watch {
         self.written.load(Relaxed) - self.written_before.load(Relaxed)
     }
 
+    /// There is more to be written than belongs into this turn.
+    pub(crate) fn on_turn_over(&self) {
+        self.is_cut_short.store(true, Relaxed);
+    }
+
     /// Which turn it is.
     pub(crate) fn turn(&self) -> u32 {
         self.turn.load(Relaxed)
@@ -274,9 +282,16 @@ impl Watch {
             && is_none(&self.head_since)
             && is_none(&self.blocked_since)
             && is_none(&self.lingering_since)
-            && [&self.multiplexed, &self.reading_body, &self.unread_body, &self.unparsed, &self.is_asked]
-                .into_iter()
-                .all(is_quiet)
+            && [
+                &self.multiplexed,
+                &self.reading_body,
+                &self.unread_body,
+                &self.unparsed,
+                &self.is_asked,
+                &self.is_cut_short,
+            ]
+            .into_iter()
+            .all(is_quiet)
     }
 
     /// Whether the client has left a piece for longer than this. Pieces are told apart by two generations, not by their
@@ -359,6 +374,7 @@ impl Watch {
     pub(crate) fn on_write(&self, bytes: usize) {
         // Only the connection's own thread writes it.
         self.written.store(self.written.load(Relaxed) + bytes as u64, Relaxed);
+        self.is_cut_short.store(false, Relaxed);
         if self.blocked_since.load(Relaxed) != 0 {
             self.blocked_since.store(0, Relaxed);
         }
@@ -431,8 +447,8 @@ impl Watch {
     /// wait for it (RFC 9112 section 9.6), or be gone. What a site answers is soon over either way; the control plane may
     /// work for long, and is told that nobody waits.
     pub(crate) fn may_finish(&self) -> bool {
-        // What is blocked is the end of an answer whose body is over.
-        let is_blocked = self.blocked_since.load(Relaxed) != 0;
+        // What is blocked, or waits for its turn, is the end of an answer whose body is over.
+        let is_blocked = self.blocked_since.load(Relaxed) != 0 || self.is_cut_short.load(Relaxed);
         let is_answering = self.in_flight.load(Relaxed) > 0 || self.is_asked.load(Relaxed) || is_blocked;
         is_answering && !self.is_of_control.load(Relaxed)
     }
