@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use crate::frames::Frames;
+use crate::gather::Hold;
 use crate::mapped::Stored;
 use crate::socket::Socket;
 use crate::watch::Watch;
@@ -87,11 +88,13 @@ impl Transport {
 pub(crate) struct Sealed {
     socket: Socket,
     watch: Arc<Watch>,
+    /// TLS is to keep what it has, for more comes: the socket takes nothing, and nobody waits for it to.
+    holds: bool,
 }
 
 impl Sealed {
     pub(crate) fn new(socket: Socket, watch: Arc<Watch>) -> Self {
-        Self { socket, watch }
+        Self { socket, watch, holds: false }
     }
 }
 
@@ -109,7 +112,8 @@ impl AsyncRead for Sealed {
 
 impl AsyncWrite for Sealed {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+        let this = self.get_mut();
+        if this.holds { Poll::Pending } else { Pin::new(&mut this.socket).poll_write(cx, buf) }
     }
 
     fn poll_write_vectored(
@@ -117,7 +121,8 @@ impl AsyncWrite for Sealed {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        if this.holds { Poll::Pending } else { Pin::new(&mut this.socket).poll_write_vectored(cx, bufs) }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -241,6 +246,18 @@ impl AsyncRead for WatchedStream {
             this.watch.on_frames(frames.take(&buf.filled()[before..]));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Hold for WatchedStream {
+    fn hold(&mut self, holds: bool) -> bool {
+        match &mut self.transport {
+            Transport::Plain(_) => false,
+            Transport::Tls(stream) => {
+                stream.get_mut().0.holds = holds;
+                true
+            }
+        }
     }
 }
 
