@@ -12,6 +12,9 @@ const SPARES: usize = 4;
 /// The largest that is kept, in bytes: what all threads keep has to be little beside what windows may take.
 const LARGEST: usize = 64 << 10;
 
+/// What stands in a buffer that nothing was read into.
+const FILL: u8 = b'.';
+
 thread_local! {
     /// All of them initialised.
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -44,6 +47,14 @@ fn keep(spare: &'static LocalKey<RefCell<Vec<Vec<u8>>>>, bytes: Vec<u8>) {
     });
 }
 
+/// Memory that is filled, and not with zeros. Asked for those, jemalloc has the kernel take away what there is and give it anew,
+/// page by page as it is read into: that cost half of the CPU of 10 MiB over TLS.
+fn fresh(length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length);
+    bytes.resize(length, FILL);
+    bytes
+}
+
 /// Bytes to read into.
 #[derive(Debug)]
 pub(crate) struct Buffer {
@@ -59,7 +70,7 @@ impl Buffer {
             let fits = spare.iter().rposition(|bytes| bytes.len() >= length)?;
             Some(spare.swap_remove(fits))
         });
-        Self { bytes: spare.unwrap_or_else(|| vec![0; length]), length }
+        Self { bytes: spare.unwrap_or_else(|| fresh(length)), length }
     }
 
     /// Keeps the first `length` bytes.
@@ -104,7 +115,7 @@ mod tests {
         drop(first);
         assert_eq!(spares(), [100]);
         let larger = Buffer::new(101);
-        assert!(larger.as_slice().iter().all(|byte| *byte == 0), "none that is too small is shown");
+        assert!(larger.as_slice().iter().all(|byte| *byte == FILL), "none that is too small is shown");
         let mut again = Buffer::new(60);
         assert_eq!((again.as_slice().as_ptr(), again.len()), (place, 60));
         again.truncate(10);
