@@ -99,6 +99,8 @@ async fn a_slow_reader_is_served() {
     let configure = |config: &mut EdgeConfig| config.limits.write_timeout = Duration::from_millis(500);
     let world = world(configure, &[("large.bin", &large)]).await;
     let mut connection = world.connect();
+    // Else the kernel decides how much there is to be read each time, and with little the reader is too slow.
+    socket2::SockRef::from(&connection.stream).set_recv_buffer_size(2 << 20).unwrap();
     connection.send(format!("GET /large.bin HTTP/1.1\r\nHost: {SITE}\r\n\r\n"));
     connection.receive(false);
     let mut body = connection.take_read();
