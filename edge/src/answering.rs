@@ -7,14 +7,14 @@
 
 use std::any::Any;
 use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::Response;
 
 use crate::body::EdgeBody;
-use crate::executor::poll_in_place;
+use crate::executor::poll_caught;
 
 type Answer = Response<EdgeBody>;
 
@@ -33,8 +33,7 @@ impl Answering {
     /// Begins to answer. `answer` must be polled again where it is not done.
     pub(crate) fn begin(answer: impl Future<Output = Answer> + Send + 'static) -> Self {
         let mut answer = Box::pin(answer);
-        // It is not polled again after a panic, only dropped.
-        match catch_unwind(AssertUnwindSafe(|| poll_in_place(answer.as_mut()))) {
+        match poll_caught(answer.as_mut()) {
             Ok(Poll::Ready(answer)) => Self::Done(Some(answer)),
             Ok(Poll::Pending) => Self::Waiting(answer),
             Err(panic) => Self::Panicked(Some(panic)),

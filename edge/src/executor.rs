@@ -9,6 +9,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use hyper::rt::Executor;
 
@@ -35,10 +36,14 @@ pub(crate) fn poll_in_place<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// What one such poll came to, or the panic that it ended in. After a panic the future is only to be dropped.
+pub(crate) fn poll_caught<F: Future>(future: Pin<&mut F>) -> thread::Result<Poll<F::Output>> {
+    catch_unwind(AssertUnwindSafe(|| poll_in_place(future)))
+}
+
 /// What one such poll came to; nothing where `what` it is about panicked, which must end nothing else.
 pub(crate) fn poll_guarded<F: Future>(future: Pin<&mut F>, what: &str) -> Option<Poll<F::Output>> {
-    // It is not polled again after a panic, only dropped, as the runtime would do it.
-    let polled = catch_unwind(AssertUnwindSafe(|| poll_in_place(future)));
+    let polled = poll_caught(future);
     if polled.is_err() {
         tracing::error!("{what} was dropped because it panicked");
     }

@@ -37,10 +37,11 @@ const VALUES: usize = 128;
 
 const PRINTABLE: &str = "manifests and locations have only printable ASCII";
 
-fn made(value: &Value) -> Option<&str> {
+/// A value that is known beforehand.
+pub(crate) fn known(value: &Value) -> Option<&'static str> {
     match value {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(text) => Some(text),
+        Cow::Borrowed(text) => Some(text),
+        Cow::Owned(_) => None,
     }
 }
 
@@ -49,8 +50,8 @@ pub(crate) fn head(head: Head) -> (StatusCode, HeaderMap) {
     let mut headers = HeaderMap::with_capacity(head.fields.len());
     // Values that are not known beforehand lie together: who sends a head of many that are kept touches less memory.
     let mut text = SmallVec::<[u8; VALUES]>::new();
-    let made = head.fields.iter().filter_map(|(_, value)| made(value));
-    made.for_each(|value| text.extend_from_slice(value.as_bytes()));
+    let made = head.fields.iter().filter(|(_, value)| known(value).is_none());
+    made.for_each(|(_, value)| text.extend_from_slice(value.as_bytes()));
     let mut made = Bytes::from_owner(text);
     for (field, value) in head.fields {
         let value = match value {

@@ -83,9 +83,7 @@ impl Socket {
         cx: &mut Context<'_>,
         send: impl Fn(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        if let Self::Fresh { stream, .. } = self
-            && let Some(sent) = at_once(|| send(stream.as_fd()))
-        {
+        if let Some(sent) = self.at_once(|stream| send(stream.as_fd())) {
             return Poll::Ready(sent);
         }
         let stream = self.known()?;
@@ -96,6 +94,12 @@ impl Socket {
                 sent => return Poll::Ready(sent),
             }
         }
+    }
+
+    /// What the kernel says of a socket that the runtime does not know; nothing where that would have to be waited for.
+    fn at_once<R>(&self, call: impl FnOnce(&StdStream) -> io::Result<R>) -> Option<io::Result<R>> {
+        let Self::Fresh { stream, .. } = self else { return None };
+        Some(call(stream)).filter(|done| !done.as_ref().is_err_and(is_to_try_again))
     }
 
     /// Has the connection be reset when it is closed.
@@ -110,14 +114,6 @@ impl Socket {
 
 fn is_to_try_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-/// What the kernel says at once; nothing where it would have to be waited for.
-fn at_once<R>(call: impl Fn() -> io::Result<R>) -> Option<io::Result<R>> {
-    match call() {
-        Err(error) if is_to_try_again(&error) => None,
-        done => Some(done),
-    }
 }
 
 impl AsyncRead for Socket {
@@ -144,9 +140,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if let Self::Fresh { stream, .. } = this
-            && let Some(written) = at_once(|| (&*stream).write(buf))
-        {
+        if let Some(written) = this.at_once(|mut stream| stream.write(buf)) {
             return Poll::Ready(written);
         }
         Pin::new(this.known()?).poll_write(cx, buf)
@@ -158,9 +152,7 @@ impl AsyncWrite for Socket {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if let Self::Fresh { stream, .. } = this
-            && let Some(written) = at_once(|| (&*stream).write_vectored(bufs))
-        {
+        if let Some(written) = this.at_once(|mut stream| stream.write_vectored(bufs)) {
             return Poll::Ready(written);
         }
         Pin::new(this.known()?).poll_write_vectored(cx, bufs)

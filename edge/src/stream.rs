@@ -220,8 +220,8 @@ impl AsyncRead for WatchedStream {
             return Poll::Pending;
         }
         if this.watch.has_no_task() && this.read_before.is_empty() && this.transport.socket().is_drained() {
-            // The layer above reads beside answering, so as to see a client leave. Before the first answer that is not worth
-            // being woken for.
+            // The layer above reads beside answering, so as to see a client leave. Where the connection does not end in this
+            // poll it is polled again, by its task: soon enough to have the runtime know the socket.
             return Poll::Pending;
         }
         let before = buf.filled().len();

@@ -1,13 +1,12 @@
 //! Heads that are kept. What many have in common is there once; a file has its own values, and little beside them.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use crate::head::{Field, Head, Value};
+use crate::head::{Field, Head};
 use crate::respond;
 
 /// Values of a head that are a file's own: a 200 has four of them.
@@ -66,7 +65,7 @@ pub(crate) struct Shapes(Mutex<Vec<Arc<Shape>>>);
 impl Shapes {
     /// Keeps a head.
     pub(super) fn keep(&self, head: Head) -> KeptHead {
-        let known: Box<[_]> = head.fields.iter().map(|(field, value)| (*field, known(value))).collect();
+        let known: Box<[_]> = head.fields.iter().map(|(field, value)| (*field, respond::known(value))).collect();
         let mut shapes = self.0.lock();
         let same = shapes.iter().find(|shape| shape.known == known).cloned();
         let shape = same.unwrap_or_else(|| {
@@ -77,13 +76,6 @@ impl Shapes {
         let fields = respond::head(head).1;
         let own = shape.fields.keys().take(shape.open).filter_map(|name| fields.get(name).cloned()).collect();
         KeptHead { shape, own }
-    }
-}
-
-fn known(value: &Value) -> Option<&'static str> {
-    match value {
-        Cow::Borrowed(text) => Some(text),
-        Cow::Owned(_) => None,
     }
 }
 
