@@ -83,7 +83,7 @@ impl Client {
     /// Where the machine has no certificates to trust and the endpoint needs them.
     pub(crate) fn new(endpoint: &Endpoint, connections: usize) -> Result<Self, CliError> {
         // A second install changes nothing, and is the only way that this fails.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut headers = HeaderMap::new();
         if let Some(token) = &endpoint.token {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))

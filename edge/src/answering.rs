@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use http::Response;
 
 use crate::body::EdgeBody;
-use crate::executor::poll_caught;
+use crate::guard::poll_caught;
 
 type Answer = Response<EdgeBody>;
 
@@ -56,7 +56,7 @@ impl Future for Answering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::poll_guarded;
+    use crate::guard::poll_guarded;
 
     #[test]
     fn a_panic_waits_for_who_waits_for_the_answer() {

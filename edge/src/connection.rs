@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -24,19 +24,16 @@ use crate::body::EdgeBody;
 use crate::client::Client;
 use crate::config::Limits;
 use crate::control::BoxError;
-use crate::executor::InPlace;
-use crate::gather::Gathered;
+use crate::http2::{self, PREFACE};
 use crate::per_source::Slot;
 use crate::proxy_header;
+use crate::request_body::RequestBody;
 use crate::service::{self, Link, Shared};
 use crate::socket::Socket;
 use crate::stream::{Transport, WatchedStream};
 use crate::tls::handshake;
 use crate::watch::{Order, Watch};
 use crate::worker::Worker;
-
-/// The client's preface of HTTP/2 (RFC 9113 section 3.4).
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// HTTP/1: what a connection queues for a client that takes nothing, beyond which nothing is added: a window of the usual size.
 /// The layer below would take six of them.
@@ -45,40 +42,21 @@ const QUEUE: usize = 64 << 10;
 /// How much is read at once to tell the protocol: a common head whole.
 const FIRST_READ: usize = 2048;
 
-/// Both protocols, set up once for a worker.
-#[derive(Clone, Debug)]
-pub(crate) struct Protocols {
-    http1: http1::Builder,
-    http2: http2::Builder<InPlace>,
-}
-
-impl Protocols {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        let mut http1 = http1::Builder::new();
-        // Deadlines are the watch's: hyper's would cut idle connections too.
-        http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(None)
-            .max_header_size(limits.head_bytes)
-            // A head has to fit, for it is the bound of what is read too.
-            .max_buf_size(limits.head_bytes.max(QUEUE));
-        if limits.fields != 100 {
-            // The default costs no allocation.
-            http1.max_headers(limits.fields);
-        }
-        let mut http2 = http2::Builder::new(InPlace);
-        http2
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(128)
-            .max_header_list_size(16 << 10)
-            .max_pending_accept_reset_streams(20)
-            .max_local_error_reset_streams(256)
-            // What a client that stops reading can make us hold: streams × (window + send buffer).
-            .max_send_buf_size(64 << 10)
-            .initial_stream_window_size(256 << 10)
-            .initial_connection_window_size(1 << 20);
-        Self { http1, http2 }
+/// HTTP/1, set up once for a worker.
+pub(crate) fn http1(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // Deadlines are the watch's: hyper's would cut idle connections too.
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_header_size(limits.head_bytes)
+        // A head has to fit, for it is the bound of what is read too.
+        .max_buf_size(limits.head_bytes.max(QUEUE));
+    if limits.fields != 100 {
+        // The default costs no allocation.
+        builder.max_headers(limits.fields);
     }
+    builder
 }
 
 /// A connection that was accepted.
@@ -113,25 +91,25 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
         () = watch.ends() => return,
     };
     let Some(Opened { transport, read_before, is_http2, link, _slot: _other_slot }) = opened else { return };
-    let stream = WatchedStream::new(transport, read_before, is_http2, Arc::clone(&watch));
+    let stream = WatchedStream::new(transport, read_before, Arc::clone(&watch));
     let link = Arc::new(link);
-    let service = service_fn({
+    let answer = {
         let (worker, watch) = (Arc::clone(&worker), Arc::clone(&watch));
-        move |request| {
+        move |request: Request<RequestBody>| {
             watch.on_request();
             Answering::begin(service::serve(Arc::clone(&worker), Arc::clone(&watch), Arc::clone(&link), request))
         }
-    });
-    let ended = if is_http2 {
+    };
+    let ended: Result<(), BoxError> = if is_http2 {
         watch.set_multiplexed();
-        let connection =
-            worker.protocols.http2.serve_connection(TokioIo::new(Gathered::new(stream, Arc::clone(&watch))), service);
-        drive(Box::pin(connection), &watch).await
+        let connection = Box::new(http2::Connection::new(stream, Arc::clone(&watch), answer));
+        drive(connection, &watch).await.map_err(Into::into)
     } else {
-        take_turns(&worker.protocols.http1, stream, service, &watch).await
+        let service = service_fn(|request: Request<Incoming>| answer(request.map(Into::into)));
+        take_turns(&worker.http1, stream, service, &watch).await.map_err(Into::into)
     };
     if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection broke off");
+        tracing::debug!(%peer, error, "a connection broke off");
     }
 }
 
@@ -217,22 +195,19 @@ async fn rest(stream: &mut WatchedStream, watch: &Watch) -> bool {
     false
 }
 
-async fn drive<C>(mut connection: Pin<Box<C>>, watch: &Watch) -> hyper::Result<()>
+/// Serves HTTP/2.
+async fn drive<F>(mut connection: Box<http2::Connection<WatchedStream, F>>, watch: &Watch) -> Result<(), http2::Broken>
 where
-    C: GracefulConnection<Error = hyper::Error>,
+    F: FnMut(Request<RequestBody>) -> Answering,
 {
-    let mut is_told = false;
     poll_fn(|cx| {
         watch.begin_turn();
         match watch.poll_order(cx) {
             Order::Cut => return Poll::Ready(Ok(())),
-            Order::Close if !is_told => {
-                is_told = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            Order::Close | Order::Rest | Order::GoOn => {}
+            Order::Close => connection.leave(),
+            Order::Rest | Order::GoOn => {}
         }
-        connection.as_mut().poll(cx)
+        connection.poll(cx)
     })
     .await
 }

@@ -6,6 +6,8 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
+use crate::request_body::RequestBody;
+
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -18,4 +20,4 @@ pub type ControlBody = UnsyncBoxBody<Bytes, BoxError>;
 /// carry a [`Client`](crate::Client) among their extensions, and its address as a
 /// [`Source`](pinstone_engine::account::Source).
 pub type ControlService =
-    tower::util::BoxCloneSyncService<http::Request<hyper::body::Incoming>, http::Response<ControlBody>, Infallible>;
+    tower::util::BoxCloneSyncService<http::Request<RequestBody>, http::Response<ControlBody>, Infallible>;

@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{self, Accepted};
-use crate::executor::poll_guarded;
+use crate::guard::poll_guarded;
 use crate::service::Shared;
 use crate::socket::Socket as Connected;
 use crate::watch::{self, Order, Watch};

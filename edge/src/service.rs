@@ -12,7 +12,6 @@ use futures_util::FutureExt;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, Uri, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use pinstone_engine::account::Source;
 use pinstone_engine::host::{HostName, HostTarget, Hosts};
 use tower::ServiceExt;
@@ -33,6 +32,7 @@ use crate::https;
 use crate::pages::Page;
 use crate::per_source::{Slot, Sources};
 use crate::request::{self, Method, Protocol};
+use crate::request_body::RequestBody;
 use crate::respond::{self, Sending};
 use crate::telemetry::{Counters, Refusal};
 use crate::tls::{Certificate, Certificates};
@@ -96,7 +96,7 @@ pub(crate) async fn serve(
     worker: Arc<Worker>,
     watch: Arc<Watch>,
     link: Arc<Link>,
-    request: Request<Incoming>,
+    mut request: Request<RequestBody>,
 ) -> Response<EdgeBody> {
     let in_flight = watch.begin(!request.body().is_end_stream());
     let protocol = protocol(request.version());
@@ -104,7 +104,7 @@ pub(crate) async fn serve(
     let mut account = Account::begin(worker, protocol, &link, client, &request);
     let (worker, facts) = account.parts();
     let answered =
-        AssertUnwindSafe(route(worker, protocol, &watch, &link, client, request, facts)).catch_unwind().await;
+        AssertUnwindSafe(route(worker, protocol, &watch, &link, client, &mut request, facts)).catch_unwind().await;
     let mut response = match answered {
         Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
         Ok(Routed::Site(decided, close)) => finish(worker, protocol, &link, decided, close, in_flight),
@@ -169,7 +169,8 @@ async fn route(
     watch: &Watch,
     link: &Link,
     client: Client,
-    request: Request<Incoming>,
+    // Moved only where it goes on: it is large.
+    request: &mut Request<RequestBody>,
     facts: &mut Facts,
 ) -> Routed {
     let method = Method::parse(request.method().as_str());
@@ -189,6 +190,7 @@ async fn route(
             https::Verdict::Serve => {
                 facts.goes_to_control();
                 watch.goes_to_control();
+                let request = std::mem::replace(request, Request::new(RequestBody::empty()));
                 Routed::Control(Box::pin(to_control(control.clone(), client, request)).await)
             }
             https::Verdict::Redirect(location) => Routed::site(head::redirect(location), has_body),
@@ -223,7 +225,11 @@ async fn route(
     Routed::Site(decided, has_body)
 }
 
-async fn to_control(control: ControlService, client: Client, mut request: Request<Incoming>) -> Response<ControlBody> {
+async fn to_control(
+    control: ControlService,
+    client: Client,
+    mut request: Request<RequestBody>,
+) -> Response<ControlBody> {
     request.extensions_mut().insert(client);
     // The control plane does not know the edge: what it has to know of the client is the engine's word.
     request.extensions_mut().insert(Source(client.address));

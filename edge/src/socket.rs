@@ -179,7 +179,7 @@ impl AsyncWrite for Socket {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::executor::poll_in_place;
+    use crate::guard::poll_in_place;
     use std::future::poll_fn;
     use std::net::TcpListener;
 

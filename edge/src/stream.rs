@@ -17,8 +17,6 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use crate::frames::Frames;
-use crate::gather::Hold;
 use crate::mapped::Stored;
 use crate::socket::Socket;
 use crate::watch::Watch;
@@ -88,13 +86,11 @@ impl Transport {
 pub(crate) struct Sealed {
     socket: Socket,
     watch: Arc<Watch>,
-    /// TLS is to keep what it has, for more comes: the socket takes nothing, and nobody waits for it to.
-    holds: bool,
 }
 
 impl Sealed {
     pub(crate) fn new(socket: Socket, watch: Arc<Watch>) -> Self {
-        Self { socket, watch, holds: false }
+        Self { socket, watch }
     }
 }
 
@@ -112,8 +108,7 @@ impl AsyncRead for Sealed {
 
 impl AsyncWrite for Sealed {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.holds { Poll::Pending } else { Pin::new(&mut this.socket).poll_write(cx, buf) }
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -121,8 +116,7 @@ impl AsyncWrite for Sealed {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.holds { Poll::Pending } else { Pin::new(&mut this.socket).poll_write_vectored(cx, bufs) }
+        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -154,8 +148,6 @@ pub(crate) struct WatchedStream {
     transport: Transport,
     read_before: Bytes,
     watch: Arc<Watch>,
-    /// HTTP/2: where heads begin and end.
-    frames: Option<Frames>,
     end_of_stream: bool,
     /// The layer above waits for more to read, and there is nothing but the end.
     end_is_hidden: bool,
@@ -164,9 +156,8 @@ pub(crate) struct WatchedStream {
 }
 
 impl WatchedStream {
-    pub(crate) fn new(transport: Transport, read_before: Bytes, is_http2: bool, watch: Arc<Watch>) -> Self {
-        let frames = is_http2.then(Frames::new);
-        Self { transport, read_before, watch, frames, end_of_stream: false, end_is_hidden: false, lingering: None }
+    pub(crate) fn new(transport: Transport, read_before: Bytes, watch: Arc<Watch>) -> Self {
+        Self { transport, read_before, watch, end_of_stream: false, end_is_hidden: false, lingering: None }
     }
 
     /// Gives bytes back that were read and not used: they come first when it is read again.
@@ -182,7 +173,7 @@ impl WatchedStream {
 
     /// Whether the layer above is not to see yet that the client has closed its side: it would give up an answer.
     fn hides_end(&self) -> bool {
-        self.end_of_stream && self.frames.is_none() && self.watch.may_finish()
+        self.end_of_stream && !self.watch.is_multiplexed() && self.watch.may_finish()
     }
 
     /// Whether the connection has had its turn. The next one comes when those that are ready by then have had theirs.
@@ -242,22 +233,7 @@ impl AsyncRead for WatchedStream {
                 read => this.watch.on_read(read),
             }
         }
-        if let Some(frames) = &mut this.frames {
-            this.watch.on_frames(frames.take(&buf.filled()[before..]));
-        }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl Hold for WatchedStream {
-    fn hold(&mut self, holds: bool) -> bool {
-        match &mut self.transport {
-            Transport::Plain(_) => false,
-            Transport::Tls(stream) => {
-                stream.get_mut().0.holds = holds;
-                true
-            }
-        }
     }
 }
 
@@ -384,7 +360,7 @@ mod tests {
         let reading = std::thread::spawn(move || client.read_to_end(&mut Vec::new()).unwrap());
         let watch = Watch::new();
         watch.set_task();
-        let mut stream = WatchedStream::new(Transport::Plain(socket), Bytes::new(), false, Arc::clone(&watch));
+        let mut stream = WatchedStream::new(Transport::Plain(socket), Bytes::new(), Arc::clone(&watch));
         let bytes = vec![7; 300 << 10];
         let (mut written, mut longest) = (0, 0);
         poll_fn(|cx| {

@@ -150,10 +150,10 @@ struct Template {
 
 impl Template {
     fn new() -> Self {
-        let tickets = rustls::crypto::ring::Ticketer::new()
+        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new()
             .inspect_err(|error| tracing::error!(%error, "TLS sessions are not resumed by tickets"))
             .ok();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         Self { provider, tickets, sessions: ServerSessionMemoryCache::new(SESSIONS) }
     }
 

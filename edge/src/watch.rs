@@ -18,7 +18,6 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::config::Limits;
-use crate::frames::Moved;
 use crate::mapped::{Handed, Stored};
 use crate::windows;
 
@@ -102,6 +101,15 @@ pub(crate) enum Order {
     Cut,
 }
 
+/// HTTP/2: what bytes that were read have changed. A head is a HEADERS frame and the CONTINUATION frames behind it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Moved {
+    /// Something came to its end: a head, or a frame of another kind.
+    pub(crate) ended: bool,
+    /// Something has begun and has no end yet.
+    pub(crate) is_partial: bool,
+}
+
 /// The notes of one moment; times since the connection was opened.
 #[derive(Clone, Copy, Debug, Default)]
 struct Notes {
@@ -146,7 +154,7 @@ fn judge(notes: &Notes, now: Duration, limits: &Limits) -> Order {
 
 /// The monotonic clock as of the last tick of the kernel's timer. A request notes half a dozen times, all of them for
 /// deadlines of seconds, and this costs a quarter of the exact time.
-fn ticks() -> Duration {
+pub(crate) fn ticks() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
 }
@@ -309,6 +317,11 @@ impl Watch {
         self.generation.store(other, Relaxed);
         self.generation_since.store(now, Relaxed);
         false
+    }
+
+    /// Whether it speaks HTTP/2.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Relaxed)
     }
 
     /// The connection speaks HTTP/2.

@@ -3,7 +3,9 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::connection::Protocols;
+use hyper::server::conn::http1;
+
+use crate::connection;
 use crate::hot::Hot;
 use crate::prepared::{PageHeads, Shapes};
 use crate::service::Shared;
@@ -14,7 +16,7 @@ use crate::service::Shared;
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     pub(crate) hot: Hot,
-    pub(crate) protocols: Protocols,
+    pub(crate) http1: http1::Builder,
     pub(crate) pages: PageHeads,
     pub(crate) shapes: Shapes,
 }
@@ -22,8 +24,8 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
         let hot = Hot::new(shared.hot_bytes);
-        let protocols = Protocols::new(&shared.limits);
-        Arc::new(Self { shared, hot, protocols, pages: PageHeads::default(), shapes: Shapes::default() })
+        let http1 = connection::http1(&shared.limits);
+        Arc::new(Self { shared, hot, http1, pages: PageHeads::default(), shapes: Shapes::default() })
     }
 }
 

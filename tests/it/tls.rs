@@ -24,7 +24,7 @@ fn write_certificate(world: &World, names: &[&str]) -> CertificateDer<'static> {
 fn get(address: SocketAddr, certificate: &CertificateDer<'static>, host: &str) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)

@@ -10,8 +10,7 @@ use futures_util::{StreamExt, stream};
 use http::{Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Incoming;
-use pinstone_edge::{BoxError, ControlBody, ControlService, EdgeConfig};
+use pinstone_edge::{BoxError, ControlBody, ControlService, EdgeConfig, RequestBody};
 use pinstone_engine::clock::Clock;
 
 use crate::raw_http2::{CONTINUATION, Client, END_HEADERS, END_STREAM, HEADERS, WINDOW_UPDATE, frame, get, get_of};
@@ -40,7 +39,7 @@ async fn world(control: Option<ControlService>, configure: impl FnOnce(&mut Edge
 /// Answers with these pieces, each after a pause.
 fn slowly(pause: Duration, pieces: &[&'static [u8]]) -> ControlService {
     let pieces: Vec<&'static [u8]> = pieces.to_vec();
-    ControlService::new(tower::service_fn(move |_: Request<Incoming>| {
+    ControlService::new(tower::service_fn(move |_: Request<RequestBody>| {
         let pieces = stream::iter(pieces.clone()).then(move |piece| async move {
             tokio::time::sleep(pause).await;
             Ok::<_, BoxError>(Frame::data(Bytes::from_static(piece)))
@@ -96,6 +95,8 @@ async fn a_head_has_a_deadline_however_slowly_it_comes() {
     let world = world(None, |config| config.limits.head_timeout = Duration::from_millis(400), b"").await;
     let field = [&[0x40, 1, b'a', 100][..], &[b'b'; 100]].concat();
     let open_head = frame(HEADERS, END_STREAM, 1, &get("/"));
+    // Before the first of these bytes is sent.
+    let started = Instant::now();
     let http2 = |first: &[u8]| {
         let client = Client::new(world.address);
         let mut connection = Connection::over(client.0);
@@ -110,7 +111,6 @@ async fn a_head_has_a_deadline_however_slowly_it_comes() {
         ("HTTP/2, between frames", http2(&open_head), Vec::new()),
         ("HTTP/2, more and more fields", http2(&open_head), frame(CONTINUATION, 0, 1, &field)),
     ];
-    let started = Instant::now();
     std::thread::scope(|scope| {
         for (what, mut connection, more) in slow {
             scope.spawn(move || {
@@ -153,7 +153,7 @@ async fn http_2_may_be_idle_between_frames() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_nobody_wants_is_not_waited_for() {
     // Gives up after a while, as a control plane does.
-    let control = ControlService::new(tower::service_fn(|request: Request<Incoming>| async move {
+    let control = ControlService::new(tower::service_fn(|request: Request<RequestBody>| async move {
         let body = tokio::time::timeout(Duration::from_millis(300), request.into_body().collect()).await;
         let status = if body.is_ok() { StatusCode::OK } else { StatusCode::REQUEST_TIMEOUT };
         let body = ControlBody::new(Full::from("late").map_err(|never: Infallible| match never {}));

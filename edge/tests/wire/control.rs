@@ -4,8 +4,7 @@ use std::convert::Infallible;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use pinstone_edge::{Client, ControlBody, ControlService};
+use pinstone_edge::{Client, ControlBody, ControlService, RequestBody};
 use pinstone_engine::account::Source;
 use pinstone_engine::clock::Clock;
 
@@ -13,7 +12,7 @@ use crate::world::{SITE, World};
 
 /// Answers with what was asked, and with the body that came.
 fn echo() -> ControlService {
-    ControlService::new(tower::service_fn(|request: Request<Incoming>| async move {
+    ControlService::new(tower::service_fn(|request: Request<RequestBody>| async move {
         let client = request.extensions().get::<Client>().expect("a call has a client");
         assert!(client.address.is_loopback() && client.peer.ip() == client.address && !client.is_tls);
         assert_eq!(request.extensions().get(), Some(&Source(client.address)));
@@ -46,7 +45,7 @@ async fn control_hosts_have_none_of_the_rules_of_sites() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_answered_and_the_edge_goes_on() {
-    let panics = ControlService::new(tower::service_fn(|_: Request<Incoming>| async move {
+    let panics = ControlService::new(tower::service_fn(|_: Request<RequestBody>| async move {
         assert!(std::hint::black_box(false), "on purpose");
         Ok::<Response<ControlBody>, Infallible>(Response::default())
     }));

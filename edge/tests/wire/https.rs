@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use pinstone_edge::{Client, ControlBody, ControlService, EdgeConfig};
+use pinstone_edge::{Client, ControlBody, ControlService, EdgeConfig, RequestBody};
 use pinstone_engine::clock::Clock;
 
 use crate::tls_client::Folder;
@@ -14,7 +13,7 @@ use crate::world::{SITE, World};
 
 /// Answers with who asks.
 pub(crate) fn whoami() -> ControlService {
-    ControlService::new(tower::service_fn(|request: Request<Incoming>| async move {
+    ControlService::new(tower::service_fn(|request: Request<RequestBody>| async move {
         let client = request.extensions().get::<Client>().expect("a call has a client");
         let answer = format!("{} {}", client.address, if client.is_tls { "https" } else { "http" });
         let body = ControlBody::new(Full::from(answer).map_err(|never: Infallible| match never {}));

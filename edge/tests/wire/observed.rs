@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pinstone_edge::metrics::{Exposition, MetricSource};
 use pinstone_edge::{
     AccessLog, AccessLogConfig, AccessLogFormat, AccessLogTarget, BoxError, ControlBody, ControlService, EdgeConfig,
-    Lost,
+    Lost, RequestBody,
 };
 use pinstone_engine::clock::Clock;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -186,7 +185,7 @@ impl http_body::Body for Measured {
 
 /// Answers 201 with an id, but for `/never`, which it never answers.
 fn control() -> ControlService {
-    ControlService::new(tower::service_fn(|request: Request<Incoming>| async move {
+    ControlService::new(tower::service_fn(|request: Request<RequestBody>| async move {
         if request.uri().path() == "/never" {
             std::future::pending::<()>().await;
         }

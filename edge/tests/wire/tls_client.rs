@@ -100,7 +100,7 @@ impl ServerCertVerifier for Anybody {
 
 /// What a client does that speaks this version, and these protocols.
 pub(crate) fn config(version: &'static SupportedProtocolVersion, protocols: &[&str]) -> Arc<ClientConfig> {
-    let schemes = rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes();
+    let schemes = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes();
     let mut config = with_schemes(version, schemes);
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Arc::new(config)
@@ -112,7 +112,7 @@ pub(crate) fn rsa_alone() -> Arc<ClientConfig> {
 }
 
 fn with_schemes(version: &'static SupportedProtocolVersion, schemes: Vec<SignatureScheme>) -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[version])
         .unwrap()

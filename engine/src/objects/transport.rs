@@ -52,7 +52,7 @@ impl Transport {
     /// none. With `direct`, proxies that the environment names are passed by.
     pub(super) fn new(patience: Patience, cleartext: bool, direct: bool) -> Result<Self, reqwest::Error> {
         // The one TLS provider of this program. A second install changes nothing, and is the only way that this fails.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("pinstone/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(patience.connect)

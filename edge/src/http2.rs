@@ -1,0 +1,69 @@
+//! HTTP/2 (RFC 9113), the server's side.
+//!
+//! A connection is one state machine in one task ([`connection`]): it reads what came, has each request answered where it was
+//! read, and writes what all of that made in as few pieces as there can be. Mostly an answer is there at once, so most
+//! streams begin and end within one turn and are kept nowhere. One that has to wait for something, a disk or the control
+//! plane, is polled when that wakes it, and only then.
+//!
+//! The steps by themselves: [`frame`] and [`hpack`] are bytes, [`request`] is what makes a request of fields, [`intake`] is the
+//! body that a client sends, [`sender`] what is sent on streams, [`outgoing`] what the socket is to take next.
+//!
+//! # What a client can make us do
+//!
+//! All of it is bounded, whatever a client sends or leaves:
+//!
+//! - memory: [`STREAMS`] streams, whose bodies are read as far as their windows go ([`CONNECTION_WINDOW`] in all) and whose
+//!   answers are asked for as their clients take them; one block of fields ([`BLOCK`]), one frame, and [`outgoing::ENOUGH`] to be
+//!   written, beyond which nothing is read, so that a client which asks for answers to PING or SETTINGS has to take them;
+//! - work: a stream that is taken back, or that breaks a rule, costs of an allowance ([`resets`]) that fills slowly.
+//!
+//! How long it may take is the [`Watch`](crate::watch::Watch)'s to say, as for HTTP/1.
+//!
+//! # Why it is our own
+//!
+//! `h2` below hyper took 6.3 µs for an answer of 1 KiB, twice as much as all that Pinstone does for it, mostly to move requests
+//! and answers between its parts, and one `writev` for each DATA frame. Measured in `docs/performance.md`.
+
+use http::header::{self, HeaderName};
+
+pub(crate) mod connection;
+mod frame;
+mod hpack;
+mod intake;
+mod outgoing;
+mod request;
+mod resets;
+mod sender;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use connection::{Broken, Connection};
+pub(crate) use intake::Intake;
+
+/// The client's preface (RFC 9113 section 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Streams that a client may have at a time (`SETTINGS_MAX_CONCURRENT_STREAMS`).
+const STREAMS: usize = 128;
+
+/// The most that the fields of a request take, each with 32 bytes more (`SETTINGS_MAX_HEADER_LIST_SIZE`).
+const LARGEST_LIST: usize = 16 << 10;
+
+/// The most bytes of a block of fields, packed as they are. More than any list that is allowed takes.
+const BLOCK: usize = 32 << 10;
+
+/// Bytes that a client may send on a stream before any are taken (`SETTINGS_INITIAL_WINDOW_SIZE`).
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// What either end may send on a stream before it hears anything of the other (RFC 9113 section 6.9.2).
+const FIRST_WINDOW: u32 = 65_535;
+
+/// Whether a field is about a connection of HTTP/1, so that no message of HTTP/2 has it (RFC 9113 section 8.2.2).
+fn is_of_the_connection(name: &HeaderName) -> bool {
+    [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE].contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}

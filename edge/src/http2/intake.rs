@@ -1,0 +1,251 @@
+//! The body of a request on its way from the connection that reads it to whoever answers, who may be on another thread.
+//!
+//! What it holds is bounded by the windows of flow control: the client may send again only as much as was taken here. So who
+//! takes tells the connection, which widens the windows when they are half empty.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use super::{CONNECTION_WINDOW, STREAM_WINDOW};
+
+/// The client went away, or its stream was closed, before the end of its request.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the stream was closed before the end of the request's body")]
+pub(crate) struct Cut;
+
+/// What was taken of all bodies of a connection and is not allowed again yet.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    bytes: AtomicU32,
+    connection: AtomicWaker,
+}
+
+impl Taken {
+    /// Wakes the connection when it is to widen a window.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        self.connection.register(cx.waker());
+    }
+
+    /// So many bytes are gone.
+    pub(crate) fn add(&self, bytes: u32) {
+        if self.bytes.fetch_add(bytes, Relaxed) + bytes >= CONNECTION_WINDOW / 2 {
+            self.connection.wake();
+        }
+    }
+
+    /// By how much the connection's window is to be widened now, if at all.
+    pub(crate) fn due(&self) -> Option<u32> {
+        (self.bytes.load(Relaxed) >= CONNECTION_WINDOW / 2).then(|| self.bytes.swap(0, Relaxed))
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    pieces: VecDeque<Bytes>,
+    /// Bytes that are still to come or to be taken, where the request said so.
+    left: Option<u64>,
+    /// How it ended, once it has.
+    end: Option<Result<(), Cut>>,
+    /// Bytes taken that the stream is not allowed again yet.
+    taken: u32,
+    /// Nobody takes any more.
+    is_unwanted: bool,
+    reader: Option<Waker>,
+}
+
+impl State {
+    fn wake(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+/// The end of a body that the connection has. Where it is dropped before it was told of the end, the body breaks off.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    state: Arc<Mutex<State>>,
+    taken: Arc<Taken>,
+}
+
+/// The end of a body from which it is read.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    state: Arc<Mutex<State>>,
+    taken: Arc<Taken>,
+}
+
+/// Both ends of a body of so many bytes, where that is known.
+pub(crate) fn intake(length: Option<u64>, taken: Arc<Taken>) -> (Feed, Intake) {
+    let state = State { pieces: VecDeque::new(), left: length, end: None, taken: 0, is_unwanted: false, reader: None };
+    let state = Arc::new(Mutex::new(state));
+    (Feed { state: Arc::clone(&state), taken: Arc::clone(&taken) }, Intake { state, taken })
+}
+
+impl Feed {
+    /// Bytes came, in a frame that took so many of the window: it may have been padded.
+    pub(crate) fn push(&self, bytes: &[u8], taken: u32) {
+        let mut state = self.state.lock();
+        if state.is_unwanted {
+            // The stream is not allowed more. Others are not to wait for it.
+            return self.taken.add(taken);
+        }
+        let padding = taken - length(bytes);
+        state.taken += padding;
+        if !bytes.is_empty() {
+            state.pieces.push_back(Bytes::copy_from_slice(bytes));
+            state.wake();
+        }
+        drop(state);
+        self.taken.add(padding);
+    }
+
+    /// The body is whole.
+    pub(crate) fn end(self) {
+        let mut state = self.state.lock();
+        state.end = Some(Ok(()));
+        state.wake();
+    }
+
+    /// By how much the stream's window is to be widened now, if at all.
+    pub(crate) fn due(&self) -> Option<u32> {
+        let mut state = self.state.lock();
+        (state.taken >= STREAM_WINDOW / 2).then(|| std::mem::take(&mut state.taken))
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        if state.end.is_none() {
+            state.end = Some(Err(Cut));
+            state.wake();
+        }
+    }
+}
+
+impl Intake {
+    /// The next bytes; nothing behind the last.
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        let mut state = self.state.lock();
+        if let Some(piece) = state.pieces.pop_front() {
+            let taken = length(&piece);
+            state.left = state.left.map(|left| left.saturating_sub(u64::from(taken)));
+            state.taken += taken;
+            let is_due = state.taken >= STREAM_WINDOW / 2;
+            drop(state);
+            self.taken.add(taken);
+            if is_due {
+                self.taken.connection.wake();
+            }
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match state.end {
+            Some(Ok(())) => Poll::Ready(None),
+            Some(Err(cut)) => Poll::Ready(Some(Err(cut))),
+            None => {
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether all of it was taken.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.pieces.is_empty() && matches!(state.end, Some(Ok(())))
+    }
+
+    /// Bytes that are still to be taken, where that is known.
+    pub(crate) fn left(&self) -> Option<u64> {
+        self.state.lock().left
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        state.is_unwanted = true;
+        let pieces = std::mem::take(&mut state.pieces);
+        drop(state);
+        self.taken.add(pieces.iter().map(|piece| length(piece)).sum());
+    }
+}
+
+/// No piece is longer than a frame, and all together are within a window.
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(intake: &mut Intake) -> Poll<Option<Result<Bytes, Cut>>> {
+        intake.poll_piece(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn push(feed: &Feed, bytes: &[u8]) {
+        feed.push(bytes, length(bytes));
+    }
+
+    fn all(intake: &mut Intake) -> (Vec<u8>, bool) {
+        let mut bytes = Vec::new();
+        loop {
+            match next(intake) {
+                Poll::Ready(Some(Ok(piece))) => bytes.extend_from_slice(&piece),
+                Poll::Ready(None) => return (bytes, true),
+                Poll::Ready(Some(Err(Cut))) | Poll::Pending => return (bytes, false),
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_comes_whole_or_breaks_off() {
+        let taken = Arc::new(Taken::default());
+        let (feed, mut body) = intake(Some(6), Arc::clone(&taken));
+        assert!(next(&mut body).is_pending());
+        push(&feed, b"abc");
+        push(&feed, b"");
+        push(&feed, b"def");
+        assert_eq!((body.left(), body.is_over()), (Some(6), false));
+        feed.end();
+        assert_eq!(all(&mut body), (b"abcdef".to_vec(), true));
+        assert_eq!((body.left(), body.is_over()), (Some(0), true));
+        let (feed, mut body) = intake(None, taken);
+        push(&feed, b"abc");
+        drop(feed);
+        assert_eq!((all(&mut body), body.is_over()), ((b"abc".to_vec(), false), false));
+    }
+
+    #[test]
+    fn windows_are_widened_by_what_was_taken() {
+        let taken = Arc::new(Taken::default());
+        let (feed, mut body) = intake(None, Arc::clone(&taken));
+        let half = vec![7; STREAM_WINDOW as usize / 2];
+        for _ in 0..2 {
+            push(&feed, &half[1..]);
+            assert_eq!(feed.due(), None, "nothing was taken");
+            assert!(next(&mut body).is_ready());
+            assert_eq!(feed.due(), None, "less than half");
+            push(&feed, &half[..1]);
+            assert!(next(&mut body).is_ready());
+            assert_eq!((feed.due(), feed.due()), (Some(STREAM_WINDOW / 2), None));
+        }
+        assert_eq!(taken.due(), None);
+        // Padding is taken at once.
+        feed.push(b"", STREAM_WINDOW / 2);
+        assert_eq!((feed.due(), taken.due()), (Some(STREAM_WINDOW / 2), None));
+        // What nobody will take counts for the connection, and not for the stream.
+        push(&feed, &half);
+        drop(body);
+        push(&feed, &half);
+        assert_eq!((feed.due(), taken.due()), (None, Some(5 * STREAM_WINDOW / 2)));
+    }
+}

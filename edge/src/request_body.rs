@@ -1,0 +1,72 @@
+//! The body of a request, as whoever answers reads it: the same over either protocol.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::control::BoxError;
+use crate::http2::Intake;
+
+/// The body of a request.
+///
+/// It ends with an error where the client left before its end; a body is never taken for a shorter one.
+#[derive(Debug)]
+pub struct RequestBody(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Empty,
+    Http1(Incoming),
+    Http2(Intake),
+}
+
+impl RequestBody {
+    /// That of a request that has none.
+    pub(crate) fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+}
+
+impl From<Incoming> for RequestBody {
+    fn from(body: Incoming) -> Self {
+        Self(Kind::Http1(body))
+    }
+}
+
+impl From<Intake> for RequestBody {
+    fn from(body: Intake) -> Self {
+        Self(Kind::Http2(body))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.get_mut().0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Http2(body) => body.poll_piece(cx).map(|piece| Some(piece?.map(Frame::data).map_err(Into::into))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Http1(body) => body.is_end_stream(),
+            Kind::Http2(body) => body.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Http1(body) => body.size_hint(),
+            Kind::Http2(body) => body.left().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
