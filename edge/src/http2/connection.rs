@@ -289,7 +289,7 @@ where
         if self.stage == Stage::Preface {
             let preface = &input[..input.len().min(PREFACE.len())];
             if *preface != PREFACE[..preface.len()] {
-                self.end(Ending::Violation(Reason::Protocol, "this is no preface"));
+                self.on_violation(Violation::Connection(Reason::Protocol, "this is no preface"));
                 return None;
             }
             return (preface.len() == PREFACE.len()).then_some((None, preface));
