@@ -53,22 +53,25 @@ enum Scenario {
     NotModified,
     /// A page that is not there, answered with the site's 404 page.
     NotFound,
+    /// A page of 1 KiB over HTTP/2.
+    Http2,
 }
 
 impl Scenario {
-    const ALL: [Self; 3] = [Self::Small, Self::NotModified, Self::NotFound];
+    const ALL: [Self; 4] = [Self::Small, Self::NotModified, Self::NotFound, Self::Http2];
 
     fn name(self) -> &'static str {
         match self {
             Self::Small => "small",
             Self::NotModified => "not_modified",
             Self::NotFound => "not_found",
+            Self::Http2 => "http2",
         }
     }
 
     fn request(self) -> String {
         let (path, field) = match self {
-            Self::Small => ("/docs/page-117.html", String::new()),
+            Self::Small | Self::Http2 => ("/docs/page-117.html", String::new()),
             Self::NotModified => {
                 let etag = &BlobHash::of(&page(117)).to_string()[..32];
                 ("/docs/page-117.html", format!("If-None-Match: \"{etag}\"\r\n"))
@@ -83,7 +86,7 @@ impl Scenario {
 
     fn status_line(self) -> &'static [u8] {
         match self {
-            Self::Small => b"HTTP/1.1 200 ",
+            Self::Small | Self::Http2 => b"HTTP/1.1 200 ",
             Self::NotModified => b"HTTP/1.1 304 ",
             Self::NotFound => b"HTTP/1.1 404 ",
         }
@@ -249,7 +252,10 @@ fn run(scenario: &str, requests: &str) -> Result<()> {
         let edge = Edge::new(config, engine.resolver(), None)?;
         let stop = CancellationToken::new();
         let client = async {
-            let asked = ask(address, scenario, WARM_UP + requests).await;
+            let asked = match scenario {
+                Scenario::Http2 => ask_http2(address, WARM_UP + requests).await,
+                _ => ask(address, scenario, WARM_UP + requests).await,
+            };
             stop.cancel();
             asked
         };
@@ -283,6 +289,49 @@ async fn ask(address: SocketAddr, scenario: Scenario, times: u64) -> Result<()> 
             "an answer is another one:\n{}",
             String::from_utf8_lossy(&answer[..read])
         );
+    }
+    Ok(())
+}
+
+/// The same over HTTP/2, a stream each.
+async fn ask_http2(address: SocketAddr, times: u64) -> Result<()> {
+    const HEADERS: u8 = 1;
+    const SETTINGS: u8 = 4;
+    const WINDOW_UPDATE: u8 = 8;
+    const END_STREAM: u8 = 1;
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    // From the static table, or as literals that enter no table: each request is as long as the last (RFC 7541 section 6).
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap_or(u8::MAX)][..], text.as_bytes()].concat();
+    let mut fields = vec![0x82, 0x86];
+    for (name, value) in [
+        (&[0x04][..], "/docs/page-117.html"),
+        (&[0x01], "bench.localhost"),
+        (&[0x0f, 58 - 15], "pinstone-micro"),
+        (&[0x0f, 19 - 15], "*/*"),
+        (&[0x0f, 16 - 15], "gzip, br"),
+    ] {
+        fields.extend_from_slice(name);
+        fields.extend(text(value));
+    }
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let widest = ((1_u32 << 31) - 1 - 65_535).to_be_bytes();
+    let begin =
+        [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, &[])[..], &frame(WINDOW_UPDATE, 0, 0, &widest)];
+    stream.write_all(&begin.concat()).await?;
+    let (page, mut answer) = (page(117), Vec::with_capacity(16 << 10));
+    for number in 0..u32::try_from(times)? {
+        let id = 1 + 2 * number;
+        stream.write_all(&frame(HEADERS, END_STREAM | 4, id, &fields)).await?;
+        answer.clear();
+        // The last frame of an answer is its page.
+        while !answer.ends_with(&page) {
+            ensure!(stream.read_buf(&mut answer).await? > 0, "an answer did not come");
+            ensure!(answer.len() < 8 << 10, "an answer is another one: {answer:?}");
+        }
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ keys! {
     registration: "registration", "registration", "WHO";
     /// How the log looks: `text` or `json` [default: text]
     log_format: "log_format", "log-format", "FORMAT";
-    /// What is logged, such as `info` or `warn,pinstone_api=debug` [default: warn,h2=error,pinstone=info]
+    /// What is logged, such as `info` or `warn,pinstone_api=debug` [default: warn,pinstone=info]
     log: "log", "log", "FILTER";
     /// Where requests are logged: a file, or `-` for standard output [default: nowhere]
     access_log: "access_log", "access-log", "FILE";

@@ -52,8 +52,7 @@ impl Reader<'_> {
             listen: self.many("listen", address),
             control_hosts: self.many("control_hosts", host),
             public_url,
-            // A client that floods a connection of HTTP/2 is to end it, and not to fill the log.
-            log: self.one("log", filter).unwrap_or_else(|| "warn,h2=error,pinstone=info".to_owned()),
+            log: self.one("log", filter).unwrap_or_else(|| "warn,pinstone=info".to_owned()),
             log_format: self.one("log_format", log_format).unwrap_or(LogFormat::Text),
             access_log: self.access_log(),
             metrics_listen: self.one("metrics_listen", address),

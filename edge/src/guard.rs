@@ -1,5 +1,6 @@
 //! Polls that are made before anybody waits, and panics that end no more than what panicked.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -15,6 +16,15 @@ pub(crate) fn poll_caught<F: Future>(future: Pin<&mut F>) -> thread::Result<Poll
     catch_unwind(AssertUnwindSafe(|| poll_in_place(future)))
 }
 
+/// What a future comes to, or the panic that it ends in. It stays where it is: what is large is not to be moved for this.
+pub(crate) async fn caught<F: Future>(mut future: Pin<&mut F>) -> thread::Result<F::Output> {
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
 /// What one such poll came to; nothing where `what` it is about panicked, which must end nothing else.
 pub(crate) fn poll_guarded<F: Future>(future: Pin<&mut F>, what: &str) -> Option<Poll<F::Output>> {
     let polled = poll_caught(future);
@@ -27,6 +37,16 @@ pub(crate) fn poll_guarded<F: Future>(future: Pin<&mut F>, what: &str) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_what_a_future_came_to() {
+        let later = async {
+            tokio::task::yield_now().await;
+            assert!(std::hint::black_box(false), "on purpose");
+        };
+        assert!(caught(std::pin::pin!(later)).await.is_err());
+        assert!(matches!(caught(std::pin::pin!(async { 7 })).await, Ok(7)));
+    }
 
     #[test]
     fn a_panic_ends_what_panicked_and_nothing_else() {

@@ -45,19 +45,23 @@ pub(crate) use intake::Intake;
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Streams that a client may have at a time (`SETTINGS_MAX_CONCURRENT_STREAMS`).
-const STREAMS: usize = 128;
+const STREAMS: u32 = 128;
 
 /// The most that the fields of a request take, each with 32 bytes more (`SETTINGS_MAX_HEADER_LIST_SIZE`).
-const LARGEST_LIST: usize = 16 << 10;
+const LARGEST_LIST: u32 = 16 << 10;
 
 /// The most bytes of a block of fields, packed as they are. More than any list that is allowed takes.
 const BLOCK: usize = 32 << 10;
 
-/// Bytes that a client may send on a stream before any are taken (`SETTINGS_INITIAL_WINDOW_SIZE`).
+/// Bytes that a client may send on a stream before any are taken.
 const STREAM_WINDOW: u32 = 256 << 10;
 
-/// The same for all streams of a connection.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// The same before any are asked for (`SETTINGS_INITIAL_WINDOW_SIZE`).
+const UNASKED_WINDOW: u32 = 16 << 10;
+
+/// The same for all streams of a connection. Not even as many as there may be, of which nobody asks for anything, take all of it
+/// from one that is read.
+const CONNECTION_WINDOW: u32 = STREAMS * UNASKED_WINDOW;
 
 /// What either end may send on a stream before it hears anything of the other (RFC 9113 section 6.9.2).
 const FIRST_WINDOW: u32 = 65_535;

@@ -5,10 +5,9 @@
 //! each; a connection remembers nothing.
 
 use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, Uri, Version};
 use http_body::Body as _;
@@ -27,6 +26,7 @@ use crate::control::{ControlBody, ControlService};
 use crate::debug;
 use crate::fields::Fields;
 use crate::forwarded;
+use crate::guard::caught;
 use crate::head::{self, Answer};
 use crate::https;
 use crate::pages::Page;
@@ -103,8 +103,7 @@ pub(crate) async fn serve(
     let client = forwarded::client(link.client, &worker.trusted, request.headers());
     let mut account = Account::begin(worker, protocol, &link, client, &request);
     let (worker, facts) = account.parts();
-    let answered =
-        AssertUnwindSafe(route(worker, protocol, &watch, &link, client, &mut request, facts)).catch_unwind().await;
+    let answered = caught(pin!(route(worker, protocol, &watch, &link, client, &mut request, facts))).await;
     let mut response = match answered {
         Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
         Ok(Routed::Site(decided, close)) => finish(worker, protocol, &link, decided, close, in_flight),

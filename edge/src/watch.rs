@@ -131,7 +131,8 @@ fn judge(notes: &Notes, now: Duration, limits: &Limits) -> Order {
     {
         return Order::Cut;
     }
-    if notes.in_flight || notes.lingering_since.is_some() {
+    // What waits for the socket may be the end of an answer whose body is over.
+    if notes.in_flight || notes.lingering_since.is_some() || notes.blocked_since.is_some() {
         return Order::GoOn;
     }
     if over_any(notes.head_since, limits.head_timeout) {
@@ -616,6 +617,7 @@ mod tests {
             (Notes { sending: true, progress_at: at(970), ..busy }, at(1000), Order::GoOn, "30 s of patience"),
             (Notes { sending: true, progress_at: at(969), ..busy }, at(1000), Order::Cut, "nobody takes the file"),
             (Notes { blocked_since: Some(at(969)), ..busy }, at(1000), Order::Cut, "nobody reads the socket"),
+            (Notes { blocked_since: Some(at(180)), ..idle }, at(190), Order::GoOn, "it takes the last answer slowly"),
             (Notes { lingering_since: Some(at(100)), ..idle }, at(102), Order::GoOn, "lingering"),
             (Notes { lingering_since: Some(at(100)), ..idle }, at(103), Order::Cut, "lingered"),
         ] {

@@ -18,7 +18,7 @@ use super::request::{RequestHead, Unfit};
 use super::resets::Resets;
 use super::sender::{Came, Sender, Step};
 use super::streams::{Known, Receiving, Stream, Streams};
-use super::{BLOCK, CONNECTION_WINDOW, FIRST_WINDOW, LARGEST_LIST, PREFACE, STREAM_WINDOW, STREAMS};
+use super::{BLOCK, CONNECTION_WINDOW, FIRST_WINDOW, LARGEST_LIST, PREFACE, STREAMS, UNASKED_WINDOW};
 use crate::answering::Answering;
 use crate::buffers;
 use crate::request_body::RequestBody;
@@ -105,6 +105,8 @@ pub(crate) struct Connection<S, F> {
     taken: Option<Arc<Taken>>,
     resets: Resets,
     leaving: Leaving,
+    /// The last stream that the client may hope for an answer on, as far as it was told.
+    last: u32,
     ending: Option<Ending>,
     /// Requests of this turn.
     asked: usize,
@@ -119,11 +121,10 @@ where
     pub(crate) fn new(stream: S, watch: Arc<Watch>, answer: F) -> Self {
         let mut sender = Sender::new();
         let say = |id: u16, value: u32| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
-        let number = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let settings = [
-            say(setting::MAX_CONCURRENT_STREAMS, number(STREAMS)),
-            say(setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW),
-            say(setting::MAX_HEADER_LIST_SIZE, number(LARGEST_LIST)),
+            say(setting::MAX_CONCURRENT_STREAMS, STREAMS),
+            say(setting::INITIAL_WINDOW_SIZE, UNASKED_WINDOW),
+            say(setting::MAX_HEADER_LIST_SIZE, LARGEST_LIST),
         ];
         sender.out.frame(kind::SETTINGS, 0, 0, &settings.concat());
         sender.out.widen(0, CONNECTION_WINDOW - FIRST_WINDOW);
@@ -142,6 +143,7 @@ where
             taken: None,
             resets: Resets::new(ticks()),
             leaving: Leaving::No,
+            last: LARGEST_NUMBER,
             ending: None,
             asked: 0,
         }
@@ -327,6 +329,9 @@ where
             kind::DATA => self.on_data(head, payload),
             kind::HEADERS => self.on_headers(head, payload),
             kind::PRIORITY if payload.len() == 5 => Ok(()),
+            kind::PRIORITY if self.streams.known(head.stream) == Known::Idle => {
+                broken(Reason::FrameSize, "PRIORITY has five bytes")
+            }
             kind::PRIORITY => Err(Violation::Stream(head.stream, Reason::FrameSize)),
             kind::RST_STREAM => self.on_reset(head, payload),
             kind::SETTINGS => self.on_settings(head, payload),
@@ -363,6 +368,9 @@ where
     }
 
     fn go_away(&mut self, last: u32, reason: Reason, text: &str) {
+        // Never more than was said before (RFC 9113 section 6.8).
+        self.last = self.last.min(last);
+        let last = self.last;
         let payload = [&last.to_be_bytes()[..], &(reason as u32).to_be_bytes(), text.as_bytes()].concat();
         self.sender.out.frame(kind::GOAWAY, 0, 0, &payload);
     }
@@ -427,7 +435,12 @@ where
     fn on_request(&mut self, id: u32, ends: bool, head: RequestHead) -> Result<(), Violation> {
         self.streams.begin(id);
         self.asked += 1;
-        if self.streams.is_full() || self.leaving == Leaving::Last {
+        if self.leaving == Leaving::Last {
+            // It crossed what the client was told.
+            self.reset(id, Reason::RefusedStream);
+            return Ok(());
+        }
+        if self.streams.is_full() {
             return Err(Violation::Stream(id, Reason::RefusedStream));
         }
         let (request, length) = match head.into_request(ends) {
@@ -460,9 +473,12 @@ where
         request: Request<RequestBody>,
         length: Option<u64>,
     ) -> (Request<RequestBody>, Option<Receiving>) {
-        let taken = self.taken.get_or_insert_default();
-        let (feed, body) = intake(length, Arc::clone(taken));
+        let (feed, body) = intake(length, self.taken());
         (request.map(|_| body.into()), Some(Receiving::new(feed, length)))
+    }
+
+    fn taken(&mut self) -> Arc<Taken> {
+        Arc::clone(self.taken.get_or_insert_with(|| Arc::new(Taken::new(self.window))))
     }
 
     fn on_trailers(&mut self, id: u32, ends: bool, head: &RequestHead) -> Result<(), Violation> {
@@ -503,7 +519,8 @@ where
         }
         let data = frame::without_padding(&head, payload)
             .ok_or(Violation::Connection(Reason::Protocol, "padding is longer than its frame"))?;
-        let taken = Arc::clone(self.taken.get_or_insert_default());
+        let taken = self.taken();
+        taken.set_window(window);
         // The connection's window is for streams that can use it.
         let unwanted = |violation| {
             taken.add(length);
@@ -534,8 +551,10 @@ where
         if self.streams.known(head.stream) == Known::Idle {
             return Err(Violation::Connection(Reason::Protocol, "a stream was reset that never was"));
         }
-        self.streams.remove(head.stream);
-        self.on_stream_lost();
+        // One that is over was no more work than any, and may have ended while this was on its way.
+        if self.streams.take(head.stream).is_some() {
+            self.on_stream_lost();
+        }
         Ok(())
     }
 
@@ -550,14 +569,23 @@ where
         }
         let settings =
             frame::settings(payload).ok_or(Violation::Connection(Reason::FrameSize, "SETTINGS are not whole"))?;
+        let mut first_window = self.sender.first_window;
         for (id, value) in settings {
-            self.on_setting(id, value)?;
+            self.on_setting(id, value, &mut first_window)?;
         }
+        // Once, however often it is said: it is about all streams.
+        let by = i64::from(first_window) - i64::from(self.sender.first_window);
+        if by != 0 {
+            self.sender.first_window = first_window;
+            self.streams.widen_all(by)?;
+        }
+        // As much work as a request may be.
+        self.asked += 1;
         self.sender.out.frame(kind::SETTINGS, flag::ACK, 0, &[]);
         Ok(())
     }
 
-    fn on_setting(&mut self, id: u16, value: u32) -> Result<(), Violation> {
+    fn on_setting(&mut self, id: u16, value: u32, first_window: &mut u32) -> Result<(), Violation> {
         let number = usize::try_from(value).unwrap_or(usize::MAX);
         match id {
             setting::HEADER_TABLE_SIZE => self.sender.encoder.resize(number),
@@ -568,9 +596,7 @@ where
                 if value > LARGEST_NUMBER {
                     return Err(Violation::Connection(Reason::FlowControl, "INITIAL_WINDOW_SIZE is too large"));
                 }
-                let by = i64::from(value) - i64::from(self.sender.first_window);
-                self.sender.first_window = value;
-                self.streams.widen_all(by)?;
+                *first_window = value;
             }
             // Ours stay as small as any client takes, so that streams share a connection.
             setting::MAX_FRAME_SIZE if !(frame::LARGEST..1 << 24).contains(&number) => {
@@ -687,6 +713,7 @@ where
         taken.register(cx);
         if let Some(by) = taken.due() {
             self.window += by;
+            taken.set_window(self.window);
             self.sender.out.widen(0, by);
         }
         for (id, receiving) in self.streams.receiving() {

@@ -1,18 +1,23 @@
 //! The body of a request on its way from the connection that reads it to whoever answers, who may be on another thread.
 //!
 //! What it holds is bounded by the windows of flow control: the client may send again only as much as was taken here. So who
-//! takes tells the connection, which widens the windows when they are half empty.
+//! takes tells the connection, which widens the windows. Nobody may want a body for long, and it must not keep others from
+//! coming: so little may come of it until somebody does that all streams together have room for as much.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use super::{CONNECTION_WINDOW, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, STREAM_WINDOW, UNASKED_WINDOW};
+
+/// Bytes of frames that are put together, so that small ones take no more memory than they say.
+const PIECE: usize = 16 << 10;
 
 /// The client went away, or its stream was closed, before the end of its request.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -20,13 +25,20 @@ use super::{CONNECTION_WINDOW, STREAM_WINDOW};
 pub(crate) struct Cut;
 
 /// What was taken of all bodies of a connection and is not allowed again yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Taken {
     bytes: AtomicU32,
+    /// What the client may still send.
+    window: AtomicU32,
     connection: AtomicWaker,
 }
 
 impl Taken {
+    /// Nothing was taken; the client may send so many bytes.
+    pub(crate) fn new(window: u32) -> Self {
+        Self { bytes: AtomicU32::new(0), window: AtomicU32::new(window), connection: AtomicWaker::new() }
+    }
+
     /// Wakes the connection when it is to widen a window.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         self.connection.register(cx.waker());
@@ -34,32 +46,67 @@ impl Taken {
 
     /// So many bytes are gone.
     pub(crate) fn add(&self, bytes: u32) {
-        if self.bytes.fetch_add(bytes, Relaxed) + bytes >= CONNECTION_WINDOW / 2 {
+        let taken = self.bytes.fetch_add(bytes, Relaxed) + bytes;
+        if self.is_due(taken) {
             self.connection.wake();
         }
     }
 
+    /// Whether so much was taken that the client is to hear of it: half of the window, or as much as is left of it. The rest
+    /// may be held by bodies that nobody takes.
+    fn is_due(&self, taken: u32) -> bool {
+        taken > 0 && taken >= self.window.load(Relaxed).min(CONNECTION_WINDOW / 2)
+    }
+
     /// By how much the connection's window is to be widened now, if at all.
     pub(crate) fn due(&self) -> Option<u32> {
-        (self.bytes.load(Relaxed) >= CONNECTION_WINDOW / 2).then(|| self.bytes.swap(0, Relaxed))
+        self.is_due(self.bytes.load(Relaxed)).then(|| self.bytes.swap(0, Relaxed))
+    }
+
+    /// The client may send so many bytes now.
+    pub(crate) fn set_window(&self, window: u32) {
+        self.window.store(window, Relaxed);
     }
 }
 
 #[derive(Debug)]
 struct State {
     pieces: VecDeque<Bytes>,
+    /// What came behind them, and is less than a piece.
+    last: BytesMut,
     /// Bytes that are still to come or to be taken, where the request said so.
     left: Option<u64>,
     /// How it ended, once it has.
     end: Option<Result<(), Cut>>,
-    /// Bytes taken that the stream is not allowed again yet.
+    /// Bytes taken that the stream is not allowed again yet; from the first that are asked for on.
     taken: u32,
+    is_wanted: bool,
     /// Nobody takes any more.
     is_unwanted: bool,
     reader: Option<Waker>,
 }
 
 impl State {
+    fn push(&mut self, bytes: &[u8]) {
+        if self.last.len() + bytes.len() > PIECE && !self.last.is_empty() {
+            self.pieces.push_back(mem::take(&mut self.last).freeze());
+        }
+        if bytes.len() >= PIECE / 2 && self.last.is_empty() {
+            self.pieces.push_back(Bytes::copy_from_slice(bytes));
+        } else {
+            self.last.extend_from_slice(bytes);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let last = |last: &mut BytesMut| (!last.is_empty()).then(|| mem::take(last).freeze());
+        self.pieces.pop_front().or_else(|| last(&mut self.last))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.last.is_empty()
+    }
+
     fn wake(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -83,7 +130,16 @@ pub(crate) struct Intake {
 
 /// Both ends of a body of so many bytes, where that is known.
 pub(crate) fn intake(length: Option<u64>, taken: Arc<Taken>) -> (Feed, Intake) {
-    let state = State { pieces: VecDeque::new(), left: length, end: None, taken: 0, is_unwanted: false, reader: None };
+    let state = State {
+        pieces: VecDeque::new(),
+        last: BytesMut::new(),
+        left: length,
+        end: None,
+        taken: 0,
+        is_wanted: false,
+        is_unwanted: false,
+        reader: None,
+    };
     let state = Arc::new(Mutex::new(state));
     (Feed { state: Arc::clone(&state), taken: Arc::clone(&taken) }, Intake { state, taken })
 }
@@ -99,7 +155,7 @@ impl Feed {
         let padding = taken - length(bytes);
         state.taken += padding;
         if !bytes.is_empty() {
-            state.pieces.push_back(Bytes::copy_from_slice(bytes));
+            state.push(bytes);
             state.wake();
         }
         drop(state);
@@ -116,7 +172,7 @@ impl Feed {
     /// By how much the stream's window is to be widened now, if at all.
     pub(crate) fn due(&self) -> Option<u32> {
         let mut state = self.state.lock();
-        (state.taken >= STREAM_WINDOW / 2).then(|| std::mem::take(&mut state.taken))
+        (state.taken >= STREAM_WINDOW / 2).then(|| mem::take(&mut state.taken))
     }
 }
 
@@ -134,7 +190,11 @@ impl Intake {
     /// The next bytes; nothing behind the last.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         let mut state = self.state.lock();
-        if let Some(piece) = state.pieces.pop_front() {
+        if !mem::replace(&mut state.is_wanted, true) {
+            state.taken += STREAM_WINDOW - UNASKED_WINDOW;
+            self.taken.connection.wake();
+        }
+        if let Some(piece) = state.pop() {
             let taken = length(&piece);
             state.left = state.left.map(|left| left.saturating_sub(u64::from(taken)));
             state.taken += taken;
@@ -159,7 +219,7 @@ impl Intake {
     /// Whether all of it was taken.
     pub(crate) fn is_over(&self) -> bool {
         let state = self.state.lock();
-        state.pieces.is_empty() && matches!(state.end, Some(Ok(())))
+        state.is_empty() && matches!(state.end, Some(Ok(())))
     }
 
     /// Bytes that are still to be taken, where that is known.
@@ -172,9 +232,9 @@ impl Drop for Intake {
     fn drop(&mut self) {
         let mut state = self.state.lock();
         state.is_unwanted = true;
-        let pieces = std::mem::take(&mut state.pieces);
+        let (pieces, last) = (mem::take(&mut state.pieces), mem::take(&mut state.last));
         drop(state);
-        self.taken.add(pieces.iter().map(|piece| length(piece)).sum());
+        self.taken.add(pieces.iter().map(|piece| length(piece)).sum::<u32>() + length(&last));
     }
 }
 
@@ -206,10 +266,13 @@ mod tests {
         }
     }
 
+    fn taken() -> Arc<Taken> {
+        Arc::new(Taken::new(CONNECTION_WINDOW))
+    }
+
     #[test]
     fn a_body_comes_whole_or_breaks_off() {
-        let taken = Arc::new(Taken::default());
-        let (feed, mut body) = intake(Some(6), Arc::clone(&taken));
+        let (feed, mut body) = intake(Some(6), taken());
         assert!(next(&mut body).is_pending());
         push(&feed, b"abc");
         push(&feed, b"");
@@ -218,17 +281,37 @@ mod tests {
         feed.end();
         assert_eq!(all(&mut body), (b"abcdef".to_vec(), true));
         assert_eq!((body.left(), body.is_over()), (Some(0), true));
-        let (feed, mut body) = intake(None, taken);
+        let (feed, mut body) = intake(None, taken());
         push(&feed, b"abc");
         drop(feed);
         assert_eq!((all(&mut body), body.is_over()), ((b"abc".to_vec(), false), false));
     }
 
     #[test]
+    fn pieces_have_their_order_and_small_ones_are_put_together() {
+        let (feed, mut body) = intake(None, taken());
+        let mut want = Vec::new();
+        for number in 0..3000_usize {
+            let piece =
+                vec![(number % 251).to_le_bytes()[0]; [1, 7, 900, PIECE - 1, 0, PIECE][number % 6] % (number + 1)];
+            push(&feed, &piece);
+            want.extend(piece);
+        }
+        let pieces = feed.state.lock().pieces.len();
+        assert!(pieces <= 2 * want.len() / PIECE + 2, "{pieces} pieces of {} bytes", want.len());
+        feed.end();
+        assert!(all(&mut body) == (want, true));
+    }
+
+    #[test]
     fn windows_are_widened_by_what_was_taken() {
-        let taken = Arc::new(Taken::default());
+        let taken = taken();
         let (feed, mut body) = intake(None, Arc::clone(&taken));
         let half = vec![7; STREAM_WINDOW as usize / 2];
+        push(&feed, &half[..100]);
+        assert_eq!(feed.due(), None, "nobody asks for it");
+        assert!(next(&mut body).is_ready());
+        assert_eq!(feed.due(), Some(STREAM_WINDOW - UNASKED_WINDOW + 100));
         for _ in 0..2 {
             push(&feed, &half[1..]);
             assert_eq!(feed.due(), None, "nothing was taken");
@@ -238,7 +321,6 @@ mod tests {
             assert!(next(&mut body).is_ready());
             assert_eq!((feed.due(), feed.due()), (Some(STREAM_WINDOW / 2), None));
         }
-        assert_eq!(taken.due(), None);
         // Padding is taken at once.
         feed.push(b"", STREAM_WINDOW / 2);
         assert_eq!((feed.due(), taken.due()), (Some(STREAM_WINDOW / 2), None));
@@ -246,6 +328,8 @@ mod tests {
         push(&feed, &half);
         drop(body);
         push(&feed, &half);
-        assert_eq!((feed.due(), taken.due()), (None, Some(5 * STREAM_WINDOW / 2)));
+        assert_eq!((feed.due(), taken.due()), (None, None), "less than half of the connection's");
+        taken.set_window(5 * STREAM_WINDOW / 2 + 100);
+        assert_eq!((taken.due(), taken.due()), (Some(5 * STREAM_WINDOW / 2 + 100), None), "as much as is left");
     }
 }

@@ -60,6 +60,10 @@ impl Outgoing {
     fn append(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         if self.together.capacity() == 0 {
             self.together = buffers::take(TOGETHER);
+        } else if self.written >= TOGETHER / 4 {
+            // A client that takes less than comes would else have all that was ever sent kept.
+            self.together.drain(..self.written);
+            self.written = 0;
         }
         let before = self.together.len();
         put(&mut self.together);
@@ -249,6 +253,26 @@ mod tests {
             assert_eq!(frames.as_slice(), want);
             assert!(seen == block, "{length}");
         }
+    }
+
+    #[test]
+    fn what_was_written_is_not_kept_while_there_is_more() {
+        let mut out = Outgoing::default();
+        let (mut want, mut seen) = (Vec::new(), Vec::new());
+        for number in 0..2000_usize {
+            let payload = vec![(number % 251).to_le_bytes()[0]; 1000];
+            out.data(1, false, payload.clone().into());
+            frame::put(&mut want, kind::DATA, 0, 1, &payload);
+            if number > 20 {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = out.slices(&mut slices, 1009);
+                seen.extend(slices[..count].iter().flat_map(|slice| slice.iter().copied()));
+                out.advance(1009);
+            }
+        }
+        assert!(out.together.capacity() <= 2 * TOGETHER, "{}", out.together.capacity());
+        seen.extend(written(&mut out, usize::MAX));
+        assert!(seen == want);
     }
 
     #[test]

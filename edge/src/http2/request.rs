@@ -1,5 +1,8 @@
 //! From decoded fields to a request, and what makes one malformed (RFC 9113 section 8).
 
+use std::mem;
+
+use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version, uri};
@@ -19,6 +22,10 @@ pub(crate) struct RequestHead {
     authority: Option<Authority>,
     path: Option<PathAndQuery>,
     fields: HeaderMap,
+    /// All cookies, which may come in pieces (RFC 9113 section 8.2.3).
+    cookies: Vec<u8>,
+    /// A field came that is none of the above.
+    has_fields: bool,
     content_length: Option<u64>,
     size: usize,
     is_malformed: bool,
@@ -45,15 +52,13 @@ impl RequestHead {
     /// Takes the next field, which counts for `size` bytes.
     pub(crate) fn add(&mut self, field: &Field, size: usize) {
         self.size += size;
-        if self.size > LARGEST_LIST {
+        if self.size > LARGEST_LIST as usize {
             // It is refused, so nothing of it is kept any more.
             return;
         }
         self.is_malformed |= match field {
             // Pseudo-header fields come first, each once (RFC 9113 section 8.3).
-            Field::Method(_) | Field::Scheme(_) | Field::Authority(_) | Field::Path(_) if !self.fields.is_empty() => {
-                true
-            }
+            Field::Method(_) | Field::Scheme(_) | Field::Authority(_) | Field::Path(_) if self.has_fields => true,
             Field::Method(method) => is_second(&mut self.method, method),
             Field::Scheme(scheme) => is_second(&mut self.scheme, scheme),
             Field::Authority(authority) => is_second(&mut self.authority, authority),
@@ -65,7 +70,7 @@ impl RequestHead {
 
     /// Takes a header field; says whether a request may have it.
     fn add_header(&mut self, name: &HeaderName, value: &HeaderValue) -> bool {
-        if self.fields.is_empty() {
+        if !mem::replace(&mut self.has_fields, true) {
             self.fields.reserve(USUAL);
         }
         let is_fit = if *name == header::CONTENT_LENGTH {
@@ -77,30 +82,22 @@ impl RequestHead {
         } else {
             !is_of_the_connection(name) && (*name != header::TE || value == "trailers")
         };
-        if is_fit && *name == header::COOKIE {
-            self.add_cookies(value);
+        if *name == header::COOKIE {
+            if !self.cookies.is_empty() {
+                self.cookies.extend_from_slice(b"; ");
+            }
+            self.cookies.extend_from_slice(value.as_bytes());
         } else {
             self.fields.append(name, value.clone());
         }
         is_fit
     }
 
-    /// Cookies may come in pieces, and are put together for whoever expects one field (RFC 9113 section 8.2.3).
-    fn add_cookies(&mut self, value: &HeaderValue) {
-        let together = match self.fields.get(header::COOKIE) {
-            None => Some(value.clone()),
-            Some(first) => HeaderValue::from_bytes(&[first.as_bytes(), b"; ", value.as_bytes()].concat()).ok(),
-        };
-        if let Some(together) = together {
-            self.fields.insert(header::COOKIE, together);
-        }
-    }
-
     /// Whether these may come behind a body (RFC 9113 section 8.1): none of them is about the request as a whole.
     pub(crate) fn may_trail(&self) -> bool {
         let is_of_a_head =
             self.method.is_some() || self.scheme.is_some() || self.authority.is_some() || self.path.is_some();
-        !self.is_malformed && !is_of_a_head && self.size <= LARGEST_LIST
+        !self.is_malformed && !is_of_a_head && self.size <= LARGEST_LIST as usize
     }
 
     /// The request, whose body is the client's to send unless it `ends` here, and how many bytes that has where it is known.
@@ -109,7 +106,7 @@ impl RequestHead {
     ///
     /// Where it is none, or too large.
     pub(crate) fn into_request(self, ends: bool) -> Result<(Request<RequestBody>, Option<u64>), Unfit> {
-        if self.size > LARGEST_LIST {
+        if self.size > LARGEST_LIST as usize {
             return Err(Unfit::TooLarge);
         }
         let lacks_body = ends && self.content_length.is_some_and(|length| length > 0);
@@ -131,11 +128,17 @@ impl RequestHead {
             parts.path_and_query = Some(path);
         }
         let uri = Uri::from_parts(parts).map_err(|_| Unfit::Malformed)?;
+        let mut fields = self.fields;
+        if !self.cookies.is_empty() {
+            // Whoever reads them expects one field.
+            let cookies = HeaderValue::from_maybe_shared(Bytes::from(self.cookies));
+            fields.insert(header::COOKIE, cookies.map_err(|_| Unfit::Malformed)?);
+        }
         let mut request = Request::new(RequestBody::empty());
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = self.fields;
+        *request.headers_mut() = fields;
         Ok((request, self.content_length))
     }
 }

@@ -7,11 +7,12 @@ use futures_util::future::AbortHandle;
 
 use super::frame::{LARGEST_NUMBER, Reason, Violation};
 use super::intake::Feed;
-use super::{STREAM_WINDOW, STREAMS};
+use super::{STREAMS, UNASKED_WINDOW};
 use crate::body::EdgeBody;
 
-/// Streams that were reset here and whose numbers are remembered: the client may have sent more before it heard of that.
-const REMEMBERED: usize = 2 * STREAMS;
+/// Streams that were reset here and whose numbers are remembered: the client may have sent more before it heard of that. Twice as
+/// many as may be open.
+const REMEMBERED: usize = 256;
 
 /// What may be sent. Below zero where the client has made windows smaller that were used already (RFC 9113 section 6.9.2).
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +90,7 @@ impl Stream {
 impl Receiving {
     /// A body of which nothing came.
     pub(crate) fn new(feed: Feed, length: Option<u64>) -> Self {
-        Self { feed, window: STREAM_WINDOW, left: length }
+        Self { feed, window: UNASKED_WINDOW, left: length }
     }
 }
 
@@ -138,7 +139,7 @@ impl Streams {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.open.len() >= STREAMS
+        self.open.len() >= STREAMS as usize
     }
 
     pub(crate) fn known(&self, id: u32) -> Known {

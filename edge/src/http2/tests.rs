@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::connection::{Broken, Connection};
 use super::frame::{self, HEAD, Head, Reason, flag, kind, setting};
-use super::{CONNECTION_WINDOW, FIRST_WINDOW, PREFACE, STREAM_WINDOW, STREAMS};
+use super::{CONNECTION_WINDOW, FIRST_WINDOW, PREFACE, STREAM_WINDOW, STREAMS, UNASKED_WINDOW};
 use crate::answering::Answering;
 use crate::body::{Content, EdgeBody};
 use crate::request_body::RequestBody;
@@ -289,7 +289,12 @@ fn a_broken_rule_ends_what_it_is_a_rule_of() {
             Connection(Reason::Protocol),
         ),
         ("PRIORITY of no stream", frame(kind::PRIORITY, 0, 0, &[0; 5]), Connection(Reason::Protocol)),
-        ("PRIORITY of four bytes", frame(kind::PRIORITY, 0, 1, &[0; 4]), Stream(1, Reason::FrameSize)),
+        ("PRIORITY of four bytes", frame(kind::PRIORITY, 0, 1, &[0; 4]), Connection(Reason::FrameSize)),
+        (
+            "the same of a stream",
+            all(&[&get(1, "/wait"), &frame(kind::PRIORITY, 0, 1, &[0; 4])]),
+            Stream(1, Reason::FrameSize),
+        ),
         ("RST_STREAM of no stream", frame(kind::RST_STREAM, 0, 0, &[0; 4]), Connection(Reason::Protocol)),
         (
             "RST_STREAM of three bytes",
@@ -503,7 +508,9 @@ fn a_request_has_a_body_of_any_length() {
     let mut peer = Peer::open(echo, &[(setting::INITIAL_WINDOW_SIZE, 1 << 24)]);
     peer.send(&widen(0, 1 << 24));
     let body: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251).to_le_bytes()[0]).collect();
-    peer.send(&post(1, b""));
+    // Somebody asks for it, so all of its window is open.
+    let opened = peer.send(&post(1, b""));
+    assert_eq!(opened[0].payload, (STREAM_WINDOW - UNASKED_WINDOW).to_be_bytes());
     let (mut stream, mut connection, mut sent) = (STREAM_WINDOW, CONNECTION_WINDOW, Vec::new());
     let mut parts = body.chunks(10_000).peekable();
     while let Some(part) = parts.next() {
@@ -533,7 +540,7 @@ fn more_than_a_window_is_a_violation_and_what_nobody_takes_is_none() {
     // The body is held by nobody once its request is: the answer that never comes has it.
     peer.send(&post(1, b""));
     let mut sent = Vec::new();
-    for _ in 0..=STREAM_WINDOW / (16 << 10) {
+    for _ in 0..=UNASKED_WINDOW / (16 << 10) {
         sent.extend(peer.send(&data(1, 0, &piece)));
     }
     let reset = sent.iter().find(|sent| sent.is(kind::RST_STREAM, 1));
@@ -551,6 +558,48 @@ fn more_than_a_window_is_a_violation_and_what_nobody_takes_is_none() {
         }
     }
     assert_eq!((widened, peer.ended.is_none()), (200 * (16 << 10) / (CONNECTION_WINDOW / 2), true));
+}
+
+#[test]
+fn bodies_that_nobody_takes_do_not_stop_others() {
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let mut peer = Peer::open(
+        {
+            let bodies = Arc::clone(&bodies);
+            move |request: Request<RequestBody>| {
+                if request.uri().path() == "/5" {
+                    bodies.lock().push(request.into_body());
+                    return silent(Request::new(RequestBody::empty()));
+                }
+                echo(request)
+            }
+        },
+        &[(setting::INITIAL_WINDOW_SIZE, 1 << 24)],
+    );
+    let piece = vec![7; 8 << 10];
+    let mut window = i64::from(CONNECTION_WINDOW);
+    let widened = |sent: &[Sent], of: u32| -> i64 {
+        let by = |sent: &Sent| i64::from(u32::from_be_bytes(sent.payload[..].try_into().unwrap()));
+        sent.iter().filter(|sent| sent.is(kind::WINDOW_UPDATE, of)).map(by).sum()
+    };
+    for number in 0..STREAMS - 1 {
+        let id = 1 + 2 * number;
+        let sent = peer.send(&[post(id, b""), data(id, 0, &piece), data(id, 0, &piece)].concat());
+        assert_eq!((widened(&sent, id), received(&sent, id)), (0, 0), "nobody asks for it");
+        window += widened(&sent, 0) - (16 << 10);
+    }
+    // One that is taken goes on for as long as it likes.
+    let head = frame(kind::HEADERS, flag::END_HEADERS, 1001, &fields("POST", "/echo"));
+    let (mut stream, mut left) = (i64::from(UNASKED_WINDOW) + widened(&peer.send(&head), 1001), 1 << 20);
+    while left > 0 {
+        let length = usize::try_from(window.min(stream).min(left).min(16 << 10)).unwrap();
+        assert!(length > 0, "{left} bytes are left, and the windows are {window} and {stream}");
+        let sent = peer.send(&data(1001, 0, &vec![7; length]));
+        (window, stream) = (window + widened(&sent, 0), stream + widened(&sent, 1001));
+        let taken = i64::try_from(length).unwrap();
+        (window, stream, left) = (window - taken, stream - taken, left - taken);
+    }
+    assert_eq!(received(&peer.send(&[widen(0, 1 << 24), data(1001, flag::END_STREAM, b"")].concat()), 1001), 1 << 20);
 }
 
 #[test]
@@ -640,11 +689,11 @@ fn a_panic_ends_its_stream_alone() {
 fn there_are_only_so_many_streams() {
     let mut peer = Peer::open(silent, &[]);
     let ids = || (0..).map(|number| 1 + 2 * number);
-    let all: Vec<u8> = ids().take(STREAMS + 2).flat_map(|id| get(id, "/")).collect();
+    let all: Vec<u8> = ids().take(STREAMS as usize + 2).flat_map(|id| get(id, "/")).collect();
     let sent = peer.send(&all);
     let refused: Vec<u32> =
         sent.iter().map(|sent| (sent.head.kind == kind::RST_STREAM).then_some(sent.head.stream).unwrap()).collect();
-    assert_eq!(refused, ids().skip(STREAMS).take(2).collect::<Vec<_>>());
+    assert_eq!(refused, ids().skip(STREAMS as usize).take(2).collect::<Vec<_>>());
     assert!(sent.iter().all(|sent| sent.reason() == Reason::RefusedStream as u32));
     // One less, one more.
     peer.send(&frame(kind::RST_STREAM, 0, 1, &[0; 4]));
@@ -803,5 +852,43 @@ proptest! {
         let is_answered = sent.iter().any(|sent| sent.is(kind::HEADERS, 1001));
         // Else it is in the middle of a block, which this does not belong into, or the connection's window is not open.
         prop_assert!(is_over || is_answered || sent.iter().any(|sent| sent.head.kind == kind::GOAWAY));
+    }
+
+    #[test]
+    fn whatever_windows_are_every_answer_comes_whole(
+        lengths in prop::collection::vec(0_usize..150_000, 1..20),
+        moves in prop::collection::vec((any::<bool>(), 0_u32..60_000, 0_usize..20, any::<bool>()), 0..60),
+    ) {
+        let mut peer = Peer::open(sized, &[(setting::INITIAL_WINDOW_SIZE, 1000)]);
+        let id = |number: usize| u32::try_from(1 + 2 * number).unwrap();
+        let (mut window, mut all) = (i64::from(FIRST_WINDOW), Vec::new());
+        let mut asked = 0;
+        for (is_setting, by, number, takes) in moves {
+            if asked < lengths.len() {
+                all.extend(peer.send(&get(id(asked), &format!("/{}", lengths[asked]))));
+                asked += 1;
+            }
+            peer.pipe.0.lock().is_blocked = !takes;
+            let sent = if is_setting {
+                peer.send(&set(setting::INITIAL_WINDOW_SIZE, by))
+            } else if number == 0 {
+                window += i64::from(by);
+                peer.send(&widen(0, by.max(1)))
+            } else {
+                peer.send(&widen(id(number % asked), by.max(1)))
+            };
+            all.extend(sent);
+        }
+        let sent: usize = (0..asked).map(|number| received(&all, id(number))).sum();
+        prop_assert!(i64::try_from(sent).unwrap() <= window + 60, "{sent} of {window}");
+        peer.pipe.0.lock().is_blocked = false;
+        for (number, length) in lengths.iter().enumerate().skip(asked) {
+            all.extend(peer.send(&get(id(number), &format!("/{length}"))));
+        }
+        all.extend(peer.send(&[set(setting::INITIAL_WINDOW_SIZE, 1 << 24), widen(0, 1 << 24)].concat()));
+        for (number, length) in lengths.iter().enumerate() {
+            prop_assert_eq!((received(&all, id(number)), is_whole(&all, id(number))), (*length, true), "{}", number);
+        }
+        prop_assert!(peer.ended.is_none());
     }
 }
