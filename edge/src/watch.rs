@@ -74,9 +74,7 @@ pub(crate) struct Watch {
     unparsed: AtomicBool,
     /// The connection has a task, which is woken when it can go on.
     has_task: AtomicBool,
-    /// How often that had its turn.
-    turn: AtomicU32,
-    /// What `written` was when the turn began.
+    /// What `written` was when its turn began.
     written_before: AtomicU64,
     /// It had no more of its turn for what is to be written.
     is_cut_short: AtomicBool,
@@ -190,7 +188,6 @@ impl Watch {
             unread_body: AtomicBool::new(false),
             unparsed: AtomicBool::new(false),
             has_task: AtomicBool::new(false),
-            turn: AtomicU32::new(0),
             written_before: AtomicU64::new(0),
             is_cut_short: AtomicBool::new(false),
             handed: Mutex::new(None),
@@ -251,7 +248,6 @@ impl Watch {
 
     /// The connection's task has its next turn.
     pub(crate) fn begin_turn(&self) {
-        self.turn.store(self.turn().wrapping_add(1), Relaxed);
         self.written_before.store(self.written.load(Relaxed), Relaxed);
     }
 
@@ -263,11 +259,6 @@ impl Watch {
     /// There is more to be written than belongs into this turn.
     pub(crate) fn on_turn_over(&self) {
         self.is_cut_short.store(true, Relaxed);
-    }
-
-    /// Which turn it is.
-    pub(crate) fn turn(&self) -> u32 {
-        self.turn.load(Relaxed)
     }
 
     /// Waits until the connection has to end.
