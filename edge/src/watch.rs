@@ -12,7 +12,6 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -21,11 +20,13 @@ use crate::config::Limits;
 use crate::mapped::{Handed, Stored};
 use crate::windows;
 
-/// How long a connection whose client may be sending still stays half open, so that the last answer arrives.
-const LINGER: Duration = Duration::from_secs(2);
+mod in_flight;
+mod verdict;
 
-/// How long a connection is idle before it gives memory back. Most that ask again do so sooner.
-const REST: Duration = Duration::from_secs(1);
+pub(crate) use in_flight::{InFlight, Owed};
+pub(crate) use verdict::{Order, sweep_period};
+
+use verdict::{Notes, judge};
 
 /// HTTP/2: bytes written beyond those read that count as progress of what is being sent.
 const PROGRESS: i64 = 1 << 10;
@@ -85,20 +86,6 @@ pub(crate) struct Watch {
     carrier: AtomicWaker,
 }
 
-/// What the connection has to do beside answering. A later one replaces an earlier one, never the other way round.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-#[repr(u8)]
-pub(crate) enum Order {
-    /// Nothing.
-    GoOn,
-    /// Give back what memory it can: nothing was asked for a while, and may not be for long.
-    Rest,
-    /// No more requests, please: it has been idle for too long, or the edge shuts down.
-    Close,
-    /// Enough: it is in the way, and what is open is cut.
-    Cut,
-}
-
 /// HTTP/2: what bytes that were read have changed. A head is a HEADERS frame and the CONTINUATION frames behind it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Moved {
@@ -108,60 +95,11 @@ pub(crate) struct Moved {
     pub(crate) is_partial: bool,
 }
 
-/// The notes of one moment; times since the connection was opened.
-#[derive(Clone, Copy, Debug, Default)]
-struct Notes {
-    in_flight: bool,
-    sending: bool,
-    idle_since: Duration,
-    head_since: Option<Duration>,
-    progress_at: Duration,
-    blocked_since: Option<Duration>,
-    lingering_since: Option<Duration>,
-}
-
-fn judge(notes: &Notes, now: Duration, limits: &Limits) -> Order {
-    let over = |since: Duration, limit: Duration| now.saturating_sub(since) > limit;
-    let over_any = |since: Option<Duration>, limit| since.is_some_and(|since| over(since, limit));
-    if over_any(notes.lingering_since, LINGER)
-        || over_any(notes.blocked_since, limits.write_timeout)
-        || (notes.sending && over(notes.progress_at, limits.write_timeout))
-    {
-        return Order::Cut;
-    }
-    // What waits for the socket may be the end of an answer whose body is over.
-    if notes.in_flight || notes.lingering_since.is_some() || notes.blocked_since.is_some() {
-        return Order::GoOn;
-    }
-    if over_any(notes.head_since, limits.head_timeout) {
-        return Order::Cut;
-    }
-    if over(notes.idle_since, limits.idle_timeout + limits.head_timeout) {
-        // It was asked to close and did not.
-        return Order::Cut;
-    }
-    if notes.head_since.is_none() {
-        if over(notes.idle_since, limits.idle_timeout) {
-            return Order::Close;
-        }
-        if over(notes.idle_since, REST) {
-            return Order::Rest;
-        }
-    }
-    Order::GoOn
-}
-
 /// The monotonic clock as of the last tick of the kernel's timer. A request notes half a dozen times, all of them for
 /// deadlines of seconds, and this costs a quarter of the exact time.
 pub(crate) fn ticks() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
-}
-
-/// How often connections are looked at, so that no deadline is missed by much.
-pub(crate) fn sweep_period(limits: &Limits) -> Duration {
-    let shortest = limits.head_timeout.min(limits.write_timeout).min(limits.idle_timeout);
-    (shortest / 8).clamp(Duration::from_millis(5), Duration::from_secs(1))
 }
 
 impl Watch {
@@ -434,7 +372,7 @@ impl Watch {
             // Unless a later one came in between.
             let _ = self.order.compare_exchange(Order::Rest as u8, Order::GoOn as u8, AcqRel, Relaxed);
         }
-        InFlight { watch: Arc::clone(self), sending: false }
+        InFlight::new(self)
     }
 
     /// A request was taken from what came. It is begun when its future is polled, and more may be read before that.
@@ -482,139 +420,14 @@ impl Watch {
     }
 }
 
-/// A request that is being answered. It lies in the answer's body, and ends with it.
-#[derive(Debug)]
-pub(crate) struct InFlight {
-    watch: Arc<Watch>,
-    sending: bool,
-}
-
-impl InFlight {
-    /// The bound of windows that the connection has of its own.
-    pub(crate) fn connection_windows(&self) -> Option<Arc<Semaphore>> {
-        self.watch.windows()
-    }
-
-    /// Bytes that the connection's socket took so far; nothing where the answers of several requests are among them.
-    pub(crate) fn written(&self) -> Option<u64> {
-        (!self.is_multiplexed()).then(|| self.watch.written.load(Relaxed))
-    }
-
-    /// From now on the client has to take the body.
-    pub(crate) fn sending(mut self) -> Self {
-        self.sending = true;
-        self.watch.on_owed();
-        self
-    }
-
-    /// Whether the connection has other requests too.
-    pub(crate) fn is_multiplexed(&self) -> bool {
-        self.watch.multiplexed.load(Relaxed)
-    }
-
-    /// The same bytes, which are all that is left of the answer; the request is in flight until they are dropped.
-    pub(crate) fn until_taken(self, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(Kept { bytes, _until: self })
-    }
-
-    /// A piece of a mapped file is handed out: the stream may have the kernel send it.
-    pub(crate) fn hands_out(&self, piece: Handed) {
-        *self.watch.handed.lock() = Some(piece);
-    }
-
-    /// From now on, and until what is returned is dropped, the client has to take a piece of the body.
-    pub(crate) fn owed(&self) -> Owed {
-        let watch = &self.watch;
-        watch.on_owed();
-        let generation = watch.generation.load(Relaxed);
-        watch.owed[generation].fetch_add(1, Relaxed);
-        Owed { watch: Arc::clone(watch), generation }
-    }
-
-    /// The same bytes; the client has to take them until they are dropped.
-    pub(crate) fn owe(&self, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(Kept { bytes, _until: self.owed() })
-    }
-}
-
-/// Something that the client has to take. It lies in the bytes that the layer below holds, and outlives the answer's body
-/// where those are its last.
-#[derive(Debug)]
-pub(crate) struct Owed {
-    watch: Arc<Watch>,
-    generation: usize,
-}
-
-impl Drop for Owed {
-    fn drop(&mut self) {
-        self.watch.sending.fetch_sub(1, Relaxed);
-        self.watch.owed[self.generation].fetch_sub(1, Relaxed);
-    }
-}
-
-/// Bytes that something ends with.
-struct Kept<T> {
-    bytes: Bytes,
-    _until: T,
-}
-
-impl<T> AsRef<[u8]> for Kept<T> {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if self.sending {
-            self.watch.sending.fetch_sub(1, Relaxed);
-        }
-        if self.watch.in_flight.fetch_sub(1, Relaxed) == 1 {
-            let now = self.watch.now();
-            self.watch.idle_since.store(now, Relaxed);
-            if self.watch.unparsed.load(Relaxed) {
-                // The next head came while this one was answered, at least a part of it.
-                self.watch.head_since.store(now, Relaxed);
-            }
-            let had_body = self.watch.reading_body.swap(false, Relaxed);
-            self.watch.unread_body.store(had_body, Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use std::time::Instant;
 
     /// Longer than any kernel's tick.
     const A_TICK: Duration = Duration::from_millis(25);
-
-    #[test]
-    fn deadlines() {
-        let limits = Limits::default();
-        let at = Duration::from_secs;
-        let idle = Notes { idle_since: at(100), ..Notes::default() };
-        let busy = Notes { in_flight: true, idle_since: at(0), ..Notes::default() };
-        for (notes, now, want, why) in [
-            (idle, at(101), Order::GoOn, "idle for 1 s"),
-            (idle, at(102), Order::Rest, "idle for longer"),
-            (idle, at(175), Order::Rest, "idle for 75 s"),
-            (idle, at(176), Order::Close, "idle for longer"),
-            (idle, at(186), Order::Cut, "did not close"),
-            (Notes { head_since: Some(at(170)), ..idle }, at(180), Order::GoOn, "a head has 10 s"),
-            (Notes { head_since: Some(at(120)), ..idle }, at(131), Order::Cut, "a slow head"),
-            (busy, at(1000), Order::GoOn, "the answer is ours to make"),
-            (Notes { sending: true, progress_at: at(970), ..busy }, at(1000), Order::GoOn, "30 s of patience"),
-            (Notes { sending: true, progress_at: at(969), ..busy }, at(1000), Order::Cut, "nobody takes the file"),
-            (Notes { blocked_since: Some(at(969)), ..busy }, at(1000), Order::Cut, "nobody reads the socket"),
-            (Notes { blocked_since: Some(at(180)), ..idle }, at(190), Order::GoOn, "it takes the last answer slowly"),
-            (Notes { lingering_since: Some(at(100)), ..idle }, at(102), Order::GoOn, "lingering"),
-            (Notes { lingering_since: Some(at(100)), ..idle }, at(103), Order::Cut, "lingered"),
-        ] {
-            assert_eq!(judge(&notes, now, &limits), want, "{why}: {notes:?} at {now:?}");
-        }
-    }
 
     #[test]
     fn a_pipelined_part_of_a_head_has_its_deadline() {
