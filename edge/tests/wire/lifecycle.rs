@@ -82,11 +82,12 @@ async fn deadlines_end_connections_that_are_in_the_way() {
     assert!(slow_head.is_closed());
     assert!(slow_second_head.is_closed());
     let heads = started.elapsed();
-    assert!(heads >= Duration::from_millis(300) && heads < Duration::from_millis(1900), "{heads:?}");
+    // Deadlines are of a clock that goes by the kernel's ticks, of at most 10 ms.
+    assert!(heads >= Duration::from_millis(275) && heads < Duration::from_millis(1900), "{heads:?}");
     assert!(silent.is_closed());
     assert!(idle.is_closed());
     let idled = started.elapsed();
-    assert!(idled >= Duration::from_secs(2) && idled < Duration::from_secs(6), "{idled:?}");
+    assert!(idled >= Duration::from_millis(1975) && idled < Duration::from_secs(6), "{idled:?}");
     let mut body = Vec::new();
     let ended = stalled.stream.read_to_end(&mut body).map_err(|error| error.kind());
     assert_eq!(ended, Err(ErrorKind::ConnectionReset), "nor does the kernel keep what a client did not read");
