@@ -103,6 +103,8 @@ pub(crate) struct Connection<S, F> {
     window: u32,
     /// What was taken of that; made with the first request that has a body.
     taken: Option<Arc<Taken>>,
+    /// The client has heard of our settings. Until then it sends by those that there are without any.
+    is_agreed: bool,
     resets: Resets,
     leaving: Leaving,
     /// The last stream that the client may hope for an answer on, as far as it was told.
@@ -141,6 +143,7 @@ where
             sender,
             window: CONNECTION_WINDOW,
             taken: None,
+            is_agreed: false,
             resets: Resets::new(ticks()),
             leaving: Leaving::No,
             last: LARGEST_NUMBER,
@@ -474,7 +477,9 @@ where
         length: Option<u64>,
     ) -> (Request<RequestBody>, Option<Receiving>) {
         let (feed, body) = intake(length, self.taken());
-        (request.map(|_| body.into()), Some(Receiving::new(feed, length)))
+        // What it may send by what it knows (RFC 9113 section 6.9.2); that it takes some back when it hears of less is its own affair.
+        let window = if self.is_agreed { UNASKED_WINDOW } else { FIRST_WINDOW };
+        (request.map(|_| body.into()), Some(Receiving::new(feed, window, length)))
     }
 
     fn taken(&mut self) -> Arc<Taken> {
@@ -560,6 +565,7 @@ where
 
     fn on_settings(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
         if head.has(flag::ACK) {
+            self.is_agreed = true;
             let is_empty = payload.is_empty();
             return if is_empty {
                 Ok(())

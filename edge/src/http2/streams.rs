@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use futures_util::future::AbortHandle;
 
+use super::STREAMS;
 use super::frame::{LARGEST_NUMBER, Reason, Violation};
 use super::intake::Feed;
-use super::{STREAMS, UNASKED_WINDOW};
 use crate::body::EdgeBody;
 
 /// Streams that were reset here and whose numbers are remembered: the client may have sent more before it heard of that. Twice as
@@ -88,9 +88,9 @@ impl Stream {
 }
 
 impl Receiving {
-    /// A body of which nothing came.
-    pub(crate) fn new(feed: Feed, length: Option<u64>) -> Self {
-        Self { feed, window: UNASKED_WINDOW, left: length }
+    /// A body of which nothing came, and so many bytes may.
+    pub(crate) fn new(feed: Feed, window: u32, length: Option<u64>) -> Self {
+        Self { feed, window, left: length }
     }
 }
 

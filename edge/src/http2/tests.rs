@@ -136,6 +136,7 @@ impl Peer {
         let sent = peer.send(&[PREFACE, &frame(kind::SETTINGS, 0, 0, &settings)].concat());
         assert!(sent[0].is(kind::SETTINGS, 0) && sent[1].is(kind::WINDOW_UPDATE, 0), "{sent:?}");
         assert_eq!((sent[2].head.kind, sent[2].head.flags, sent.len()), (kind::SETTINGS, flag::ACK, 3));
+        assert_eq!(peer.send(&frame(kind::SETTINGS, flag::ACK, 0, b"")), []);
         peer
     }
 
@@ -600,6 +601,22 @@ fn bodies_that_nobody_takes_do_not_stop_others() {
         (window, stream, left) = (window - taken, stream - taken, left - taken);
     }
     assert_eq!(received(&peer.send(&[widen(0, 1 << 24), data(1001, flag::END_STREAM, b"")].concat()), 1001), 1 << 20);
+}
+
+#[test]
+fn a_client_may_send_before_it_hears_of_our_settings() {
+    let mut peer = Peer::with(silent);
+    let begin = [PREFACE, &frame(kind::SETTINGS, 0, 0, b""), &post(1, b"")].concat();
+    let mut sent = peer.send(&begin);
+    let mut left = FIRST_WINDOW as usize;
+    while left > 0 {
+        let length = left.min(frame::LARGEST);
+        sent.extend(peer.send(&data(1, 0, &vec![7; length])));
+        left -= length;
+    }
+    assert!(!sent.iter().any(|sent| matches!(sent.head.kind, kind::RST_STREAM | kind::GOAWAY)), "{sent:?}");
+    let reset = peer.send(&data(1, 0, b"x"));
+    assert_eq!(reset.first().map(Sent::reason), Some(Reason::FlowControl as u32), "one byte more");
 }
 
 #[test]
