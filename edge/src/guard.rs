@@ -11,14 +11,19 @@ pub(crate) fn poll_in_place<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What one such poll came to, or the panic that it ended in. After a panic the future is only to be dropped.
+/// What `poll` came to, or the panic that it ended in. After a panic, what was polled is only to be dropped.
+pub(crate) fn catch<R>(poll: impl FnOnce() -> Poll<R>) -> thread::Result<Poll<R>> {
+    catch_unwind(AssertUnwindSafe(poll))
+}
+
+/// The same of a future that nobody waits for yet.
 pub(crate) fn poll_caught<F: Future>(future: Pin<&mut F>) -> thread::Result<Poll<F::Output>> {
-    catch_unwind(AssertUnwindSafe(|| poll_in_place(future)))
+    catch(|| poll_in_place(future))
 }
 
 /// What a future comes to, or the panic that it ends in. It stays where it is: what is large is not to be moved for this.
 pub(crate) async fn caught<F: Future>(mut future: Pin<&mut F>) -> thread::Result<F::Output> {
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+    poll_fn(|cx| match catch(|| future.as_mut().poll(cx)) {
         Ok(polled) => polled.map(Ok),
         Err(panic) => Poll::Ready(Err(panic)),
     })

@@ -263,7 +263,7 @@ impl Watch {
 
     /// So many bytes were read.
     pub(crate) fn on_read(&self, bytes: usize) {
-        if self.multiplexed.load(Relaxed) {
+        if self.is_multiplexed() {
             let read = i64::try_from(bytes).unwrap_or(i64::MAX);
             let balance = self.balance.load(Relaxed).saturating_sub(read);
             self.balance.store(balance.max(-MOST_READ_AHEAD), Relaxed);
@@ -321,7 +321,7 @@ impl Watch {
         if self.blocked_since.load(Relaxed) != 0 {
             self.blocked_since.store(0, Relaxed);
         }
-        if self.multiplexed.load(Relaxed) && !self.is_progress(bytes) {
+        if self.is_multiplexed() && !self.is_progress(bytes) {
             return;
         }
         if self.sending.load(Relaxed) > 0 {
@@ -347,7 +347,7 @@ impl Watch {
     /// What the windows of the connection's answers may take together, where it has many answers at a time.
     fn windows(&self) -> Option<Arc<Semaphore>> {
         let windows = || windows::semaphore(CONNECTION_WINDOWS);
-        self.multiplexed.load(Relaxed).then(|| Arc::clone(self.windows.get_or_init(windows)))
+        self.is_multiplexed().then(|| Arc::clone(self.windows.get_or_init(windows)))
     }
 
     /// The client takes no bytes at the moment.
@@ -361,7 +361,7 @@ impl Watch {
     pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         self.is_asked.store(false, Relaxed);
-        if !self.multiplexed.load(Relaxed) {
+        if !self.is_multiplexed() {
             // Over HTTP/2 a part of the next head may have come already, and is known.
             self.head_since.store(0, Relaxed);
             self.unparsed.store(false, Relaxed);
@@ -399,7 +399,7 @@ impl Watch {
     /// Whether the client may be sending still when the connection closes, as one that speaks HTTP/2 always may. Closing
     /// at once would then reset it, and the last answer be lost on the way (RFC 9112 section 9.6).
     pub(crate) fn must_linger(&self) -> bool {
-        self.unread_body.load(Relaxed) || self.unparsed.load(Relaxed) || self.multiplexed.load(Relaxed)
+        self.unread_body.load(Relaxed) || self.unparsed.load(Relaxed) || self.is_multiplexed()
     }
 
     /// The connection is half closed.

@@ -107,6 +107,11 @@ impl State {
         self.pieces.is_empty() && self.last.is_empty()
     }
 
+    /// Whether so much was taken that the client is to hear of it.
+    fn is_due(&self) -> bool {
+        self.taken >= STREAM_WINDOW / 2
+    }
+
     fn wake(&mut self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
@@ -172,7 +177,7 @@ impl Feed {
     /// By how much the stream's window is to be widened now, if at all.
     pub(crate) fn due(&self) -> Option<u32> {
         let mut state = self.state.lock();
-        (state.taken >= STREAM_WINDOW / 2).then(|| mem::take(&mut state.taken))
+        state.is_due().then(|| mem::take(&mut state.taken))
     }
 }
 
@@ -198,7 +203,7 @@ impl Intake {
             let taken = length(&piece);
             state.left = state.left.map(|left| left.saturating_sub(u64::from(taken)));
             state.taken += taken;
-            let is_due = state.taken >= STREAM_WINDOW / 2;
+            let is_due = state.is_due();
             drop(state);
             self.taken.add(taken);
             if is_due {

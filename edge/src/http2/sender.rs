@@ -1,7 +1,6 @@
 //! What is sent on streams: heads, and bodies piece by piece, within the windows.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
@@ -21,7 +20,7 @@ use crate::answering::Answering;
 use crate::body::EdgeBody;
 use crate::control::BoxError;
 use crate::date;
-use crate::guard::poll_caught;
+use crate::guard::{catch, poll_caught};
 
 type Answer = Response<EdgeBody>;
 type Piece = Option<Result<Frame<Bytes>, BoxError>>;
@@ -98,12 +97,14 @@ impl Future for Wait {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let polled = catch_unwind(AssertUnwindSafe(|| this.what.poll(cx))).unwrap_or_else(|_| {
-            tracing::error!("a stream was given up because what answers it panicked");
-            Poll::Ready(Came::Panicked)
-        });
-        polled.map(|came| (this.stream, came))
+        catch(|| this.what.poll(cx)).unwrap_or(Poll::Ready(Came::Panicked)).map(|came| (this.stream, came))
     }
+}
+
+/// What answers a stream panicked, which must end nothing else.
+fn panicked() -> Step {
+    tracing::error!("a stream was given up because what answers it panicked");
+    Step::Failed
 }
 
 impl Sender {
@@ -122,7 +123,7 @@ impl Sender {
         match answering {
             Answering::Done(Some(answer)) => self.begin(stream, answer),
             Answering::Waiting(answer) => self.wait(stream, What::Answer(answer)),
-            Answering::Done(None) | Answering::Panicked(_) => Step::Failed,
+            Answering::Done(None) | Answering::Panicked(_) => panicked(),
         }
     }
 
@@ -141,7 +142,7 @@ impl Sender {
                 stream.progress = Progress::Sending { body, piece: Bytes::new() };
                 self.take(stream, piece)
             }
-            Came::Panicked => Step::Failed,
+            Came::Panicked => panicked(),
         }
     }
 
@@ -186,10 +187,7 @@ impl Sender {
                 Progress::Sending { body, .. } => self.wait(stream, What::Piece(Some(body))),
                 Progress::Begun | Progress::Waiting(_) => Step::Failed,
             },
-            Err(_) => {
-                tracing::error!("a stream was given up because its body panicked");
-                Step::Failed
-            }
+            Err(_) => panicked(),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::body::EdgeBody;
 
 /// Streams that were reset here and whose numbers are remembered: the client may have sent more before it heard of that. Twice as
 /// many as may be open.
-const REMEMBERED: usize = 256;
+const REMEMBERED: usize = 2 * STREAMS as usize;
 
 /// What may be sent. Below zero where the client has made windows smaller that were used already (RFC 9113 section 6.9.2).
 #[derive(Clone, Copy, Debug)]

@@ -41,7 +41,7 @@ impl InFlight {
 
     /// Whether the connection has other requests too.
     pub(crate) fn is_multiplexed(&self) -> bool {
-        self.watch.multiplexed.load(Relaxed)
+        self.watch.is_multiplexed()
     }
 
     /// The same bytes, which are all that is left of the answer; the request is in flight until they are dropped.
