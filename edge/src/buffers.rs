@@ -35,7 +35,7 @@ pub(crate) fn give_back(mut bytes: Vec<u8>) {
 }
 
 fn keep(spare: &'static LocalKey<RefCell<Vec<Vec<u8>>>>, bytes: Vec<u8>) {
-    if bytes.capacity() > LARGEST {
+    if !(1..=LARGEST).contains(&bytes.capacity()) {
         return;
     }
     // Nothing is kept by a thread that ends.

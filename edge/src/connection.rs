@@ -10,20 +10,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answering::Answering;
-use crate::body::EdgeBody;
+use crate::buffers;
 use crate::client::Client;
-use crate::config::Limits;
 use crate::control::BoxError;
+use crate::http1::{self, Bounds};
 use crate::http2::{self, PREFACE};
 use crate::per_source::Slot;
 use crate::proxy_header;
@@ -35,29 +30,14 @@ use crate::tls::handshake;
 use crate::watch::{Order, Watch};
 use crate::worker::Worker;
 
-/// HTTP/1: what a connection queues for a client that takes nothing, beyond which nothing is added: a window of the usual size.
-/// The layer below would take six of them.
-const QUEUE: usize = 64 << 10;
+/// Memory for what was read before the protocol was known, which goes on being read into.
+const INPUT: usize = 32 << 10;
 
 /// How much is read at once to tell the protocol: a common head whole.
 const FIRST_READ: usize = 2048;
 
-/// HTTP/1, set up once for a worker.
-pub(crate) fn http1(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    // Deadlines are the watch's: hyper's would cut idle connections too.
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_header_size(limits.head_bytes)
-        // A head has to fit, for it is the bound of what is read too.
-        .max_buf_size(limits.head_bytes.max(QUEUE));
-    if limits.fields != 100 {
-        // The default costs no allocation.
-        builder.max_headers(limits.fields);
-    }
-    builder
-}
+/// The most bytes of a record of TLS (RFC 8446 section 5.1). While more is to come, only whole ones are written.
+pub(crate) const RECORD: usize = 16 << 10;
 
 /// A connection that was accepted.
 #[derive(Debug)]
@@ -75,7 +55,7 @@ pub(crate) struct Accepted {
 /// A connection on which requests may come.
 struct Opened {
     transport: Transport,
-    read_before: Bytes,
+    read_before: Vec<u8>,
     is_http2: bool,
     link: Link,
     /// Its place among those of the source that a proxy speaks for.
@@ -91,7 +71,8 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
         () = watch.ends() => return,
     };
     let Some(Opened { transport, read_before, is_http2, link, _slot: _other_slot }) = opened else { return };
-    let stream = WatchedStream::new(transport, read_before, Arc::clone(&watch));
+    let unit = if matches!(transport, Transport::Tls(_)) { RECORD } else { 1 };
+    let stream = WatchedStream::new(transport, Arc::clone(&watch));
     let link = Arc::new(link);
     let answer = {
         let (worker, watch) = (Arc::clone(&worker), Arc::clone(&watch));
@@ -102,110 +83,61 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
     };
     let ended: Result<(), BoxError> = if is_http2 {
         watch.set_multiplexed();
-        let connection = Box::new(http2::Connection::new(stream, Arc::clone(&watch), answer));
-        drive(connection, &watch).await.map_err(Into::into)
+        let connection = http2::Connection::new(stream, read_before, Arc::clone(&watch), answer);
+        drive(Box::new(connection), &watch).await.map_err(Into::into)
     } else {
-        let service = service_fn(|request: Request<Incoming>| answer(request.map(Into::into)));
-        take_turns(&worker.http1, stream, service, &watch).await.map_err(Into::into)
+        let bounds = Bounds { bytes: worker.limits.head_bytes, fields: worker.limits.fields };
+        let connection = http1::Connection::new(stream, read_before, Arc::clone(&watch), bounds, unit, answer);
+        drive(Box::new(connection), &watch).await.map_err(Into::into)
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, error, "a connection broke off");
     }
 }
 
-/// Serves HTTP/1: whenever nothing was asked for a while, what the layer below has for the connection is given back, and
-/// made anew for the next request. An idle connection then costs what its socket and its task do.
-async fn take_turns<S>(
-    builder: &http1::Builder,
-    mut stream: WatchedStream,
-    mut service: S,
-    watch: &Watch,
-) -> hyper::Result<()>
-where
-    S: HttpService<Incoming, ResBody = EdgeBody>,
-    S::Error: Into<BoxError>,
-{
-    loop {
-        let mut connection = Box::new(builder.serve_connection(TokioIo::new(stream), service));
-        if let Some(ended) = poll_fn(|cx| poll_http1(&mut connection, watch, cx)).await {
-            return ended;
-        }
-        let read;
-        (stream, service, read) = parts(connection);
-        if !read.is_empty() {
-            stream.put_back(read);
-        } else if !rest(&mut stream, watch).await {
-            return Ok(());
-        }
+/// A connection of either protocol.
+trait Speaks {
+    type Broken;
+
+    /// Has the client ask for nothing more; what it has asked for is answered.
+    fn leave(&mut self);
+
+    /// Goes on until there is nothing to do; ready when the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Broken>>;
+}
+
+impl<F: FnMut(Request<RequestBody>) -> Answering> Speaks for http1::Connection<WatchedStream, F> {
+    type Broken = http1::Broken;
+
+    fn leave(&mut self) {
+        self.leave();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Broken>> {
+        self.poll(cx)
     }
 }
 
-/// Takes a connection apart: its stream, its service, and what was read and not used. Whatever else it has is freed here,
-/// and so is its buffer where nothing is left in it.
-#[allow(clippy::boxed_local, reason = "its place is to be freed too")]
-fn parts<S>(connection: Box<http1::Connection<TokioIo<WatchedStream>, S>>) -> (WatchedStream, S, Bytes)
-where
-    S: HttpService<Incoming, ResBody = EdgeBody>,
-    S::Error: Into<BoxError>,
-{
-    let http1::Parts { io, service, read_buf, .. } = connection.into_parts();
-    let read = if read_buf.is_empty() { Bytes::new() } else { read_buf };
-    (io.into_inner(), service, read)
+impl<F: FnMut(Request<RequestBody>) -> Answering> Speaks for http2::Connection<WatchedStream, F> {
+    type Broken = http2::Broken;
+
+    fn leave(&mut self) {
+        self.leave();
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Broken>> {
+        self.poll(cx)
+    }
 }
 
-/// Nothing where the connection may rest.
-fn poll_http1<S>(
-    connection: &mut http1::Connection<TokioIo<WatchedStream>, S>,
-    watch: &Watch,
-    cx: &mut Context<'_>,
-) -> Poll<Option<hyper::Result<()>>>
-where
-    S: HttpService<Incoming, ResBody = EdgeBody>,
-    S::Error: Into<BoxError>,
-{
-    watch.begin_turn();
-    let order = watch.poll_order(cx);
-    match order {
-        Order::Cut => return Poll::Ready(Some(Ok(()))),
-        Order::Close => Pin::new(&mut *connection).graceful_shutdown(),
-        Order::Rest | Order::GoOn => {}
-    }
-    let ended = Pin::new(&mut *connection).poll(cx);
-    if ended.is_pending() && order == Order::Rest && watch.may_rest() {
-        return Poll::Ready(None);
-    }
-    ended.map(Some)
-}
-
-/// Waits for the next request; says whether it may come.
-async fn rest(stream: &mut WatchedStream, watch: &Watch) -> bool {
-    let goes_on = poll_fn(|cx| match watch.poll_order(cx) {
-        Order::Cut | Order::Close => Poll::Ready(false),
-        // An error is seen by whoever reads.
-        Order::Rest | Order::GoOn => stream.poll_readable(cx).map(|_| true),
-    });
-    if goes_on.await {
-        return true;
-    }
-    let _ = poll_fn(|cx| match watch.poll_order(cx) {
-        Order::Cut => Poll::Ready(Ok(())),
-        _ => Pin::new(&mut *stream).poll_shutdown(cx),
-    })
-    .await;
-    false
-}
-
-/// Serves HTTP/2.
-async fn drive<F>(mut connection: Box<http2::Connection<WatchedStream, F>>, watch: &Watch) -> Result<(), http2::Broken>
-where
-    F: FnMut(Request<RequestBody>) -> Answering,
-{
+/// Has a connection go on to its end, or as long as its watch says.
+async fn drive<C: Speaks>(mut connection: Box<C>, watch: &Watch) -> Result<(), C::Broken> {
     poll_fn(|cx| {
         watch.begin_turn();
         match watch.poll_order(cx) {
             Order::Cut => return Poll::Ready(Ok(())),
             Order::Close => connection.leave(),
-            Order::Rest | Order::GoOn => {}
+            Order::GoOn => {}
         }
         connection.poll(cx)
     })
@@ -243,7 +175,7 @@ async fn open(
         {
             Ok(handshake::Secured { stream, certificate, is_http2, version }) => Some(Opened {
                 transport: Transport::Tls(stream),
-                read_before: Bytes::new(),
+                read_before: Vec::new(),
                 is_http2,
                 link: Link { client, certificate: Some(certificate), tls_version: Some(version) },
                 _slot: slot,
@@ -262,7 +194,7 @@ async fn open(
 
 /// Reads until it is clear which protocol the client speaks: whether HTTP/2, and what was read. Nothing where the client
 /// left before that.
-async fn sniff(socket: &mut Socket, watch: &Watch) -> io::Result<Option<(bool, Bytes)>> {
+async fn sniff(socket: &mut Socket, watch: &Watch) -> io::Result<Option<(bool, Vec<u8>)>> {
     let mut seen = Vec::new();
     loop {
         match poll_fn(|cx| poll_read_some(socket, &mut seen, cx)).await? {
@@ -271,10 +203,10 @@ async fn sniff(socket: &mut Socket, watch: &Watch) -> io::Result<Option<(bool, B
         }
         let known = seen.len().min(PREFACE.len());
         if seen[..known] != PREFACE[..known] {
-            return Ok(Some((false, seen.into())));
+            return Ok(Some((false, seen)));
         }
         if known == PREFACE.len() {
-            return Ok(Some((true, seen.into())));
+            return Ok(Some((true, seen)));
         }
     }
 }
@@ -285,6 +217,10 @@ fn poll_read_some(socket: &mut Socket, seen: &mut Vec<u8>, cx: &mut Context<'_>)
     let mut buffer = [0; FIRST_READ];
     let mut buffer = ReadBuf::new(&mut buffer);
     ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+    if seen.capacity() == 0 {
+        // Nobody who has said nothing yet has it.
+        *seen = buffers::take(INPUT);
+    }
     seen.extend_from_slice(buffer.filled());
     Poll::Ready(Ok(buffer.filled().len()))
 }

@@ -5,15 +5,15 @@
 //! streams begin and end within one turn and are kept nowhere. One that has to wait for something, a disk or the control
 //! plane, is polled when that wakes it, and only then.
 //!
-//! The steps by themselves: [`frame`] and [`hpack`] are bytes, [`request`] is what makes a request of fields, [`intake`] is the
-//! body that a client sends, [`sender`] what is sent on streams, [`outgoing`] what the socket is to take next.
+//! The steps by themselves: [`frame`] and [`hpack`] are bytes, [`request`] is what makes a request of fields, [`sender`] what is
+//! sent on streams, [`Outgoing`](crate::outgoing::Outgoing) what the socket is to take next.
 //!
 //! # What a client can make us do
 //!
 //! All of it is bounded, whatever a client sends or leaves:
 //!
 //! - memory: [`STREAMS`] streams, whose bodies are read as far as their windows go ([`CONNECTION_WINDOW`] in all) and whose
-//!   answers are asked for as their clients take them; one block of fields ([`BLOCK`]), one frame, and [`outgoing::ENOUGH`] to be
+//!   answers are asked for as their clients take them; one block of fields ([`BLOCK`]), one frame, and [`ENOUGH`](crate::outgoing::ENOUGH) to be
 //!   written, beyond which nothing is read, so that a client which asks for answers to PING or SETTINGS has to take them;
 //! - work: a stream that is taken back, or that breaks a rule, costs of an allowance ([`resets`]) that fills slowly.
 //!
@@ -26,10 +26,11 @@
 
 use http::header::{self, HeaderName};
 
+use crate::intake::UNASKED;
+
 pub(crate) mod connection;
 mod frame;
 mod hpack;
-mod intake;
 mod outgoing;
 mod request;
 mod resets;
@@ -39,7 +40,6 @@ mod streams;
 mod tests;
 
 pub(crate) use connection::{Broken, Connection};
-pub(crate) use intake::Intake;
 
 /// The client's preface (RFC 9113 section 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -53,15 +53,9 @@ const LARGEST_LIST: u32 = 16 << 10;
 /// The most bytes of a block of fields, packed as they are. More than any list that is allowed takes.
 const BLOCK: usize = 32 << 10;
 
-/// Bytes that a client may send on a stream before any are taken.
-const STREAM_WINDOW: u32 = 256 << 10;
-
-/// The same before any are asked for (`SETTINGS_INITIAL_WINDOW_SIZE`).
-const UNASKED_WINDOW: u32 = 16 << 10;
-
-/// The same for all streams of a connection. Not even as many as there may be, of which nobody asks for anything, take all of it
-/// from one that is read.
-const CONNECTION_WINDOW: u32 = STREAMS * UNASKED_WINDOW;
+/// Bytes that a client may send on all streams of a connection before any are taken. Not even as many streams as there may be,
+/// of which nobody asks for anything, take all of it from one that is read.
+const CONNECTION_WINDOW: u32 = STREAMS * UNASKED;
 
 /// What either end may send on a stream before it hears anything of the other (RFC 9113 section 6.9.2).
 const FIRST_WINDOW: u32 = 65_535;

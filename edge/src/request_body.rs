@@ -5,10 +5,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::control::BoxError;
-use crate::http2::Intake;
+use crate::intake::Intake;
 
 /// The body of a request.
 ///
@@ -19,8 +18,7 @@ pub struct RequestBody(Kind);
 #[derive(Debug)]
 enum Kind {
     Empty,
-    Http1(Incoming),
-    Http2(Intake),
+    Coming(Intake),
 }
 
 impl RequestBody {
@@ -30,15 +28,9 @@ impl RequestBody {
     }
 }
 
-impl From<Incoming> for RequestBody {
-    fn from(body: Incoming) -> Self {
-        Self(Kind::Http1(body))
-    }
-}
-
 impl From<Intake> for RequestBody {
     fn from(body: Intake) -> Self {
-        Self(Kind::Http2(body))
+        Self(Kind::Coming(body))
     }
 }
 
@@ -49,24 +41,21 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.get_mut().0 {
             Kind::Empty => Poll::Ready(None),
-            Kind::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Kind::Http2(body) => body.poll_piece(cx).map(|piece| Some(piece?.map(Frame::data).map_err(Into::into))),
+            Kind::Coming(body) => body.poll_piece(cx).map(|piece| Some(piece?.map(Frame::data).map_err(Into::into))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Empty => true,
-            Kind::Http1(body) => body.is_end_stream(),
-            Kind::Http2(body) => body.is_over(),
+            Kind::Coming(body) => body.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Http1(body) => body.size_hint(),
-            Kind::Http2(body) => body.left().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Kind::Coming(body) => body.left().map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

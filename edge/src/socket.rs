@@ -72,11 +72,6 @@ impl Socket {
         matches!(self, Self::Fresh { is_drained: true, .. })
     }
 
-    /// Waits until there is something to read, or the end. Only where all that had come was read.
-    pub(crate) fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.known()?.poll_read_ready(cx)
-    }
-
     /// Sends by `send`, which is called again when the socket takes something.
     pub(crate) fn poll_send<R>(
         &mut self,

@@ -1,5 +1,4 @@
-//! The stream of a connection, plain or TLS: what was read to tell the protocol comes first, and its [`Watch`] sees every
-//! move.
+//! The stream of a connection, plain or TLS, whose [`Watch`] sees every move.
 //!
 //! The watch counts what HTTP reads and writes, above TLS. What TLS has taken and the socket has not is bounded, and seen
 //! when it is to be flushed; and a record that does not come to its end is seen below TLS. So a slow client is found out
@@ -12,7 +11,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
@@ -146,41 +144,21 @@ macro_rules! either {
 #[derive(Debug)]
 pub(crate) struct WatchedStream {
     transport: Transport,
-    read_before: Bytes,
     watch: Arc<Watch>,
     end_of_stream: bool,
-    /// The layer above waits for more to read, and there is nothing but the end.
-    end_is_hidden: bool,
     /// What is left of [`LINGER_BYTES`], from the moment when our side was closed.
     lingering: Option<usize>,
 }
 
 impl WatchedStream {
-    pub(crate) fn new(transport: Transport, read_before: Bytes, watch: Arc<Watch>) -> Self {
-        Self { transport, read_before, watch, end_of_stream: false, end_is_hidden: false, lingering: None }
-    }
-
-    /// Gives bytes back that were read and not used: they come first when it is read again.
-    pub(crate) fn put_back(&mut self, bytes: Bytes) {
-        debug_assert!(self.read_before.is_empty(), "what came before them was read");
-        self.read_before = bytes;
-    }
-
-    /// Waits until something comes, or the end. Only for a stream of which all that came was read.
-    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.transport.socket().poll_read_ready(cx)
-    }
-
-    /// Whether the layer above is not to see yet that the client has closed its side: it would give up an answer.
-    fn hides_end(&self) -> bool {
-        self.end_of_stream && !self.watch.is_multiplexed() && self.watch.may_finish()
+    pub(crate) fn new(transport: Transport, watch: Arc<Watch>) -> Self {
+        Self { transport, watch, end_of_stream: false, lingering: None }
     }
 
     /// Whether the connection has had its turn. The next one comes when those that are ready by then have had theirs.
     fn is_turn_over(&self, cx: &mut Context<'_>) -> bool {
         let is_over = self.watch.written_in_turn() >= TURN_BYTES;
         if is_over {
-            self.watch.on_turn_over();
             // It has the task woken after the poll has been asked for others.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
         }
@@ -207,31 +185,16 @@ impl Drop for WatchedStream {
 impl AsyncRead for WatchedStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.end_is_hidden && this.hides_end() {
-            return Poll::Pending;
-        }
-        if this.watch.has_no_task() && this.read_before.is_empty() && this.transport.socket().is_drained() {
+        if this.watch.has_no_task() && this.transport.socket().is_drained() {
             // The layer above reads beside answering, so as to see a client leave. Where the connection does not end in this
             // poll it is polled again, by its task: soon enough to have the runtime know the socket.
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        if this.read_before.has_remaining() {
-            let taken = this.read_before.len().min(buf.remaining());
-            buf.put_slice(&this.read_before.split_to(taken));
-        } else {
-            ready!(either!(&mut this.transport, poll_read(cx, buf)))?;
-            match buf.filled().len() - before {
-                0 => {
-                    this.end_of_stream = true;
-                    this.end_is_hidden = this.hides_end();
-                    if this.end_is_hidden {
-                        // Nothing more comes that would wake the connection: the end of the answer does.
-                        return Poll::Pending;
-                    }
-                }
-                read => this.watch.on_read(read),
-            }
+        ready!(either!(&mut this.transport, poll_read(cx, buf)))?;
+        match buf.filled().len() - before {
+            0 => this.end_of_stream = true,
+            read => this.watch.on_read(read),
         }
         Poll::Ready(Ok(()))
     }
@@ -290,10 +253,6 @@ impl AsyncWrite for WatchedStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.end_is_hidden && !this.hides_end() {
-            this.end_is_hidden = false;
-            cx.waker().wake_by_ref();
-        }
         let stream = match &mut this.transport {
             Transport::Plain(socket) => return Pin::new(socket).poll_flush(cx),
             Transport::Tls(stream) => stream,
@@ -360,7 +319,7 @@ mod tests {
         let reading = std::thread::spawn(move || client.read_to_end(&mut Vec::new()).unwrap());
         let watch = Watch::new();
         watch.set_task();
-        let mut stream = WatchedStream::new(Transport::Plain(socket), Bytes::new(), Arc::clone(&watch));
+        let mut stream = WatchedStream::new(Transport::Plain(socket), Arc::clone(&watch));
         let bytes = vec![7; 300 << 10];
         let (mut written, mut longest) = (0, 0);
         poll_fn(|cx| {

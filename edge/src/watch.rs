@@ -1,9 +1,5 @@
 //! When a connection has taken too long. No timer runs for a request: a connection notes what it does, and its worker
 //! looks at all of them a few times in each deadline.
-//!
-//! hyper's own deadline for heads runs between requests too, so it would cut an idle connection after ten seconds; here
-//! a head's time starts with its first byte. Where that byte came together with the end of the request before, nobody
-//! but hyper sees it: then the time starts with the next byte, or the connection counts as idle.
 
 use std::future::poll_fn;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -61,8 +57,6 @@ pub(crate) struct Watch {
     balance: AtomicI64,
     /// HTTP/2: what the windows of this connection's answers may take.
     windows: OnceLock<Arc<Semaphore>>,
-    /// A request has come that was not begun yet.
-    is_asked: AtomicBool,
     /// The last request went to the control plane.
     is_of_control: AtomicBool,
     /// HTTP/2: frames come between requests too, and begin no head.
@@ -77,8 +71,6 @@ pub(crate) struct Watch {
     has_task: AtomicBool,
     /// What `written` was when its turn began.
     written_before: AtomicU64,
-    /// It had no more of its turn for what is to be written.
-    is_cut_short: AtomicBool,
     /// The piece of a mapped file that was handed out last.
     handed: Mutex<Option<Handed>>,
     /// An [`Order`], and who carries it out.
@@ -119,7 +111,6 @@ impl Watch {
             written: AtomicU64::new(0),
             balance: AtomicI64::new(0),
             windows: OnceLock::new(),
-            is_asked: AtomicBool::new(false),
             is_of_control: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
             reading_body: AtomicBool::new(false),
@@ -127,7 +118,6 @@ impl Watch {
             unparsed: AtomicBool::new(false),
             has_task: AtomicBool::new(false),
             written_before: AtomicU64::new(0),
-            is_cut_short: AtomicBool::new(false),
             handed: Mutex::new(None),
             order: AtomicU8::new(Order::GoOn as u8),
             carrier: AtomicWaker::new(),
@@ -171,7 +161,7 @@ impl Watch {
 
     pub(crate) fn order(&self) -> Order {
         let order = self.order.load(Acquire);
-        [Order::Rest, Order::Close, Order::Cut].into_iter().find(|known| *known as u8 == order).unwrap_or(Order::GoOn)
+        [Order::Close, Order::Cut].into_iter().find(|known| *known as u8 == order).unwrap_or(Order::GoOn)
     }
 
     /// The connection gets a task, and is polled by it.
@@ -194,11 +184,6 @@ impl Watch {
         self.written.load(Relaxed) - self.written_before.load(Relaxed)
     }
 
-    /// There is more to be written than belongs into this turn.
-    pub(crate) fn on_turn_over(&self) {
-        self.is_cut_short.store(true, Relaxed);
-    }
-
     /// Waits until the connection has to end.
     pub(crate) async fn ends(&self) {
         poll_fn(|cx| if self.poll_order(cx) >= Order::Close { Poll::Ready(()) } else { Poll::Pending }).await;
@@ -209,27 +194,6 @@ impl Watch {
     pub(crate) fn must_reset(&self) -> bool {
         let owes = self.blocked_since.load(Relaxed) != 0 || self.sending.load(Relaxed) > 0;
         self.order() == Order::Cut && owes && self.lingering_since.load(Relaxed) == 0
-    }
-
-    /// Whether nothing of a request and nothing of an answer is anywhere: all that came was asked, and all that was
-    /// answered is written.
-    pub(crate) fn may_rest(&self) -> bool {
-        let is_none = |noted: &AtomicU64| noted.load(Relaxed) == 0;
-        let is_quiet = |flag: &AtomicBool| !flag.load(Relaxed);
-        self.in_flight.load(Relaxed) == 0
-            && is_none(&self.head_since)
-            && is_none(&self.blocked_since)
-            && is_none(&self.lingering_since)
-            && [
-                &self.multiplexed,
-                &self.reading_body,
-                &self.unread_body,
-                &self.unparsed,
-                &self.is_asked,
-                &self.is_cut_short,
-            ]
-            .into_iter()
-            .all(is_quiet)
     }
 
     /// Whether the client has left a piece for longer than this. Pieces are told apart by two generations, not by their
@@ -317,7 +281,6 @@ impl Watch {
     pub(crate) fn on_write(&self, bytes: usize) {
         // Only the connection's own thread writes it.
         self.written.store(self.written.load(Relaxed) + bytes as u64, Relaxed);
-        self.is_cut_short.store(false, Relaxed);
         if self.blocked_since.load(Relaxed) != 0 {
             self.blocked_since.store(0, Relaxed);
         }
@@ -360,7 +323,6 @@ impl Watch {
     /// A request arrived. It is in flight until what is returned is dropped.
     pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
-        self.is_asked.store(false, Relaxed);
         if !self.is_multiplexed() {
             // Over HTTP/2 a part of the next head may have come already, and is known.
             self.head_since.store(0, Relaxed);
@@ -368,16 +330,30 @@ impl Watch {
         }
         self.reading_body.store(has_body, Relaxed);
         self.unread_body.store(false, Relaxed);
-        if self.order.load(Relaxed) == Order::Rest as u8 {
-            // Unless a later one came in between.
-            let _ = self.order.compare_exchange(Order::Rest as u8, Order::GoOn as u8, AcqRel, Relaxed);
-        }
         InFlight::new(self)
     }
 
-    /// A request was taken from what came. It is begun when its future is polled, and more may be read before that.
+    /// HTTP/1: a request is waited for, of which a part may have come.
+    pub(crate) fn on_waiting(&self, is_partial: bool) {
+        self.unparsed.store(is_partial, Relaxed);
+        if is_partial && self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// HTTP/1: what came means nothing, and begins no head.
+    pub(crate) fn on_nothing(&self) {
+        self.head_since.store(0, Relaxed);
+    }
+
+    /// HTTP/1: the body of the request came whole.
+    pub(crate) fn on_body_over(&self) {
+        self.reading_body.store(false, Relaxed);
+        self.unread_body.store(false, Relaxed);
+    }
+
+    /// A request came.
     pub(crate) fn on_request(&self) {
-        self.is_asked.store(true, Relaxed);
         self.is_of_control.store(false, Relaxed);
     }
 
@@ -386,14 +362,11 @@ impl Watch {
         self.is_of_control.store(true, Relaxed);
     }
 
-    /// Whether there is an answer to be finished for a client that has closed its side: it may have asked for one thing and
-    /// wait for it (RFC 9112 section 9.6), or be gone. What a site answers is soon over either way; the control plane may
-    /// work for long, and is told that nobody waits.
+    /// Whether the answer is to be finished for a client that has closed its side: it may have asked for one thing and wait for
+    /// it (RFC 9112 section 9.6), or be gone. What a site answers is soon over either way; the control plane may work for long,
+    /// and is told that nobody waits.
     pub(crate) fn may_finish(&self) -> bool {
-        // What is blocked, or waits for its turn, is the end of an answer whose body is over.
-        let is_blocked = self.blocked_since.load(Relaxed) != 0 || self.is_cut_short.load(Relaxed);
-        let is_answering = self.in_flight.load(Relaxed) > 0 || self.is_asked.load(Relaxed) || is_blocked;
-        is_answering && !self.is_of_control.load(Relaxed)
+        !self.is_of_control.load(Relaxed)
     }
 
     /// Whether the client may be sending still when the connection closes, as one that speaks HTTP/2 always may. Closing

@@ -3,9 +3,6 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use hyper::server::conn::http1;
-
-use crate::connection;
 use crate::hot::Hot;
 use crate::prepared::{PageHeads, Shapes};
 use crate::service::Shared;
@@ -16,7 +13,6 @@ use crate::service::Shared;
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     pub(crate) hot: Hot,
-    pub(crate) http1: http1::Builder,
     pub(crate) pages: PageHeads,
     pub(crate) shapes: Shapes,
 }
@@ -24,8 +20,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>) -> Arc<Self> {
         let hot = Hot::new(shared.hot_bytes);
-        let http1 = connection::http1(&shared.limits);
-        Arc::new(Self { shared, hot, http1, pages: PageHeads::default(), shapes: Shapes::default() })
+        Arc::new(Self { shared, hot, pages: PageHeads::default(), shapes: Shapes::default() })
     }
 }
 

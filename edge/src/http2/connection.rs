@@ -1,6 +1,6 @@
 //! One connection: what comes, frame by frame, and what that makes.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,23 +12,20 @@ use tokio_util::io::poll_read_buf;
 
 use super::frame::{self, Head, LARGEST_NUMBER, Reason, Violation, flag, kind, setting};
 use super::hpack::decoder::Decoder;
-use super::intake::{Taken, intake};
-use super::outgoing::SLICES;
 use super::request::{RequestHead, Unfit};
 use super::resets::Resets;
 use super::sender::{Came, Sender, Step};
 use super::streams::{Known, Receiving, Stream, Streams};
-use super::{BLOCK, CONNECTION_WINDOW, FIRST_WINDOW, LARGEST_LIST, PREFACE, STREAMS, UNASKED_WINDOW};
+use super::{BLOCK, CONNECTION_WINDOW, FIRST_WINDOW, LARGEST_LIST, PREFACE, STREAMS};
 use crate::answering::Answering;
 use crate::buffers;
+use crate::connection::RECORD;
+use crate::intake::{Taken, UNASKED, intake};
 use crate::request_body::RequestBody;
 use crate::watch::{Moved, Watch, ticks};
 
 /// Bytes that are read at once: more than a frame that is taken, with its head.
 const INPUT: usize = 32 << 10;
-
-/// The most bytes of a record of TLS (RFC 8446 section 5.1). While more is to come, only whole ones are written.
-const RECORD: usize = 16 << 10;
 
 /// Requests that are answered before other connections have their turn.
 const TURN: usize = 256;
@@ -119,13 +116,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     F: FnMut(Request<RequestBody>) -> Answering,
 {
-    /// A connection whose client has said nothing yet.
-    pub(crate) fn new(stream: S, watch: Arc<Watch>, answer: F) -> Self {
+    /// A connection of which `input` was read.
+    pub(crate) fn new(stream: S, input: Vec<u8>, watch: Arc<Watch>, answer: F) -> Self {
         let mut sender = Sender::new();
         let say = |id: u16, value: u32| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
         let settings = [
             say(setting::MAX_CONCURRENT_STREAMS, STREAMS),
-            say(setting::INITIAL_WINDOW_SIZE, UNASKED_WINDOW),
+            say(setting::INITIAL_WINDOW_SIZE, UNASKED),
             say(setting::MAX_HEADER_LIST_SIZE, LARGEST_LIST),
         ];
         sender.out.frame(kind::SETTINGS, 0, 0, &settings.concat());
@@ -135,7 +132,7 @@ where
             watch,
             answer,
             stage: Stage::Preface,
-            input: Vec::new(),
+            input,
             at: 0,
             block: None,
             decoder: Decoder::new(),
@@ -205,23 +202,7 @@ where
 
     /// Writes what there is, by whole `unit`s.
     fn poll_write(&mut self, cx: &mut Context<'_>, unit: usize) -> Poll<io::Result<()>> {
-        let out = &mut self.sender.out;
-        loop {
-            let most = out.len() / unit * unit;
-            if most == 0 {
-                return Poll::Ready(Ok(()));
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = out.slices(&mut slices, most);
-            let written = match &slices[..count] {
-                [one] => Pin::new(&mut self.stream).poll_write(cx, one),
-                several => Pin::new(&mut self.stream).poll_write_vectored(cx, several),
-            };
-            match ready!(written)? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => out.advance(written),
-            }
-        }
+        self.sender.out.poll_write(Pin::new(&mut self.stream), cx, unit)
     }
 
     /// Takes the frames that are there, and reads what comes, once; pending where there was nothing.
@@ -478,12 +459,12 @@ where
     ) -> (Request<RequestBody>, Option<Receiving>) {
         let (feed, body) = intake(length, self.taken());
         // What it may send by what it knows (RFC 9113 section 6.9.2); that it takes some back when it hears of less is its own affair.
-        let window = if self.is_agreed { UNASKED_WINDOW } else { FIRST_WINDOW };
+        let window = if self.is_agreed { UNASKED } else { FIRST_WINDOW };
         (request.map(|_| body.into()), Some(Receiving::new(feed, window, length)))
     }
 
     fn taken(&mut self) -> Arc<Taken> {
-        Arc::clone(self.taken.get_or_insert_with(|| Arc::new(Taken::new(self.window))))
+        Arc::clone(self.taken.get_or_insert_with(|| Arc::new(Taken::new(self.window, CONNECTION_WINDOW))))
     }
 
     fn on_trailers(&mut self, id: u32, ends: bool, head: &RequestHead) -> Result<(), Violation> {

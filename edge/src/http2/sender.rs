@@ -14,13 +14,13 @@ use http_body::{Body as _, Frame};
 use super::FIRST_WINDOW;
 use super::frame;
 use super::hpack::encoder::{Encoder, Implied};
-use super::outgoing::Outgoing;
 use super::streams::{Progress, Stream, Window};
 use crate::answering::Answering;
 use crate::body::EdgeBody;
 use crate::control::BoxError;
 use crate::date;
 use crate::guard::{catch, poll_caught};
+use crate::outgoing::Outgoing;
 
 type Answer = Response<EdgeBody>;
 type Piece = Option<Result<Frame<Bytes>, BoxError>>;

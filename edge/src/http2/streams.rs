@@ -7,8 +7,8 @@ use futures_util::future::AbortHandle;
 
 use super::STREAMS;
 use super::frame::{LARGEST_NUMBER, Reason, Violation};
-use super::intake::Feed;
 use crate::body::EdgeBody;
+use crate::intake::Feed;
 
 /// Streams that were reset here and whose numbers are remembered: the client may have sent more before it heard of that. Twice as
 /// many as may be open.

@@ -1,8 +1,5 @@
 //! A connection, frame by frame: what RFC 9113 asks of a server, and what no client may make of it.
 
-use std::collections::VecDeque;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
@@ -13,65 +10,17 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use super::connection::{Broken, Connection};
 use super::frame::{self, HEAD, Head, Reason, flag, kind, setting};
-use super::{CONNECTION_WINDOW, FIRST_WINDOW, PREFACE, STREAM_WINDOW, STREAMS, UNASKED_WINDOW};
+use super::{CONNECTION_WINDOW, FIRST_WINDOW, PREFACE, STREAMS};
 use crate::answering::Answering;
 use crate::body::{Content, EdgeBody};
+use crate::intake::{UNASKED, WINDOW};
+use crate::pipe::Pipe;
 use crate::request_body::RequestBody;
 use crate::watch::Watch;
-
-/// Both directions of a connection, in memory.
-#[derive(Clone, Debug, Default)]
-struct Pipe(Arc<Mutex<Ends>>);
-
-#[derive(Debug, Default)]
-struct Ends {
-    to_server: VecDeque<u8>,
-    to_client: Vec<u8>,
-    /// What one read takes at most, where not all.
-    at_once: Option<usize>,
-    /// Whether the client takes nothing.
-    is_blocked: bool,
-    is_closed: bool,
-    is_shut: bool,
-}
-
-impl AsyncRead for Pipe {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut ends = self.0.lock();
-        if ends.to_server.is_empty() {
-            return if ends.is_closed { Poll::Ready(Ok(())) } else { Poll::Pending };
-        }
-        let most = ends.at_once.unwrap_or(usize::MAX).min(buf.remaining()).min(ends.to_server.len());
-        let bytes: Vec<u8> = ends.to_server.drain(..most).collect();
-        buf.put_slice(&bytes);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let mut ends = self.0.lock();
-        if ends.is_blocked {
-            return Poll::Pending;
-        }
-        ends.to_client.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.lock().is_shut = true;
-        Poll::Ready(Ok(()))
-    }
-}
 
 type Answers = Box<dyn FnMut(Request<RequestBody>) -> Answering>;
 
@@ -124,7 +73,7 @@ fn sized(request: Request<RequestBody>) -> Answering {
 impl Peer {
     fn with(answers: impl FnMut(Request<RequestBody>) -> Answering + 'static) -> Self {
         let pipe = Pipe::default();
-        let connection = Connection::new(pipe.clone(), watch(), Box::new(answers) as Answers);
+        let connection = Connection::new(pipe.clone(), Vec::new(), watch(), Box::new(answers) as Answers);
         Self { connection, pipe, ended: None }
     }
 
@@ -511,8 +460,8 @@ fn a_request_has_a_body_of_any_length() {
     let body: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251).to_le_bytes()[0]).collect();
     // Somebody asks for it, so all of its window is open.
     let opened = peer.send(&post(1, b""));
-    assert_eq!(opened[0].payload, (STREAM_WINDOW - UNASKED_WINDOW).to_be_bytes());
-    let (mut stream, mut connection, mut sent) = (STREAM_WINDOW, CONNECTION_WINDOW, Vec::new());
+    assert_eq!(opened[0].payload, (WINDOW - UNASKED).to_be_bytes());
+    let (mut stream, mut connection, mut sent) = (WINDOW, CONNECTION_WINDOW, Vec::new());
     let mut parts = body.chunks(10_000).peekable();
     while let Some(part) = parts.next() {
         let length = u32::try_from(part.len()).unwrap() + 1 + 9;
@@ -526,7 +475,7 @@ fn a_request_has_a_body_of_any_length() {
                 .sum()
         };
         (stream, connection) = (stream + by(1), connection + by(0));
-        assert!(stream <= STREAM_WINDOW && connection <= CONNECTION_WINDOW);
+        assert!(stream <= WINDOW && connection <= CONNECTION_WINDOW);
     }
     assert_eq!((received(&sent, 1), is_whole(&sent, 1)), (body.len(), true));
     let echoed: Vec<u8> =
@@ -541,7 +490,7 @@ fn more_than_a_window_is_a_violation_and_what_nobody_takes_is_none() {
     // The body is held by nobody once its request is: the answer that never comes has it.
     peer.send(&post(1, b""));
     let mut sent = Vec::new();
-    for _ in 0..=UNASKED_WINDOW / (16 << 10) {
+    for _ in 0..=UNASKED / (16 << 10) {
         sent.extend(peer.send(&data(1, 0, &piece)));
     }
     let reset = sent.iter().find(|sent| sent.is(kind::RST_STREAM, 1));
@@ -591,7 +540,7 @@ fn bodies_that_nobody_takes_do_not_stop_others() {
     }
     // One that is taken goes on for as long as it likes.
     let head = frame(kind::HEADERS, flag::END_HEADERS, 1001, &fields("POST", "/echo"));
-    let (mut stream, mut left) = (i64::from(UNASKED_WINDOW) + widened(&peer.send(&head), 1001), 1 << 20);
+    let (mut stream, mut left) = (i64::from(UNASKED) + widened(&peer.send(&head), 1001), 1 << 20);
     while left > 0 {
         let length = usize::try_from(window.min(stream).min(left).min(16 << 10)).unwrap();
         assert!(length > 0, "{left} bytes are left, and the windows are {window} and {stream}");

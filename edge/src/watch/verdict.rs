@@ -7,17 +7,12 @@ use crate::config::Limits;
 /// How long a connection whose client may be sending still stays half open, so that the last answer arrives.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a connection is idle before it gives memory back. Most that ask again do so sooner.
-const REST: Duration = Duration::from_secs(1);
-
 /// What the connection has to do beside answering. A later one replaces an earlier one, never the other way round.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub(crate) enum Order {
     /// Nothing.
     GoOn,
-    /// Give back what memory it can: nothing was asked for a while, and may not be for long.
-    Rest,
     /// No more requests, please: it has been idle for too long, or the edge shuts down.
     Close,
     /// Enough: it is in the way, and what is open is cut.
@@ -57,13 +52,8 @@ pub(super) fn judge(notes: &Notes, now: Duration, limits: &Limits) -> Order {
         // It was asked to close and did not.
         return Order::Cut;
     }
-    if notes.head_since.is_none() {
-        if over(notes.idle_since, limits.idle_timeout) {
-            return Order::Close;
-        }
-        if over(notes.idle_since, REST) {
-            return Order::Rest;
-        }
+    if notes.head_since.is_none() && over(notes.idle_since, limits.idle_timeout) {
+        return Order::Close;
     }
     Order::GoOn
 }
@@ -85,9 +75,7 @@ mod tests {
         let idle = Notes { idle_since: at(100), ..Notes::default() };
         let busy = Notes { in_flight: true, idle_since: at(0), ..Notes::default() };
         for (notes, now, want, why) in [
-            (idle, at(101), Order::GoOn, "idle for 1 s"),
-            (idle, at(102), Order::Rest, "idle for longer"),
-            (idle, at(175), Order::Rest, "idle for 75 s"),
+            (idle, at(175), Order::GoOn, "idle for 75 s"),
             (idle, at(176), Order::Close, "idle for longer"),
             (idle, at(186), Order::Cut, "did not close"),
             (Notes { head_since: Some(at(170)), ..idle }, at(180), Order::GoOn, "a head has 10 s"),

@@ -14,7 +14,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use super::{CONNECTION_WINDOW, STREAM_WINDOW, UNASKED_WINDOW};
+/// Bytes of a body that a client may send before any are taken, from the first that is asked for on.
+pub(crate) const WINDOW: u32 = 256 << 10;
+
+/// The same before any are asked for.
+pub(crate) const UNASKED: u32 = 16 << 10;
 
 /// Bytes of frames that are put together, so that small ones take no more memory than they say.
 const PIECE: usize = 16 << 10;
@@ -28,15 +32,17 @@ pub(crate) struct Cut;
 #[derive(Debug)]
 pub(crate) struct Taken {
     bytes: AtomicU32,
+    /// What the client may send while nothing waits to be taken.
+    all: u32,
     /// What the client may still send.
     window: AtomicU32,
     connection: AtomicWaker,
 }
 
 impl Taken {
-    /// Nothing was taken; the client may send so many bytes.
-    pub(crate) fn new(window: u32) -> Self {
-        Self { bytes: AtomicU32::new(0), window: AtomicU32::new(window), connection: AtomicWaker::new() }
+    /// Nothing was taken; the client may send so many bytes, of `all` that it may where nothing waits.
+    pub(crate) fn new(window: u32, all: u32) -> Self {
+        Self { bytes: AtomicU32::new(0), all, window: AtomicU32::new(window), connection: AtomicWaker::new() }
     }
 
     /// Wakes the connection when it is to widen a window.
@@ -55,7 +61,7 @@ impl Taken {
     /// Whether so much was taken that the client is to hear of it: half of the window, or as much as is left of it. The rest
     /// may be held by bodies that nobody takes.
     fn is_due(&self, taken: u32) -> bool {
-        taken > 0 && taken >= self.window.load(Relaxed).min(CONNECTION_WINDOW / 2)
+        taken > 0 && taken >= self.window.load(Relaxed).min(self.all / 2)
     }
 
     /// By how much the connection's window is to be widened now, if at all.
@@ -109,7 +115,7 @@ impl State {
 
     /// Whether so much was taken that the client is to hear of it.
     fn is_due(&self) -> bool {
-        self.taken >= STREAM_WINDOW / 2
+        self.taken >= WINDOW / 2
     }
 
     fn wake(&mut self) {
@@ -168,13 +174,23 @@ impl Feed {
     }
 
     /// The body is whole.
-    pub(crate) fn end(self) {
+    pub(crate) fn end(&self) {
         let mut state = self.state.lock();
         state.end = Some(Ok(()));
         state.wake();
     }
 
-    /// By how much the stream's window is to be widened now, if at all.
+    /// Whether somebody has asked for it.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.state.lock().is_wanted
+    }
+
+    /// Whether nobody will take any more of it.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.state.lock().is_unwanted
+    }
+
+    /// By how much the window is to be widened now, if at all.
     pub(crate) fn due(&self) -> Option<u32> {
         let mut state = self.state.lock();
         state.is_due().then(|| mem::take(&mut state.taken))
@@ -196,7 +212,7 @@ impl Intake {
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         let mut state = self.state.lock();
         if !mem::replace(&mut state.is_wanted, true) {
-            state.taken += STREAM_WINDOW - UNASKED_WINDOW;
+            state.taken += WINDOW - UNASKED;
             self.taken.connection.wake();
         }
         if let Some(piece) = state.pop() {
@@ -272,7 +288,7 @@ mod tests {
     }
 
     fn taken() -> Arc<Taken> {
-        Arc::new(Taken::new(CONNECTION_WINDOW))
+        Arc::new(Taken::new(8 * WINDOW, 8 * WINDOW))
     }
 
     #[test]
@@ -312,11 +328,11 @@ mod tests {
     fn windows_are_widened_by_what_was_taken() {
         let taken = taken();
         let (feed, mut body) = intake(None, Arc::clone(&taken));
-        let half = vec![7; STREAM_WINDOW as usize / 2];
+        let half = vec![7; WINDOW as usize / 2];
         push(&feed, &half[..100]);
         assert_eq!(feed.due(), None, "nobody asks for it");
         assert!(next(&mut body).is_ready());
-        assert_eq!(feed.due(), Some(STREAM_WINDOW - UNASKED_WINDOW + 100));
+        assert_eq!(feed.due(), Some(WINDOW - UNASKED + 100));
         for _ in 0..2 {
             push(&feed, &half[1..]);
             assert_eq!(feed.due(), None, "nothing was taken");
@@ -324,17 +340,17 @@ mod tests {
             assert_eq!(feed.due(), None, "less than half");
             push(&feed, &half[..1]);
             assert!(next(&mut body).is_ready());
-            assert_eq!((feed.due(), feed.due()), (Some(STREAM_WINDOW / 2), None));
+            assert_eq!((feed.due(), feed.due()), (Some(WINDOW / 2), None));
         }
         // Padding is taken at once.
-        feed.push(b"", STREAM_WINDOW / 2);
-        assert_eq!((feed.due(), taken.due()), (Some(STREAM_WINDOW / 2), None));
+        feed.push(b"", WINDOW / 2);
+        assert_eq!((feed.due(), taken.due()), (Some(WINDOW / 2), None));
         // What nobody will take counts for the connection, and not for the stream.
         push(&feed, &half);
         drop(body);
         push(&feed, &half);
         assert_eq!((feed.due(), taken.due()), (None, None), "less than half of the connection's");
-        taken.set_window(5 * STREAM_WINDOW / 2 + 100);
-        assert_eq!((taken.due(), taken.due()), (Some(5 * STREAM_WINDOW / 2 + 100), None), "as much as is left");
+        taken.set_window(5 * WINDOW / 2 + 100);
+        assert_eq!((taken.due(), taken.due()), (Some(5 * WINDOW / 2 + 100), None), "as much as is left");
     }
 }

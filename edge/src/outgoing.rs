@@ -1,0 +1,240 @@
+//! What a connection is about to write, in its order, as few pieces.
+//!
+//! Heads and what is small lie together, so that many answers are one piece; what is large stays where it is and is kept until
+//! the socket took it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWrite;
+
+use crate::buffers;
+
+/// Bytes beyond which nothing is added but what cannot wait: with less, a write is worth its system call; of more, a client that
+/// takes nothing would hold memory.
+pub(crate) const ENOUGH: usize = 48 << 10;
+
+/// Memory for what lies together: enough, and what comes beyond that.
+const TOGETHER: usize = 64 << 10;
+
+/// The most bytes that are copied beside what comes before them.
+const COPIED: usize = 4 << 10;
+
+/// Pieces that one write takes.
+const SLICES: usize = 16;
+
+/// Bytes that stay where they are, and how many of those that lie together come before them, and behind the last such piece.
+#[derive(Debug)]
+struct Large {
+    before: usize,
+    bytes: Bytes,
+}
+
+/// Bytes that are not written yet.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    large: VecDeque<Large>,
+    /// What lies together, from `written` on. Without memory while there is none.
+    together: Vec<u8>,
+    written: usize,
+    /// How much of it comes before the last large piece.
+    placed: usize,
+    length: usize,
+}
+
+impl Outgoing {
+    /// Bytes of memory that it has.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        self.together.capacity() + self.large.capacity() * size_of::<Large>()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Whether it is to be written before anything is added.
+    pub(crate) fn is_full(&self) -> bool {
+        self.length >= ENOUGH
+    }
+
+    /// Has `put` append to what lies together.
+    pub(crate) fn append<R>(&mut self, put: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        if self.together.capacity() == 0 {
+            self.together = buffers::take(TOGETHER);
+        } else if self.written >= TOGETHER / 4 {
+            // A client that takes less than comes would else have all that was ever sent kept.
+            self.together.drain(..self.written);
+            self.placed = self.placed.saturating_sub(self.written);
+            self.written = 0;
+        }
+        let before = self.together.len();
+        let result = put(&mut self.together);
+        self.length += self.together.len() - before;
+        result
+    }
+
+    /// Adds bytes, which are copied where they are few.
+    pub(crate) fn push(&mut self, bytes: Bytes) {
+        if bytes.len() <= COPIED {
+            return self.append(|out| out.extend_from_slice(&bytes));
+        }
+        self.length += bytes.len();
+        let before = self.together.len() - self.placed.max(self.written);
+        self.placed = self.together.len();
+        self.large.push_back(Large { before, bytes });
+    }
+
+    /// Writes it, by whole `unit`s, to a stream that does not block.
+    pub(crate) fn poll_write<S>(
+        &mut self,
+        mut stream: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        unit: usize,
+    ) -> Poll<io::Result<()>>
+    where
+        S: AsyncWrite,
+    {
+        loop {
+            let most = self.length / unit * unit;
+            if most == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = self.slices(&mut slices, most);
+            let written = match &slices[..count] {
+                [one] => stream.as_mut().poll_write(cx, one),
+                several => stream.as_mut().poll_write_vectored(cx, several),
+            };
+            match ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.advance(written),
+            }
+        }
+    }
+
+    /// The next pieces, in `slices`, at most `most` bytes of them; answers how many pieces.
+    fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES], mut most: usize) -> usize {
+        let mut together = &self.together[self.written..];
+        let mut count = 0;
+        let mut add = |bytes: &'a [u8]| {
+            let taken = bytes.len().min(most);
+            if taken > 0 && count < SLICES {
+                slices[count] = IoSlice::new(&bytes[..taken]);
+                (most, count) = (most - taken, count + 1);
+            } else if !bytes.is_empty() {
+                // What comes behind it has to wait for it.
+                most = 0;
+            }
+        };
+        for large in self.large.iter().take(SLICES) {
+            let (before, rest) = together.split_at(large.before);
+            together = rest;
+            add(before);
+            add(&large.bytes);
+        }
+        if self.large.len() <= SLICES {
+            add(together);
+        }
+        count
+    }
+
+    /// So many bytes were written.
+    fn advance(&mut self, mut bytes: usize) {
+        self.length -= bytes;
+        while let Some(large) = self.large.front_mut() {
+            let before = bytes.min(large.before);
+            large.before -= before;
+            self.written += before;
+            bytes -= before;
+            let taken = bytes.min(large.bytes.len());
+            large.bytes.advance(taken);
+            bytes -= taken;
+            if !large.bytes.is_empty() {
+                break;
+            }
+            self.large.pop_front();
+        }
+        self.written += bytes;
+        if self.is_empty() {
+            // Most connections are idle most of the time.
+            buffers::give_back(std::mem::take(&mut self.together));
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// All that is to be written, taken by so many bytes.
+    pub(crate) fn written(out: &mut Outgoing, at_once: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while !out.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = out.slices(&mut slices, 5000);
+            let bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+            assert!(!bytes.is_empty());
+            let taken = bytes.len().min(at_once);
+            all.extend_from_slice(&bytes[..taken]);
+            out.advance(taken);
+        }
+        all
+    }
+
+    #[test]
+    fn bytes_go_out_in_their_order_however_few_are_taken() {
+        for at_once in [1, 8, 1000, usize::MAX] {
+            let mut out = Outgoing::default();
+            let mut want = Vec::new();
+            for number in 0..60_usize {
+                let length = [1, 100, COPIED, COPIED + 1, 3, 9000][number % 6];
+                let bytes = vec![(number % 251).to_le_bytes()[0]; length];
+                want.extend_from_slice(&bytes);
+                match number % 7 {
+                    0 => out.append(|out| out.extend_from_slice(&bytes)),
+                    _ => out.push(bytes.into()),
+                }
+            }
+            assert_eq!(out.length, want.len());
+            assert!(written(&mut out, at_once) == want, "{at_once} at once");
+            assert_eq!(out.memory(), 0, "an idle connection holds none");
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_not_kept_while_there_is_more() {
+        let mut out = Outgoing::default();
+        let (mut want, mut seen) = (Vec::new(), Vec::new());
+        for number in 0..4000_usize {
+            let length = if number % 50 == 0 { COPIED + 1 } else { 1000 };
+            let bytes = vec![(number % 251).to_le_bytes()[0]; length];
+            want.extend_from_slice(&bytes);
+            out.push(bytes.into());
+            while number > 20 && out.length > 10_000 {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = out.slices(&mut slices, 1009);
+                let bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+                out.advance(bytes.len());
+                seen.extend(bytes);
+            }
+        }
+        assert!(out.together.capacity() <= 2 * TOGETHER, "{}", out.together.capacity());
+        seen.extend(written(&mut out, usize::MAX));
+        assert!(seen == want);
+    }
+
+    #[test]
+    fn it_is_full_at_some_point() {
+        let mut out = Outgoing::default();
+        for _ in 0..ENOUGH / (8 << 10) {
+            assert!(!out.is_full());
+            out.push(vec![7; 8 << 10].into());
+        }
+        assert!(out.is_full());
+    }
+}

@@ -1,0 +1,61 @@
+//! A connection in memory, for tests: who polls it sees what is there, and is never woken.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Both directions of a connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pipe(pub(crate) Arc<Mutex<Ends>>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    pub(crate) to_server: VecDeque<u8>,
+    pub(crate) to_client: Vec<u8>,
+    /// What one read takes at most, where not all.
+    pub(crate) at_once: Option<usize>,
+    /// Whether the client takes nothing.
+    pub(crate) is_blocked: bool,
+    /// The client has closed its side.
+    pub(crate) is_closed: bool,
+    /// The server has closed its side.
+    pub(crate) is_shut: bool,
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut ends = self.0.lock();
+        if ends.to_server.is_empty() {
+            return if ends.is_closed { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+        let most = ends.at_once.unwrap_or(usize::MAX).min(buf.remaining()).min(ends.to_server.len());
+        let bytes: Vec<u8> = ends.to_server.drain(..most).collect();
+        buf.put_slice(&bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let mut ends = self.0.lock();
+        if ends.is_blocked {
+            return Poll::Pending;
+        }
+        ends.to_client.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.lock().is_shut = true;
+        Poll::Ready(Ok(()))
+    }
+}
