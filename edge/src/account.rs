@@ -7,13 +7,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::Request;
 use http::header::{self, HeaderName};
-use http::{Request, Response};
 use pinstone_engine::id::ImageId;
 
 use crate::access_log::{Found, Part, Record};
 use crate::client::Client;
 use crate::debug::Debugging;
+use crate::reply::Reply;
 use crate::request::Protocol;
 use crate::service::{Link, Shared};
 use crate::telemetry::{Class, Ended, Lookup, Side, micros};
@@ -74,16 +75,16 @@ impl Account {
     }
 
     /// There is an answer: its head is on the way.
-    pub(crate) fn answered<B>(&mut self, response: &mut Response<B>) {
+    pub(crate) fn answered(&mut self, reply: &mut Reply) {
         let facts = &mut self.facts;
         facts.first_byte = facts.started.elapsed();
-        facts.status = response.status().as_u16();
+        facts.status = reply.status.as_u16();
         facts.ends_with_head |= matches!(facts.status, 204 | 304);
         if let Some(debugging) = facts.debugging.take() {
-            debugging.mark(facts.found, response.headers_mut());
+            debugging.mark(facts.found, &mut reply.fields);
         }
         if let (Some(record), Side::Control) = (&mut facts.record, facts.side)
-            && let Some(id) = response.headers().get(REQUEST_ID)
+            && let Some(id) = reply.fields.get(&REQUEST_ID)
         {
             record.put(Part::RequestId, id.as_bytes());
         }

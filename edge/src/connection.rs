@@ -30,8 +30,8 @@ use crate::tls::handshake;
 use crate::watch::{Order, Watch};
 use crate::worker::Worker;
 
-/// Memory for what was read before the protocol was known, which goes on being read into.
-const INPUT: usize = 32 << 10;
+/// Bytes that are read at once: more than most heads have, and than a frame that is taken with its head.
+pub(crate) const INPUT: usize = 32 << 10;
 
 /// How much is read at once to tell the protocol: a common head whole.
 const FIRST_READ: usize = 2048;
@@ -217,7 +217,7 @@ fn poll_read_some(socket: &mut Socket, seen: &mut Vec<u8>, cx: &mut Context<'_>)
     let mut buffer = [0; FIRST_READ];
     let mut buffer = ReadBuf::new(&mut buffer);
     ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
-    if seen.capacity() == 0 {
+    if seen.capacity() == 0 && !buffer.filled().is_empty() {
         // Nobody who has said nothing yet has it.
         *seen = buffers::take(INPUT);
     }

@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pinstone_engine::id::ImageId;
 
 use crate::access_log::Found;
+use crate::reply::ReplyFields;
 use crate::telemetry::Lookup;
 
 const ASKS: HeaderName = HeaderName::from_static("pinstone-debug");
@@ -64,9 +65,9 @@ impl Debugging {
     }
 
     /// Writes all of it into an answer's head.
-    pub(crate) fn mark(&self, found: Option<Found>, headers: &mut HeaderMap) {
+    pub(crate) fn mark(&self, found: Option<Found>, fields: &mut ReplyFields) {
         let mut set = |name, text: String| {
-            headers.insert(name, HeaderValue::try_from(text).expect("names, digits and words are ASCII"));
+            fields.insert(name, HeaderValue::try_from(text).expect("names, digits and words are ASCII"));
         };
         if let Some((project, image)) = &self.project {
             set(PROJECT, project.clone());
@@ -79,9 +80,9 @@ impl Debugging {
         if !timing.is_empty() {
             set(SERVER_TIMING, timing);
         }
-        let kept = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
+        let kept = fields.get(&header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
         let private = HeaderValue::try_from(private(kept)).expect("the value was one before a word was added");
-        headers.insert(header::CACHE_CONTROL, private);
+        fields.insert(header::CACHE_CONTROL, private);
     }
 }
 

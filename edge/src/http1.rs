@@ -19,7 +19,7 @@
 //! # What may not be taken in two ways
 //!
 //! Requests follow one another in one stream of bytes, so whoever stands before us must have found the same end of each
-//! (RFC 9112 section 11.2). Lines and names are what [`httparse`] takes for such. A length is digits, and the only one; a
+//! (RFC 9112 section 11.2). Lines and names are what [`httparse`] takes for such. A length is digits, and there is one; a
 //! transfer coding is `chunked` alone, without a length beside it; anything else is refused, and the connection ends.
 
 pub(crate) mod connection;

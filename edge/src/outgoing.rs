@@ -105,11 +105,8 @@ impl Outgoing {
             }
             let mut slices = [IoSlice::new(&[]); SLICES];
             let count = self.slices(&mut slices, most);
-            let written = match &slices[..count] {
-                [one] => stream.as_mut().poll_write(cx, one),
-                several => stream.as_mut().poll_write_vectored(cx, several),
-            };
-            match ready!(written)? {
+            // One piece too: what is mapped is known by that.
+            match ready!(stream.as_mut().poll_write_vectored(cx, &slices[..count]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.advance(written),
             }

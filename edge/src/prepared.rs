@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use pinstone_engine::coding::{Coding, Variants};
 use pinstone_engine::hash::{BlobHash, VariantListId};
 use pinstone_engine::manifest::Entry;
@@ -24,8 +24,7 @@ use crate::site::Site;
 
 mod kept;
 
-use kept::KeptHead;
-pub(crate) use kept::Shapes;
+pub(crate) use kept::{KeptHead, Shapes};
 
 /// A file at a place.
 #[derive(Debug)]
@@ -49,19 +48,23 @@ pub(crate) struct Prepared {
 /// One form of a file.
 #[derive(Debug, Default)]
 struct Form {
-    whole: OnceLock<KeptHead>,
-    not_modified: OnceLock<KeptHead>,
+    whole: OnceLock<Arc<KeptHead>>,
+    not_modified: OnceLock<Arc<KeptHead>>,
     bytes: OnceLock<Bytes>,
 }
 
 /// The heads of the edge's own pages, each made when it is first sent.
 #[derive(Debug, Default)]
-pub(crate) struct PageHeads([OnceLock<(StatusCode, HeaderMap)>; Page::COUNT]);
+pub(crate) struct PageHeads([OnceLock<(StatusCode, Arc<KeptHead>)>; Page::COUNT]);
 
 impl PageHeads {
     /// The head that a page is sent with.
-    pub(crate) fn head(&self, page: Page) -> (StatusCode, HeaderMap) {
-        self.0[page as usize].get_or_init(|| respond::head(head::page(Method::Get, page).head)).clone()
+    pub(crate) fn head(&self, page: Page, shapes: &Shapes) -> (StatusCode, Arc<KeptHead>) {
+        let make = || {
+            let head = head::page(Method::Get, page).head;
+            (respond::status(head.status), Arc::new(shapes.keep(head)))
+        };
+        self.0[page as usize].get_or_init(make).clone()
     }
 }
 
@@ -140,7 +143,7 @@ impl Prepared {
         kind: Kind,
         shapes: &Shapes,
         make: impl FnOnce() -> Head,
-    ) -> (HeaderMap, usize) {
+    ) -> (Arc<KeptHead>, usize) {
         let form = self.form(form);
         let kept = match kind {
             Kind::Whole => &form.whole,
@@ -149,9 +152,9 @@ impl Prepared {
         let mut added = 0;
         let head = kept.get_or_init(|| {
             added = KeptHead::WEIGHT;
-            shapes.keep(make())
+            Arc::new(shapes.keep(make()))
         });
-        (head.fields(), added)
+        (Arc::clone(head), added)
     }
 
     /// The bytes of a form, where they are at hand.

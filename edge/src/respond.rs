@@ -1,4 +1,4 @@
-//! From a decided answer to a response of the layer below: the only place that builds one.
+//! From a decided answer to one that a connection sends: the only place that makes one.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,8 +13,9 @@ use tokio::runtime::Handle;
 use crate::answer::Decided;
 use crate::body::{Content, EdgeBody, RegionBody};
 use crate::control::ControlBody;
-use crate::head::{Body, Field, Head, Value};
+use crate::head::{Body, Field, Head, Status, Value};
 use crate::parts::PartsBody;
+use crate::reply::{Reply, ReplyFields};
 use crate::source::{OpenFile, Source};
 use crate::watch::InFlight;
 use crate::windows::Budget;
@@ -60,42 +61,47 @@ pub(crate) fn head(head: Head) -> (StatusCode, HeaderMap) {
         };
         headers.append(name(field), value);
     }
-    (StatusCode::from_u16(head.status.code()).expect("a status has three digits"), headers)
+    (status(head.status), headers)
+}
+
+/// A status as the layer below has it.
+pub(crate) fn status(status: Status) -> StatusCode {
+    StatusCode::from_u16(status.code()).expect("a status has three digits")
 }
 
 /// Adds a field.
-pub(crate) fn add(headers: &mut HeaderMap, field: Field, value: Value) {
+pub(crate) fn add(fields: &mut ReplyFields, field: Field, value: Value) {
     let value = match value {
         Cow::Borrowed(text) => HeaderValue::from_static(text),
         Cow::Owned(text) => HeaderValue::try_from(text).expect(PRINTABLE),
     };
-    headers.append(name(field), value);
+    fields.append(name(field), value);
 }
 
 /// Says that the answer depends on these fields of the request, beside those that it names already.
-pub(crate) fn vary(headers: &mut HeaderMap, names: &'static str) {
-    let named = headers.get(header::VARY).and_then(|named| named.to_str().ok());
+pub(crate) fn vary(fields: &mut ReplyFields, names: &'static str) {
+    let named = fields.get(&header::VARY).and_then(|named| named.to_str().ok());
     let value = match named {
         Some(named) => HeaderValue::try_from(format!("{named}, {names}")).expect("names of fields are ASCII"),
         None => HeaderValue::from_static(names),
     };
-    headers.insert(header::VARY, value);
+    fields.insert(header::VARY, value);
 }
 
 /// Says that the connection ends with this answer.
-pub(crate) fn close(headers: &mut HeaderMap) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+pub(crate) fn close(fields: &mut ReplyFields) {
+    fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// Says that no search engine shall list what this host shows.
-pub(crate) fn forbid_indexing(headers: &mut HeaderMap) {
+pub(crate) fn forbid_indexing(fields: &mut ReplyFields) {
     const ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
-    headers.insert(ROBOTS_TAG, HeaderValue::from_static("noindex"));
+    fields.insert(ROBOTS_TAG, HeaderValue::from_static("noindex"));
 }
 
-/// Builds the response.
-pub(crate) fn response(decided: Decided, sending: &Sending, in_flight: InFlight) -> Response<EdgeBody> {
-    let Decided { status, headers, body, source } = decided;
+/// Puts a decided answer together.
+pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) -> Reply {
+    let Decided { status, fields, body, source } = decided;
     let content = match (body, source) {
         (Body::Page(page), _) => Content::Bytes(Bytes::from_static(page.html().as_bytes())),
         (Body::File(part), Some(Source::File(file))) => {
@@ -115,10 +121,7 @@ pub(crate) fn response(decided: Decided, sending: &Sending, in_flight: InFlight)
         }
         (Body::Empty | Body::File(_) | Body::Parts(_), _) => Content::Empty,
     };
-    let mut response = Response::new(EdgeBody::new(content, in_flight));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+    Reply { status, fields, body: EdgeBody::new(content, in_flight) }
 }
 
 fn region_body(file: &OpenFile, part: &Range<u64>, sending: &Sending, in_flight: &InFlight) -> RegionBody {
@@ -131,8 +134,8 @@ fn region_body(file: &OpenFile, part: &Range<u64>, sending: &Sending, in_flight:
 }
 
 /// Passes on an answer of the control plane as it is.
-pub(crate) fn forwarded(response: Response<ControlBody>, in_flight: InFlight) -> Response<EdgeBody> {
-    response.map(|body| EdgeBody::new(Content::Control(body), in_flight))
+pub(crate) fn forwarded(response: Response<ControlBody>, in_flight: InFlight) -> Reply {
+    Reply::of(response, |body| EdgeBody::new(Content::Control(body), in_flight))
 }
 
 /// The name of a field.
@@ -162,13 +165,14 @@ mod tests {
 
     #[test]
     fn what_an_answer_depends_on_is_one_field() {
-        let mut headers = HeaderMap::new();
+        let mut fields = ReplyFields::default();
         for (names, want) in [
             ("Accept-Encoding", "Accept-Encoding"),
             ("Sec-Fetch-Mode, Accept", "Accept-Encoding, Sec-Fetch-Mode, Accept"),
         ] {
-            vary(&mut headers, names);
-            assert_eq!(headers.get_all(header::VARY).iter().collect::<Vec<_>>(), [want]);
+            vary(&mut fields, names);
+            let all: Vec<_> = fields.iter().filter(|(name, _)| *name == header::VARY).map(|(_, value)| value).collect();
+            assert_eq!(all, [want]);
         }
     }
 }

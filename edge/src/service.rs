@@ -4,6 +4,7 @@
 //! sees one pointer and with it one image. What a worker has at hand of earlier ones is checked against the pointer for
 //! each; a connection remembers nothing.
 
+use std::mem;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,12 +19,12 @@ use tower::ServiceExt;
 use crate::access_log::AccessLog;
 use crate::account::{Account, Facts};
 use crate::answer::{Call, Decided};
-use crate::body::EdgeBody;
 use crate::cache::Caches;
 use crate::client::{Client, Networks};
 use crate::config::Limits;
 use crate::control::{ControlBody, ControlService};
 use crate::debug;
+use crate::field_maps;
 use crate::fields::Fields;
 use crate::forwarded;
 use crate::guard::caught;
@@ -31,6 +32,7 @@ use crate::head::{self, Answer};
 use crate::https;
 use crate::pages::Page;
 use crate::per_source::{Slot, Sources};
+use crate::reply::Reply;
 use crate::request::{self, Method, Protocol};
 use crate::request_body::RequestBody;
 use crate::respond::{self, Sending};
@@ -97,14 +99,14 @@ pub(crate) async fn serve(
     watch: Arc<Watch>,
     link: Arc<Link>,
     mut request: Request<RequestBody>,
-) -> Response<EdgeBody> {
+) -> Reply {
     let in_flight = watch.begin(!request.body().is_end_stream());
     let protocol = protocol(request.version());
     let client = forwarded::client(link.client, &worker.trusted, request.headers());
     let mut account = Account::begin(worker, protocol, &link, client, &request);
     let (worker, facts) = account.parts();
     let answered = caught(pin!(route(worker, protocol, &watch, &link, client, &mut request, facts))).await;
-    let mut response = match answered {
+    let mut reply = match answered {
         Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
         Ok(Routed::Site(decided, close)) => finish(worker, protocol, &link, decided, close, in_flight),
         Err(_) => {
@@ -115,11 +117,14 @@ pub(crate) async fn serve(
     };
     if let (Some(hsts), true) = (&worker.hsts, client.is_tls) {
         // A site may have said something of its own.
-        response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| hsts.clone());
+        if reply.fields.get(&header::STRICT_TRANSPORT_SECURITY).is_none() {
+            reply.fields.append(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
     }
-    account.answered(&mut response);
-    response.body_mut().tell(account);
-    response
+    account.answered(&mut reply);
+    reply.body.tell(account);
+    field_maps::give_back(mem::take(request.headers_mut()));
+    reply
 }
 
 fn finish(
@@ -129,17 +134,17 @@ fn finish(
     mut decided: Decided,
     close: bool,
     in_flight: InFlight,
-) -> Response<EdgeBody> {
+) -> Reply {
     let sending = match protocol {
         Protocol::Http2 => &shared.sending_streams,
         Protocol::Http10 | Protocol::Http11 => {
             if close {
-                respond::close(&mut decided.headers);
+                respond::close(&mut decided.fields);
             }
             if link.certificate.is_some() { &shared.sending_sealed } else { &shared.sending }
         }
     };
-    respond::response(decided, sending, in_flight)
+    respond::reply(decided, sending, in_flight)
 }
 
 fn protocol(version: Version) -> Protocol {
@@ -189,7 +194,7 @@ async fn route(
             https::Verdict::Serve => {
                 facts.goes_to_control();
                 watch.goes_to_control();
-                let request = std::mem::replace(request, Request::new(RequestBody::empty()));
+                let request = mem::replace(request, Request::new(RequestBody::empty()));
                 Routed::Control(Box::pin(to_control(control.clone(), client, request)).await)
             }
             https::Verdict::Redirect(location) => Routed::site(head::redirect(location), has_body),
@@ -219,7 +224,7 @@ async fn route(
     let call = Call { worker, method, authority, is_tls: client.is_tls, path, query, fields: &fields };
     let mut decided = call.answer(&host, target, facts).await;
     if !is_indexed(target) {
-        respond::forbid_indexing(&mut decided.headers);
+        respond::forbid_indexing(&mut decided.fields);
     }
     Routed::Site(decided, has_body)
 }

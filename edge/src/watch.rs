@@ -73,6 +73,8 @@ pub(crate) struct Watch {
     written_before: AtomicU64,
     /// The piece of a mapped file that was handed out last.
     handed: Mutex<Option<Handed>>,
+    /// The connection is to be reset when it ends, so that its end is not taken for that of an answer.
+    is_broken: AtomicBool,
     /// An [`Order`], and who carries it out.
     order: AtomicU8,
     carrier: AtomicWaker,
@@ -119,6 +121,7 @@ impl Watch {
             has_task: AtomicBool::new(false),
             written_before: AtomicU64::new(0),
             handed: Mutex::new(None),
+            is_broken: AtomicBool::new(false),
             order: AtomicU8::new(Order::GoOn as u8),
             carrier: AtomicWaker::new(),
         })
@@ -189,11 +192,17 @@ impl Watch {
         poll_fn(|cx| if self.poll_order(cx) >= Order::Close { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
-    /// Whether the connection is cut because its client does not take what is there for it. Then the kernel is not to keep it
-    /// any longer either.
+    /// The connection ends in the middle of an answer, whose end it would be taken for.
+    pub(crate) fn reset(&self) {
+        self.is_broken.store(true, Relaxed);
+    }
+
+    /// Whether the connection is cut because its client does not take what is there for it, so that the kernel is not to keep it
+    /// any longer either; or its end would be taken for that of an answer.
     pub(crate) fn must_reset(&self) -> bool {
         let owes = self.blocked_since.load(Relaxed) != 0 || self.sending.load(Relaxed) > 0;
-        self.order() == Order::Cut && owes && self.lingering_since.load(Relaxed) == 0
+        let is_left = self.order() == Order::Cut && owes && self.lingering_since.load(Relaxed) == 0;
+        is_left || self.is_broken.load(Relaxed)
     }
 
     /// Whether the client has left a piece for longer than this. Pieces are told apart by two generations, not by their

@@ -18,7 +18,9 @@ enum Place {
     Size {
         digits: u8,
     },
-    /// Behind the size, in what is passed over until the end of its line.
+    /// In blanks behind the size.
+    Blank,
+    /// In what is passed over until the end of the size's line.
     Extension,
     /// At the end of that line.
     SizeEnd,
@@ -98,8 +100,9 @@ impl Decoder {
                 self.left = self.left << 4 | u64::from(digit);
                 Place::Size { digits: digits + 1 }
             }
-            (Place::Size { digits: 1.. } | Place::Extension, b'\r') => Place::SizeEnd,
-            (Place::Size { digits: 1.. }, b';' | b' ' | b'\t') => self.pass_over(Place::Extension)?,
+            (Place::Size { digits: 1.. } | Place::Blank | Place::Extension, b'\r') => Place::SizeEnd,
+            (Place::Size { digits: 1.. } | Place::Blank, b' ' | b'\t') => self.pass_over(Place::Blank)?,
+            (Place::Size { digits: 1.. } | Place::Blank, b';') => self.pass_over(Place::Extension)?,
             (Place::Extension, b'\t' | b' '..=b'~' | 0x80..) => self.pass_over(Place::Extension)?,
             (Place::SizeEnd, b'\n') if self.left == 0 => Place::Trailers,
             (Place::SizeEnd, b'\n') => Place::Data,
@@ -154,7 +157,7 @@ mod tests {
             ("3\r\nabc\r\n0\r\n\r\n", "abc"),
             ("003\r\nabc\r\nA\r\n0123456789\r\n00\r\n\r\n", "abc0123456789"),
             ("b;name=value\r\nhello world\r\n0;x=\"y\"\r\n\r\n", "hello world"),
-            ("1 \r\na\r\n0\r\n\r\n", "a"),
+            ("1 \r\na\r\n0 \t;x\r\n\r\n", "a"),
             ("4\r\n\r\n\r\n\r\n0\r\nA: b\r\nC:\td\r\n\r\n", "\r\n\r\n"),
         ] {
             for at_once in [1, 2, 3, 100] {
@@ -185,6 +188,8 @@ mod tests {
             "1\r\nab\r\n0\r\n\r\n",
             "1\r\n\r\n0\r\n\r\n",
             "1\rx\na\r\n0\r\n\r\n",
+            "1 2\r\na\r\n0\r\n\r\n",
+            "1 x\r\na\r\n0\r\n\r\n",
             "1;a\nb\r\na\r\n",
             "1;\0\r\na\r\n",
             "0\r\n\n",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Version};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
@@ -18,24 +18,21 @@ use super::response::{self, Asked, Framing};
 use crate::answering::Answering;
 use crate::body::EdgeBody;
 use crate::buffers;
+use crate::connection::INPUT;
 use crate::control::BoxError;
 use crate::head;
 use crate::outgoing::Outgoing;
 use crate::pages::Page;
+use crate::reply::Reply;
 use crate::request::Method as Known;
 use crate::request_body::RequestBody;
 use crate::respond;
 use crate::watch::Watch;
 
-/// Bytes that are read at once: more than most heads have, so that many requests that came together are one read.
-const INPUT: usize = 32 << 10;
-
 /// Requests that are answered before other connections have their turn.
 const TURN: usize = 256;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-type Answer = Response<EdgeBody>;
 
 /// Bounds of a head.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +65,7 @@ struct Exchange {
 /// How far an answer is.
 enum Progress {
     /// It is being made.
-    Waiting(Pin<Box<dyn Future<Output = Answer> + Send>>),
+    Waiting(Pin<Box<dyn Future<Output = Reply> + Send>>),
     /// Its body is being sent.
     Sending(EdgeBody, Framing),
 }
@@ -151,11 +148,18 @@ where
         self.asked = 0;
         loop {
             if self.exchange.is_some() {
-                if self.poll_receive(cx)? == Came::NobodyWaits {
-                    return Poll::Ready(Ok(()));
-                }
-                let is_over = self.poll_exchange(cx)?;
-                if is_over.is_pending() {
+                let came = self.poll_receive(cx)?;
+                let went = if came == Came::NobodyWaits { Poll::Ready(Ok(false)) } else { self.poll_exchange(cx) };
+                let is_over = match went {
+                    Poll::Ready(Ok(true)) => true,
+                    Poll::Pending => false,
+                    Poll::Ready(broken) => {
+                        // What was answered before is not lost with it.
+                        let _ = self.poll_send(cx);
+                        return Poll::Ready(broken.map(|_| ()));
+                    }
+                };
+                if !is_over {
                     // What there is of the answer is not kept back for what has to be waited for.
                     ready!(self.poll_send(cx))?;
                     return Poll::Pending;
@@ -172,6 +176,10 @@ where
             // Answers to what came together are written together.
             ready!(self.poll_send(cx))?;
             if self.is_last {
+                if self.at < self.input.len() {
+                    // The client has sent more than was looked at, and may go on.
+                    self.watch.on_waiting(true);
+                }
                 return Pin::new(&mut self.stream).poll_shutdown(cx).map_err(Into::into);
             }
             if self.asked >= TURN {
@@ -187,7 +195,7 @@ where
 
     /// Reads what comes where a request is waited for.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_partial = !self.input.is_empty();
+        let is_partial = self.at < self.input.len();
         self.watch.on_waiting(is_partial);
         let read = self.poll_read(cx);
         if read.is_pending() && self.is_leaving && !is_partial {
@@ -202,13 +210,13 @@ where
         if self.input.capacity() == 0 {
             self.input = buffers::take(INPUT);
         }
+        self.input.drain(..self.at);
+        self.at = 0;
         let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input);
         if let Poll::Ready(Ok(0)) = read {
             self.saw_end = true;
         }
-        if self.input.is_empty() {
-            self.tidy();
-        }
+        self.tidy();
         read.map_ok(|_| ())
     }
 
@@ -218,30 +226,22 @@ where
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Gives back the memory of what was taken; keeps what was not.
+    /// Gives memory back where all that was read is taken.
     fn tidy(&mut self) {
         if self.at == self.input.len() {
             buffers::give_back(mem::take(&mut self.input));
-        } else if self.at > 0 {
-            self.input.drain(..self.at);
+            self.at = 0;
         }
-        self.at = 0;
     }
 
     /// Begins to answer the next request, if its head is there; says whether something was done.
     fn begin_next(&mut self) -> bool {
         if self.looked_at == 0 {
-            // RFC 9112 section 2.2: an empty line before a request means nothing.
-            let blank = self.input[self.at..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-            if blank > 0 {
-                self.at += blank;
-                self.watch.on_nothing();
-            }
+            self.pass_over_empty_lines();
         }
         let input = &self.input[self.at..];
         if input.is_empty() || !may_be_whole(input, self.looked_at) {
             self.looked_at = input.len();
-            self.tidy();
             return self.refuse_if_too_large();
         }
         match request::parse(input, self.bounds.fields) {
@@ -252,7 +252,6 @@ where
             }
             Ok(None) => {
                 self.looked_at = input.len();
-                self.tidy();
                 return self.refuse_if_too_large();
             }
             Err(refusal) => self.refuse(refusal),
@@ -261,8 +260,23 @@ where
         true
     }
 
+    /// An empty line before a request means nothing (RFC 9112 section 2.2).
+    fn pass_over_empty_lines(&mut self) {
+        let before = self.at;
+        while let Some(line) = [&b"\r\n"[..], b"\n"].iter().find(|line| self.input[self.at..].starts_with(line)) {
+            self.at += line.len();
+        }
+        if self.at > before {
+            self.watch.on_nothing();
+            // As much work as a request may be.
+            self.asked += 1;
+            self.tidy();
+        }
+    }
+
+    /// Refuses a head that is not there whole, if it has all that one may have; says whether that is so.
     fn refuse_if_too_large(&mut self) -> bool {
-        let is_too_large = self.input.len() >= self.bounds.bytes;
+        let is_too_large = self.input.len() - self.at >= self.bounds.bytes;
         if is_too_large {
             self.refuse(Refusal::TooLarge);
         }
@@ -280,7 +294,7 @@ where
         let asked = Asked { version: Version::HTTP_11, is_head: false, persists: false };
         let html = page.html().as_bytes();
         self.out.append(|out| {
-            response::put(out, asked, status, &fields, Some(html.len() as u64));
+            response::put(out, asked, status, &fields.into(), Some(html.len() as u64));
             out.extend_from_slice(html);
         });
         self.is_last = true;
@@ -303,16 +317,16 @@ where
             self.take_body();
         }
         let answering = (self.answer)(request);
-        if has_body && self.receiving.is_none() {
+        if has_body && self.receiving.is_none() && !self.is_last {
             self.watch.on_body_over();
         }
         self.tidy();
         match answering {
-            Answering::Done(Some(answer)) => self.start(asked, answer),
+            Answering::Done(answer) => self.start(asked, answer),
             Answering::Waiting(answer) => {
                 self.exchange = Some(Exchange { asked, progress: Progress::Waiting(answer) });
             }
-            Answering::Done(None) | Answering::Panicked(_) => {
+            Answering::Panicked => {
                 tracing::error!("a connection was given up because what answers its request panicked");
                 self.give_up(Page::Internal);
             }
@@ -320,15 +334,13 @@ where
     }
 
     /// Sends the head of an answer.
-    fn start(&mut self, mut asked: Asked, answer: Answer) {
+    fn start(&mut self, mut asked: Asked, reply: Reply) {
         // Where nobody will read the rest of the request, nothing can be read behind it.
-        let may_be_read = self.receiving.as_ref().is_none_or(Receiving::is_wanted) && !self.is_last;
-        asked.persists &= may_be_read && !self.is_leaving;
-        let (parts, body) = answer.into_parts();
+        let may_be_read = self.receiving.as_mut().is_none_or(Receiving::on_answer);
+        asked.persists &= may_be_read && !self.is_last && !self.is_leaving;
+        let Reply { status, fields, body } = reply;
         let length = body.size_hint().exact();
-        let (framing, persists) =
-            self.out.append(|out| response::put(out, asked, parts.status, &parts.headers, length));
-        request::give_back(parts.headers);
+        let (framing, persists) = self.out.append(|out| response::put(out, asked, status, &fields, length));
         self.is_last |= !persists;
         if matches!(framing, Framing::Nothing | Framing::Length(0)) {
             self.finish();
@@ -344,8 +356,8 @@ where
         self.is_last |= self.receiving.take().is_some();
     }
 
-    /// Goes on with the answer until there is enough to be written; ready where it is over, or that is so.
-    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    /// Goes on with the answer until there is enough to be written; true where it is over, or that is so.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Broken>> {
         while let Some(exchange) = &mut self.exchange
             && !self.out.is_full()
         {
@@ -362,7 +374,13 @@ where
                             self.finish();
                         }
                     }
-                    Some(Err(error)) => return Poll::Ready(Err(Broken::Body(error))),
+                    Some(Err(error)) => {
+                        if *framing == Framing::UntilClose {
+                            // Its end is that of the connection, which must not look like one.
+                            self.watch.reset();
+                        }
+                        return Poll::Ready(Err(Broken::Body(error)));
+                    }
                     None => {
                         match *framing {
                             Framing::Length(left) if left > 0 => return Poll::Ready(Err(Broken::Short(left))),
@@ -374,7 +392,7 @@ where
                 },
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(true))
     }
 
     /// Takes what came of the request's body, and reads more of it; behind it, looks whether the client leaves.
@@ -390,7 +408,7 @@ where
             let is_enough = match &self.receiving {
                 Some(receiving) => receiving.is_full(),
                 // Requests that come meanwhile are left for later.
-                None => self.input.len() >= INPUT,
+                None => self.input.len() - self.at >= INPUT,
             };
             if is_enough {
                 return Ok(Came::Something);
@@ -439,7 +457,6 @@ enum Came {
 /// Adds a piece of a body; says whether that was its last.
 fn put_piece(out: &mut Outgoing, framing: &mut Framing, mut data: Bytes) -> bool {
     match framing {
-        Framing::Nothing => return true,
         Framing::Length(left) => {
             // What its head does not speak of would be taken for the next answer.
             data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -447,6 +464,7 @@ fn put_piece(out: &mut Outgoing, framing: &mut Framing, mut data: Bytes) -> bool
             out.push(data);
             return *left == 0;
         }
+        Framing::Nothing => {}
         Framing::Chunked if data.is_empty() => {}
         Framing::Chunked => {
             let size = format!("{:x}\r\n", data.len());

@@ -105,9 +105,10 @@ impl Receiving {
         self.window == 0
     }
 
-    /// Whether somebody may still read what comes.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.feed.is_unwanted()
+    /// The answer begins: behind that the client is not told to send anything. Says whether all of it may still come and be read.
+    pub(super) fn on_answer(&mut self) -> bool {
+        let may_come = !std::mem::take(&mut self.expects_continue);
+        may_come && !self.feed.is_unwanted()
     }
 
     /// Whether the client is to be told to send it, which is so once: when somebody asks for it.
@@ -179,9 +180,8 @@ mod tests {
     #[test]
     fn what_nobody_wants_is_not_read_for_long() {
         let (mut receiving, body) = Receiving::new(Framing::Length(1 << 30), true).unwrap();
-        assert!(receiving.is_wanted());
         drop(body);
-        assert!(!receiving.is_wanted() && !receiving.is_to_continue());
+        assert!(!receiving.is_to_continue() && !receiving.on_answer());
         assert_eq!(receiving.take(&[0; 1 << 20]), Step::Some(UNASKED as usize));
         receiving.widen(&cx());
         assert!(receiving.is_full());

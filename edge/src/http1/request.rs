@@ -1,39 +1,22 @@
 //! From the bytes of a head to a request, and what frames its body (RFC 9112 sections 3 to 6).
 //!
 //! `httparse` says what is a line, a name and a value. What may not be taken in two ways is refused here: a length that is
-//! none or is not the only one, and a transfer coding beside a length.
+//! none, or that differs from another, and a transfer coding beside a length.
 
-use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Uri, Version};
 use httparse::Status;
 
+use crate::field_maps;
 use crate::pages::Page;
 use crate::request_body::RequestBody;
 
 /// Fields for which there is room without asking for memory.
 const USUAL_FIELDS: usize = 100;
-
-thread_local! {
-    /// The map of fields that was last done with, and is empty.
-    static SPARE: Cell<Option<HeaderMap>> = const { Cell::new(None) };
-}
-
-/// Takes an empty map of fields.
-fn take_map() -> HeaderMap {
-    SPARE.take().unwrap_or_default()
-}
-
-/// Gives back a map of fields, for the next request of this thread.
-pub(super) fn give_back(mut fields: HeaderMap) {
-    fields.clear();
-    // Nothing is kept by a thread that ends.
-    let _ = SPARE.try_with(|spare| spare.set(Some(fields)));
-}
 
 /// What frames the body of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -118,7 +101,7 @@ pub(super) fn parse(input: &[u8], most_fields: usize) -> Result<Option<(Head, us
     let bytes = Bytes::copy_from_slice(&input[..length]);
     let part = |part: &[u8]| bytes.slice(place(part, input));
     let uri = Uri::from_maybe_shared(part(target.as_bytes())).map_err(|_| refused_target(target))?;
-    let (mut fields, mut facts) = (take_map(), Facts::default());
+    let (mut fields, mut facts) = (field_maps::take(), Facts::default());
     fields.reserve(parsed.headers.len());
     for field in parsed.headers {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::Malformed)?;
@@ -189,7 +172,7 @@ impl Facts {
 }
 
 /// Reads a length: digits and nothing else (RFC 9110 section 8.6).
-fn length(value: &[u8]) -> Option<u64> {
+pub(super) fn length(value: &[u8]) -> Option<u64> {
     if !value.iter().all(u8::is_ascii_digit) {
         return None;
     }

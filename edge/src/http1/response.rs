@@ -1,13 +1,11 @@
 //! The head of an answer as it is sent, and what frames its body (RFC 9112 sections 4 to 6).
 
-use http::header::{self, HeaderMap};
+use http::header;
 use http::{StatusCode, Version};
 
+use super::request;
 use crate::date;
-
-/// Bytes of a status line, and of a field beside its name and its value.
-const STATUS_LINE: usize = 64;
-const AROUND_FIELD: usize = 4;
+use crate::reply::ReplyFields;
 
 /// What an answer's request has to do with its framing.
 #[derive(Clone, Copy, Debug)]
@@ -38,22 +36,26 @@ pub(super) fn put(
     out: &mut Vec<u8>,
     asked: Asked,
     status: StatusCode,
-    fields: &HeaderMap,
+    fields: &ReplyFields,
     length: Option<u64>,
 ) -> (Framing, bool) {
-    let size: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND_FIELD).sum();
-    out.reserve(STATUS_LINE + size + 3 * STATUS_LINE);
     put_status(out, status);
     // A 304 may say how long the answer would be; what has no body by its nature has no length either (RFC 9110 section 8.6).
     let has_no_length = status.is_informational() || status == StatusCode::NO_CONTENT;
     let has_no_body = has_no_length || asked.is_head || status == StatusCode::NOT_MODIFIED;
     let (mut said_length, mut said_date, mut persists) = (None, false, asked.persists);
-    for (name, value) in fields {
+    let (kept, own) = fields.parts();
+    if let Some(kept) = kept {
+        debug_assert!(!has_no_length, "no head is kept of what has no length");
+        kept.put_lines(out);
+        said_length = kept.length();
+    }
+    for (name, value) in own {
         if *name == header::CONTENT_LENGTH {
             if has_no_length || said_length.is_some() {
                 continue;
             }
-            let parsed = value.to_str().ok().and_then(|text| text.parse().ok());
+            let parsed = request::length(value.as_bytes());
             if parsed.is_none() {
                 continue;
             }
@@ -120,7 +122,7 @@ fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
 
     const GET: Asked = Asked { version: Version::HTTP_11, is_head: false, persists: true };
 
@@ -130,9 +132,9 @@ mod tests {
         fields: &[(&'static str, &'static str)],
         length: Option<u64>,
     ) -> (String, Framing, bool) {
-        let mut map: HeaderMap = HeaderMap::new();
+        let mut map = ReplyFields::default();
         for (name, value) in fields {
-            map.append(*name, HeaderValue::from_static(value));
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let mut out = Vec::new();
         let (framing, persists) = put(&mut out, asked, StatusCode::from_u16(status).unwrap(), &map, length);
@@ -151,7 +153,7 @@ mod tests {
             (GET, 200, &[], Some(7), "200 OK|content-length: 7", Framing::Length(7), true),
             (GET, 200, &[], Some(0), "200 OK|content-length: 0", Framing::Length(0), true),
             (GET, 404, &[LENGTH, LENGTH], None, "404 Not Found|content-length: 7", Framing::Length(7), true),
-            (GET, 200, &[("content-length", "x")], Some(7), "200 OK|content-length: 7", Framing::Length(7), true),
+            (GET, 200, &[("content-length", "+7")], Some(7), "200 OK|content-length: 7", Framing::Length(7), true),
             (GET, 200, &[], None, "200 OK|transfer-encoding: chunked", Framing::Chunked, true),
             (GET, 200, &[("transfer-encoding", "x")], Some(7), "200 OK|content-length: 7", Framing::Length(7), true),
             (old, 200, &[], None, "200 OK|connection: close", Framing::UntilClose, false),

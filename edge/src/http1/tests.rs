@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Request, Response};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use crate::buffers;
 use crate::control::{BoxError, ControlBody};
 use crate::outgoing::ENOUGH;
 use crate::pipe::Pipe;
+use crate::reply::Reply;
 use crate::request_body::RequestBody;
 use crate::watch::Watch;
 
@@ -45,16 +46,20 @@ struct Peer {
     ended: Option<Result<(), Broken>>,
 }
 
-fn answer(bytes: impl Into<Bytes>) -> Response<EdgeBody> {
-    Response::new(EdgeBody::new(Content::Bytes(bytes.into()), Watch::new().begin(false)))
+fn reply(content: Content) -> Reply {
+    let fields = HeaderMap::new().into();
+    Reply { status: StatusCode::OK, fields, body: EdgeBody::new(content, Watch::new().begin(false)) }
+}
+
+fn answer(bytes: impl Into<Bytes>) -> Reply {
+    reply(Content::Bytes(bytes.into()))
 }
 
 /// Answers with these pieces of a body whose length is not known.
-fn pieces(pieces: &[&'static str]) -> Response<EdgeBody> {
+fn pieces(pieces: &[&'static str]) -> Reply {
     let pieces: Vec<_> =
         pieces.iter().map(|piece| Ok::<_, BoxError>(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();
-    let content = Content::Control(ControlBody::new(StreamBody::new(stream::iter(pieces))));
-    Response::new(EdgeBody::new(content, Watch::new().begin(false)))
+    reply(Content::Control(ControlBody::new(StreamBody::new(stream::iter(pieces)))))
 }
 
 /// Answers with the method, the target and the body, which is read first.
@@ -70,7 +75,11 @@ fn echo(request: Request<RequestBody>) -> Answering {
 
 impl Peer {
     fn with(answers: impl FnMut(Request<RequestBody>) -> Answering + 'static) -> Self {
-        let (pipe, watch) = (Pipe::default(), Watch::new());
+        Self::watched(Watch::new(), answers)
+    }
+
+    fn watched(watch: Arc<Watch>, answers: impl FnMut(Request<RequestBody>) -> Answering + 'static) -> Self {
+        let pipe = Pipe::default();
         let answers = Box::new(answers) as Answers;
         let connection = Connection::new(pipe.clone(), Vec::new(), Arc::clone(&watch), BOUNDS, 1, answers);
         Self { connection, pipe, watch, ended: None }
@@ -181,6 +190,7 @@ fn what_is_no_request_ends_the_connection() {
         ("GET /\r\n\r\n", 400),
         ("GET / HTTP/2.0\r\n\r\n", 400),
         ("\x16\x03\x01\x02", 400),
+        ("\r\rGET / HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nA : b\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", 400),
         ("GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
@@ -199,7 +209,7 @@ fn what_is_no_request_ends_the_connection() {
                 assert!(refusal.starts_with(&format!("HTTP/1.1 {status} ")), "{sent:?}: {answers}");
                 assert!(refusal.contains("\r\nconnection: close\r\n"), "{sent:?}: {answers}");
                 assert!(!refusal.contains("hidden"), "{sent:?}: {answers}");
-                assert!(peer.is_over(), "{sent:?}");
+                assert!(peer.is_over() && peer.watch.must_linger(), "{sent:?}");
             }
         }
     }
@@ -220,7 +230,7 @@ fn a_body_that_is_cut_or_broken_is_not_a_shorter_one() {
     let mut peer = Peer::with(echo);
     let broken = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello!\r\nGET /hidden HTTP/1.1\r\n\r\n";
     assert_eq!(peer.send(broken), closing("cut"));
-    assert!(peer.is_over());
+    assert!(peer.is_over() && peer.watch.must_linger(), "the client may be sending still");
 }
 
 #[test]
@@ -233,6 +243,53 @@ fn a_client_that_waits_is_told_to_go_on_when_somebody_asks() {
     let mut peer = Peer::with(|_| Answering::begin(async { answer("no") }));
     assert_eq!(peer.send(HEAD), closing("no"), "it may send it or not, so nothing can follow");
     assert!(peer.is_over());
+}
+
+#[test]
+fn nothing_comes_between_a_head_and_its_body() {
+    // It answers first, and asks for the body then.
+    let mut peer = Peer::with(|request| {
+        let body = request.into_body().map_err(BoxError::from);
+        Answering::begin(async move { reply(Content::Control(ControlBody::new(body))) })
+    });
+    let sent = peer.send("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+    assert_eq!(sent, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\n");
+    assert_eq!(peer.send("hello"), "hello");
+    assert!(peer.is_over());
+}
+
+#[test]
+fn what_was_answered_before_is_not_lost() {
+    let watch = Watch::new();
+    let of_control = Arc::clone(&watch);
+    let answers = move |request: Request<RequestBody>| {
+        let (path, watch) = (request.uri().path().to_owned(), Arc::clone(&of_control));
+        Answering::begin(async move {
+            match &*path {
+                "/waits" => {
+                    watch.goes_to_control();
+                    std::future::pending().await
+                }
+                "/breaks" => {
+                    let pieces = stream::iter([Err::<Frame<Bytes>, _>(BoxError::from("broken"))]);
+                    reply(Content::Control(ControlBody::new(StreamBody::new(pieces))))
+                }
+                _ => answer("here"),
+            }
+        })
+    };
+    let mut peer = Peer::watched(watch, answers.clone());
+    peer.pipe.0.lock().is_closed = true;
+    assert_eq!(peer.send("GET / HTTP/1.1\r\n\r\nGET /waits HTTP/1.1\r\n\r\n"), ok("here"));
+    assert!(matches!(peer.ended, Some(Ok(()))));
+    for (version, resets) in [("1.1", false), ("1.0", true)] {
+        let mut peer = Peer::with(answers.clone());
+        let first = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+        let answers = peer.send(format!("{first}GET /breaks HTTP/{version}\r\n\r\n"));
+        assert!(answers.ends_with("\r\n\r\n") && answers.contains("here"), "{answers}");
+        assert!(matches!(peer.ended, Some(Err(Broken::Body(_)))));
+        assert_eq!(peer.watch.must_reset(), resets, "{version}");
+    }
 }
 
 #[test]
@@ -291,7 +348,7 @@ fn an_answer_is_as_long_as_its_head_says() {
         Peer::with(move |_| {
             Answering::begin(async move {
                 let mut answer = pieces(parts);
-                answer.headers_mut().insert("content-length", length.parse().unwrap());
+                answer.fields.append(header::CONTENT_LENGTH, length.parse().unwrap());
                 answer
             })
         })

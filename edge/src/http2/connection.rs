@@ -19,13 +19,10 @@ use super::streams::{Known, Receiving, Stream, Streams};
 use super::{BLOCK, CONNECTION_WINDOW, FIRST_WINDOW, LARGEST_LIST, PREFACE, STREAMS};
 use crate::answering::Answering;
 use crate::buffers;
-use crate::connection::RECORD;
+use crate::connection::{INPUT, RECORD};
 use crate::intake::{Taken, UNASKED, intake};
 use crate::request_body::RequestBody;
 use crate::watch::{Moved, Watch, ticks};
-
-/// Bytes that are read at once: more than a frame that is taken, with its head.
-const INPUT: usize = 32 << 10;
 
 /// Requests that are answered before other connections have their turn.
 const TURN: usize = 256;

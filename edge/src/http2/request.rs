@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Request, Uri, Version, uri};
 
 use super::hpack::Field;
 use super::{LARGEST_LIST, is_of_the_connection};
+use crate::field_maps;
 use crate::request_body::RequestBody;
 
 /// Fields that there is room for before more memory is taken: what browsers send.
@@ -71,6 +72,7 @@ impl RequestHead {
     /// Takes a header field; says whether a request may have it.
     fn add_header(&mut self, name: &HeaderName, value: &HeaderValue) -> bool {
         if !mem::replace(&mut self.has_fields, true) {
+            self.fields = field_maps::take();
             self.fields.reserve(USUAL);
         }
         let is_fit = if *name == header::CONTENT_LENGTH {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
-use http::{HeaderMap, Response, StatusCode};
+use http::StatusCode;
 use http_body::{Body as _, Frame};
 
 use super::FIRST_WINDOW;
@@ -21,8 +21,8 @@ use crate::control::BoxError;
 use crate::date;
 use crate::guard::{catch, poll_caught};
 use crate::outgoing::Outgoing;
+use crate::reply::{Reply, ReplyFields};
 
-type Answer = Response<EdgeBody>;
 type Piece = Option<Result<Frame<Bytes>, BoxError>>;
 
 /// Everything of a connection that sends.
@@ -58,14 +58,14 @@ struct Wait {
 }
 
 enum What {
-    Answer(Pin<Box<dyn Future<Output = Answer> + Send>>),
+    Answer(Pin<Box<dyn Future<Output = Reply> + Send>>),
     /// Nothing once it was handed on.
     Piece(Option<EdgeBody>),
 }
 
 /// What was waited for.
 pub(crate) enum Came {
-    Answer(Answer),
+    Answer(Reply),
     Piece(EdgeBody, Piece),
     /// Nothing will come, for what would have made it panicked.
     Panicked,
@@ -121,9 +121,9 @@ impl Sender {
     /// Answers the request of a stream.
     pub(crate) fn answer(&mut self, stream: &mut Stream, answering: Answering) -> Step {
         match answering {
-            Answering::Done(Some(answer)) => self.begin(stream, answer),
+            Answering::Done(answer) => self.begin(stream, answer),
             Answering::Waiting(answer) => self.wait(stream, What::Answer(answer)),
-            Answering::Done(None) | Answering::Panicked(_) => panicked(),
+            Answering::Panicked => panicked(),
         }
     }
 
@@ -131,7 +131,7 @@ impl Sender {
     pub(crate) fn refuse(&mut self, stream: u32, status: StatusCode) {
         let Self { out, encoder, .. } = self;
         let implied = Implied { date: date::now(), length: None };
-        out.fields(stream, true, |out| encoder.encode(status, &HeaderMap::new(), &implied, out));
+        out.fields(stream, true, |out| encoder.encode(status, &ReplyFields::default(), &implied, out));
     }
 
     /// Goes on with a stream for which something came that it waited for.
@@ -158,18 +158,17 @@ impl Sender {
         }
     }
 
-    fn begin(&mut self, stream: &mut Stream, answer: Answer) -> Step {
-        let body = answer.body();
+    fn begin(&mut self, stream: &mut Stream, reply: Reply) -> Step {
+        let Reply { status, fields, body } = reply;
         let ends = stream.is_head || body.is_end_stream();
         let implied = Implied { date: date::now(), length: body.size_hint().exact().filter(|_| !ends) };
         let Self { out, encoder, .. } = self;
         out.fields(stream.id, ends, |out| {
-            encoder.encode(answer.status(), answer.headers(), &implied, out);
+            encoder.encode(status, &fields, &implied, out);
         });
         if ends {
             return Step::Over;
         }
-        let body = answer.into_body();
         stream.progress = Progress::Sending { body, piece: Bytes::new() };
         self.send(stream)
     }

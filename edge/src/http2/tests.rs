@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
@@ -19,6 +19,7 @@ use crate::answering::Answering;
 use crate::body::{Content, EdgeBody};
 use crate::intake::{UNASKED, WINDOW};
 use crate::pipe::Pipe;
+use crate::reply::{Reply, ReplyFields};
 use crate::request_body::RequestBody;
 use crate::watch::Watch;
 
@@ -60,8 +61,8 @@ fn body(bytes: impl Into<Bytes>) -> EdgeBody {
     EdgeBody::new(Content::Bytes(bytes.into()), watch().begin(false))
 }
 
-fn answer(bytes: impl Into<Bytes>) -> Response<EdgeBody> {
-    Response::new(body(bytes))
+fn answer(bytes: impl Into<Bytes>) -> Reply {
+    Reply { status: StatusCode::OK, fields: ReplyFields::default(), body: body(bytes) }
 }
 
 /// Answers with so many bytes as the path says, at once.

@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 use super::super::is_of_the_connection;
 use super::static_table::{self, LENGTH};
 use super::{OVERHEAD, TABLE, huffman};
+use crate::reply::ReplyFields;
 
 /// The most entries of the table: all of them are looked through for a field.
 const MOST: usize = 32;
@@ -87,7 +88,7 @@ impl Encoder {
     }
 
     /// Appends the block of a status and fields.
-    pub(crate) fn encode(&mut self, status: StatusCode, fields: &HeaderMap, implied: &Implied, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&mut self, status: StatusCode, fields: &ReplyFields, implied: &Implied, out: &mut Vec<u8>) {
         self.begin(out);
         match static_table::status(status.as_u16()) {
             Some(number) => put_number(0x80, 7, number, out),
@@ -97,7 +98,7 @@ impl Encoder {
             }
         }
         let (mut has_date, mut has_length) = (false, false);
-        for (name, value) in fields {
+        for (name, value) in fields.iter() {
             has_date |= *name == header::DATE;
             has_length |= *name == header::CONTENT_LENGTH;
             self.encode_field(name, value, out);
@@ -207,7 +208,7 @@ mod tests {
     /// Encodes an answer, and what a decoder has of it; the status is malformed for that one, which takes requests.
     fn round(encoder: &mut Encoder, decoder: &mut Decoder, fields: &HeaderMap) -> (usize, HeaderMap) {
         let (mut block, mut seen) = (Vec::new(), HeaderMap::new());
-        encoder.encode(StatusCode::OK, fields, &implied(), &mut block);
+        encoder.encode(StatusCode::OK, &fields.clone().into(), &implied(), &mut block);
         let take = |field: &Field, _| {
             if let Field::Header(name, value) = field {
                 seen.append(name.clone(), value.clone());
@@ -290,7 +291,7 @@ mod tests {
             ("keep-alive", "1"),
             ("upgrade", "x"),
         ]);
-        encoder.encode(StatusCode::from_u16(299).unwrap(), &answer, &implied(), &mut out);
+        encoder.encode(StatusCode::from_u16(299).unwrap(), &answer.into(), &implied(), &mut out);
         let date = [&[0x40 | 33, 1][..], b"a"].concat();
         let length = [&[0x0f, 28 - 15, 1][..], b"9"].concat();
         assert_eq!(out, [&[0x08, 3][..], b"299", &date, &length, &[0x1f, 55 - 15, 3], b"a=b"].concat());
