@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use crate::account::Account;
 use crate::buffers::Buffer;
 use crate::control::{BoxError, ControlBody};
-use crate::mapped::{self, Handed, Mapped};
+use crate::mapped::{self, Mapped};
 use crate::parts::PartsBody;
 use crate::watch::InFlight;
 use crate::windows::{self, Budget, Room, Windows};
@@ -260,9 +260,10 @@ impl RegionBody {
         }
         self.left.start += length as u64;
         let piece = mapped.bytes(start..start + length);
-        let Some(in_flight) = in_flight else { return Some(piece) };
-        in_flight.hands_out(Handed::new(mapped, start..start + length));
-        Some(in_flight.owe(piece))
+        Some(match in_flight {
+            Some(in_flight) => in_flight.owe(piece),
+            None => piece,
+        })
     }
 
     /// Takes what the page cache has, or says that only the pool can read it.

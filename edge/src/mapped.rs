@@ -1,10 +1,11 @@
-//! Large files, mapped into memory: what is sent of them without TLS is neither read nor copied by this program.
+//! Large files, mapped into memory: what is sent of them without TLS is not read by this program.
 //!
-//! The layers above hand on slices of the mapping as they do with any bytes. The stream knows them again
-//! ([`Handed::find`]) and has the kernel send the same bytes of the file (`sendfile`); where it does not, the kernel copies
-//! them out of the mapping. Either way the bytes are the same.
+//! The layers above hand on slices of the mapping as they do with any bytes, and the kernel copies them from there to the socket.
 //!
-//! Measured: windows that are read take twice the CPU for 10 MiB. This module is all of the edge that is `unsafe`.
+//! Measured: windows that are read take twice the CPU for 10 MiB. To have the kernel send the pages as they lie (`sendfile`)
+//! takes a tenth more or less CPU than to copy them, by the machine, and its client gets half as many bytes a second: over
+//! loopback each page is then a piece of its own that has to be taken. This module and `listener/queue.rs` are all of the edge
+//! that is `unsafe`.
 //!
 //! # Why it is sound
 //!
@@ -18,10 +19,8 @@
 //! HTTP/2, and in pieces too large to be put together with others.
 
 use std::fs::File;
-use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -39,21 +38,11 @@ const PAGE: usize = 4 << 10;
 
 /// A file in memory.
 #[derive(Debug)]
-pub(crate) struct Mapped {
-    bytes: Mmap,
-    file: Arc<File>,
-}
+pub(crate) struct Mapped(Mmap);
 
-/// Where a piece that was handed out lies. It keeps nothing: the piece keeps its mapping, and that the file.
+/// Some bytes of it, which keep it.
 #[derive(Debug)]
-pub(crate) struct Handed {
-    mapped: Weak<Mapped>,
-    range: Range<usize>,
-}
-
-/// Bytes of a file, in the file.
-#[derive(Debug)]
-pub(crate) struct Stored {
+struct Piece {
     mapped: Arc<Mapped>,
     range: Range<usize>,
 }
@@ -72,7 +61,7 @@ impl Mapped {
     pub(crate) fn is_resident(&self, range: Range<usize>) -> bool {
         let start = range.start / PAGE * PAGE;
         let mut pages = [0; MOST / PAGE + 1];
-        let Some(bytes) = self.bytes.get(start..range.end) else { return false };
+        let Some(bytes) = self.0.get(start..range.end) else { return false };
         let count = bytes.len().div_ceil(PAGE);
         count <= pages.len() && residency(bytes, &mut pages[..count]) && pages[..count].iter().all(|page| page & 1 == 1)
     }
@@ -83,54 +72,14 @@ impl Mapped {
     ///
     /// Where the range is not within the region.
     pub(crate) fn bytes(self: &Arc<Self>, range: Range<usize>) -> Bytes {
-        assert!(range.start <= range.end && range.end <= self.bytes.len(), "{range:?} of {}", self.bytes.len());
-        Bytes::from_owner(Stored { mapped: Arc::clone(self), range })
+        assert!(range.start <= range.end && range.end <= self.0.len(), "{range:?} of {}", self.0.len());
+        Bytes::from_owner(Piece { mapped: Arc::clone(self), range })
     }
 }
 
-impl AsRef<[u8]> for Stored {
+impl AsRef<[u8]> for Piece {
     fn as_ref(&self) -> &[u8] {
-        &self.mapped.bytes[self.range.clone()]
-    }
-}
-
-impl Handed {
-    /// What is handed out with these bytes of `mapped`.
-    pub(crate) fn new(mapped: &Arc<Mapped>, range: Range<usize>) -> Self {
-        Self { mapped: Arc::downgrade(mapped), range }
-    }
-
-    /// Where `bytes` are stored, if they are of this piece.
-    pub(crate) fn find(&self, bytes: &[u8]) -> Option<Stored> {
-        let mapped = self.mapped.upgrade()?;
-        // While the mapping is there, nothing else has its addresses.
-        let start = bytes.as_ptr().addr().checked_sub(mapped.bytes.as_ptr().addr())?;
-        let range = start..start.checked_add(bytes.len())?;
-        let is_of_it = self.range.start <= range.start && range.end <= self.range.end;
-        is_of_it.then_some(Stored { mapped, range })
-    }
-}
-
-impl Stored {
-    /// Whether the bytes begin with a page. Where they do not, the kernel puts them into packets as it does with any, but by
-    /// more and smaller ones: a packet has room for as many pages as 64 KiB are, and one that is cut in two takes two.
-    pub(crate) fn is_aligned(&self) -> bool {
-        self.range.start.is_multiple_of(PAGE)
-    }
-
-    /// The bytes before the first whole page.
-    pub(crate) fn to_next_page(&self) -> &[u8] {
-        let end = self.range.start.next_multiple_of(PAGE).min(self.range.end);
-        &self.mapped.bytes[self.range.start..end]
-    }
-
-    /// Has the kernel send the bytes to a socket; answers how many it took, which are some.
-    pub(crate) fn send(&self, socket: impl AsFd) -> io::Result<usize> {
-        let mut offset = self.range.start as u64;
-        match rustix::fs::sendfile(socket, &self.mapped.file, Some(&mut offset), self.range.len())? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            sent => Ok(sent),
-        }
+        &self.mapped.0[self.range.clone()]
     }
 }
 
@@ -140,7 +89,7 @@ fn map(file: &Arc<File>, length: u64) -> Option<Arc<Mapped>> {
     // SAFETY: the file is a blob's, and does not change while it is mapped. It is read by the kernel alone, which takes a
     // page that cannot be read as an error. See the module's description.
     let bytes = unsafe { memmap2::MmapOptions::new().len(length).map(file) };
-    bytes.map(|bytes| Arc::new(Mapped { bytes, file: Arc::clone(file) })).ok()
+    bytes.map(|bytes| Arc::new(Mapped(bytes))).ok()
 }
 
 /// Asks which pages of `bytes` are in memory; `bytes` has to begin with a page.
@@ -158,7 +107,7 @@ fn residency(bytes: &[u8], pages: &mut [u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::os::unix::net::UnixStream;
 
     fn region(length: usize, offset: u64) -> FileRegion {
@@ -212,30 +161,6 @@ mod tests {
     }
 
     #[test]
-    fn what_was_handed_out_is_known_again() {
-        let mapped = Mapped::of(&region(1 << 20, 0)).unwrap();
-        let (first, second) = (mapped.bytes(0..100_000), mapped.bytes(100_000..300_000));
-        let handed = Handed::new(&mapped, 100_000..300_000);
-        assert!(handed.find(&first).is_none() && handed.find(b"something else").is_none());
-        let (mut from, mut to) = UnixStream::pair().unwrap();
-        for range in [0..200_000, 7..8, 199_000..200_000] {
-            let stored = handed.find(&second[range.clone()]).unwrap();
-            assert_eq!(*stored.as_ref(), second[range.clone()]);
-            let (sent, mut got) = (stored.send(&from).unwrap(), vec![0; range.len()]);
-            to.read_exact(&mut got[..sent]).unwrap();
-            assert!(sent > 0 && got[..sent] == second[range][..sent]);
-        }
-        from.flush().unwrap();
-        for (start, before) in [(0, 4096 - 100_000 % 4096), (102_400 - 100_000, 0), (102_401 - 100_000, 4095)] {
-            let stored = handed.find(&second[start..]).unwrap();
-            assert_eq!((stored.to_next_page(), stored.is_aligned()), (&second[start..start + before], before == 0));
-        }
-        assert_eq!(handed.find(&second[..9]).unwrap().to_next_page(), &second[..9], "no more than the piece");
-        drop((first, second, mapped));
-        assert!(handed.find(&[]).is_none(), "the mapping is gone");
-    }
-
-    #[test]
     fn a_file_that_was_cut_short_is_an_error_of_the_socket() {
         let region = region(1 << 20, 0);
         let mapped = Mapped::of(&region).unwrap();
@@ -244,7 +169,5 @@ mod tests {
         from.set_nonblocking(true).unwrap();
         let error = from.write(&mapped.bytes(100_000..200_000)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
-        let stored = Handed::new(&mapped, 0..200_000).find(&mapped.bytes(100_000..200_000)).unwrap();
-        assert_eq!(stored.send(&from).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

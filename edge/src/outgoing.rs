@@ -105,8 +105,11 @@ impl Outgoing {
             }
             let mut slices = [IoSlice::new(&[]); SLICES];
             let count = self.slices(&mut slices, most);
-            // One piece too: what is mapped is known by that.
-            match ready!(stream.as_mut().poll_write_vectored(cx, &slices[..count]))? {
+            let written = match &slices[..count] {
+                [one] => stream.as_mut().poll_write(cx, one),
+                several => stream.as_mut().poll_write_vectored(cx, several),
+            };
+            match ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.advance(written),
             }

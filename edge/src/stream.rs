@@ -4,18 +4,14 @@
 //! when it is to be flushed; and a record that does not come to its end is seen below TLS. So a slow client is found out
 //! under TLS by the same rules.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::os::fd::BorrowedFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use crate::mapped::Stored;
 use crate::socket::Socket;
 use crate::watch::Watch;
 
@@ -27,38 +23,6 @@ const LINGER_BYTES: usize = 1 << 20;
 /// download of 10 MiB: without a bound their p99 is 1.5 times as long; with half of this one it is the same, and what takes all
 /// of a core over TLS costs more.
 const TURN_BYTES: u64 = 1 << 20;
-
-/// The most bytes that are copied so that they are one piece.
-const JOINED: usize = 4 << 10;
-
-/// Has `write` write `bufs`, as one piece where that is small: for the kernel a head and a small body in one piece are less
-/// work than two, by more than the copy costs.
-fn joined<R>(bufs: &[IoSlice<'_>], write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
-    thread_local! {
-        static PIECE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(JOINED));
-    }
-    let length: usize = bufs.iter().map(|buf| buf.len()).sum();
-    if bufs.len() < 2 || length > JOINED {
-        return write(bufs);
-    }
-    PIECE.with_borrow_mut(|piece| {
-        piece.clear();
-        bufs.iter().for_each(|buf| piece.extend_from_slice(buf));
-        write(&[IoSlice::new(piece)])
-    })
-}
-
-/// The first of `bufs` that is a piece of a mapped file, and where that is stored.
-fn stored(bufs: &[IoSlice<'_>], watch: &Watch) -> Option<(usize, Stored)> {
-    let is_large = |(_, buf): &(usize, &IoSlice<'_>)| buf.len() > JOINED;
-    bufs.iter().enumerate().filter(is_large).find_map(|(at, buf)| Some((at, watch.stored(buf)?)))
-}
-
-/// Sends what comes before a piece of a mapped file, which follows at once and is to share its packets.
-fn send_before(socket: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    let mut nothing = SendAncillaryBuffer::default();
-    Ok(rustix::net::sendmsg(socket, bufs, &mut nothing, SendFlags::MORE | SendFlags::NOSIGNAL)?)
-}
 
 /// What a connection goes over.
 #[derive(Debug)]
@@ -220,26 +184,8 @@ impl AsyncWrite for WatchedStream {
         if this.is_turn_over(cx) {
             return Poll::Pending;
         }
-        let written = match &mut this.transport {
-            Transport::Plain(socket) => match stored(bufs, &this.watch) {
-                Some((0, piece)) if piece.is_aligned() => socket.poll_send(cx, |socket| piece.send(socket)),
-                Some((at, piece)) => {
-                    let first = IoSlice::new(piece.to_next_page());
-                    let before = match bufs[..at] {
-                        [] => &[first][..],
-                        [head] => &[head, first],
-                        ref several => several,
-                    };
-                    socket.poll_send(cx, |socket| send_before(socket, before))
-                }
-                None => joined(bufs, |bufs| match bufs {
-                    [one] => Pin::new(socket).poll_write(cx, one),
-                    several => Pin::new(socket).poll_write_vectored(cx, several),
-                }),
-            },
-            // TLS puts slices together itself.
-            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        };
+        // TLS puts slices together itself.
+        let written = either!(&mut this.transport, poll_write_vectored(cx, bufs));
         this.note_write(&written);
         written
     }

@@ -9,11 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::config::Limits;
-use crate::mapped::{Handed, Stored};
 use crate::windows;
 
 mod in_flight;
@@ -71,8 +69,6 @@ pub(crate) struct Watch {
     has_task: AtomicBool,
     /// What `written` was when its turn began.
     written_before: AtomicU64,
-    /// The piece of a mapped file that was handed out last.
-    handed: Mutex<Option<Handed>>,
     /// The connection is to be reset when it ends, so that its end is not taken for that of an answer.
     is_broken: AtomicBool,
     /// An [`Order`], and who carries it out.
@@ -120,7 +116,6 @@ impl Watch {
             unparsed: AtomicBool::new(false),
             has_task: AtomicBool::new(false),
             written_before: AtomicU64::new(0),
-            handed: Mutex::new(None),
             is_broken: AtomicBool::new(false),
             order: AtomicU8::new(Order::GoOn as u8),
             carrier: AtomicWaker::new(),
@@ -299,11 +294,6 @@ impl Watch {
         if self.sending.load(Relaxed) > 0 {
             self.progress_at.store(self.now(), Relaxed);
         }
-    }
-
-    /// Where these bytes are stored, if they are of the piece of a mapped file that was handed out last.
-    pub(crate) fn stored(&self, bytes: &[u8]) -> Option<Stored> {
-        self.handed.lock().as_ref()?.find(bytes)
     }
 
     /// Whether what was written with these bytes is more than answers to the client's own frames: a PING is answered by

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::Watch;
-use crate::mapped::Handed;
 
 /// A request that is being answered. It lies in the answer's body, and ends with it.
 #[derive(Debug)]
@@ -47,11 +46,6 @@ impl InFlight {
     /// The same bytes, which are all that is left of the answer; the request is in flight until they are dropped.
     pub(crate) fn until_taken(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Kept { bytes, _until: self })
-    }
-
-    /// A piece of a mapped file is handed out: the stream may have the kernel send it.
-    pub(crate) fn hands_out(&self, piece: Handed) {
-        *self.watch.handed.lock() = Some(piece);
     }
 
     /// From now on, and until what is returned is dropped, the client has to take a piece of the body.
