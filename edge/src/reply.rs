@@ -22,7 +22,8 @@ pub(crate) struct Reply {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReplyFields {
     kept: Option<Arc<KeptHead>>,
-    own: HeaderMap,
+    /// Nothing where there are none, as mostly. Boxed: an answer is moved several times on its way.
+    own: Option<Box<HeaderMap>>,
 }
 
 impl Reply {
@@ -35,25 +36,25 @@ impl Reply {
 
 impl From<HeaderMap> for ReplyFields {
     fn from(own: HeaderMap) -> Self {
-        Self { kept: None, own }
+        Self { kept: None, own: Some(Box::new(own)) }
     }
 }
 
 impl From<Arc<KeptHead>> for ReplyFields {
     fn from(kept: Arc<KeptHead>) -> Self {
-        Self { kept: Some(kept), own: HeaderMap::new() }
+        Self { kept: Some(kept), own: None }
     }
 }
 
 impl ReplyFields {
     /// The head that is kept, where there is one, and the fields behind it.
-    pub(crate) fn parts(&self) -> (Option<&KeptHead>, &HeaderMap) {
-        (self.kept.as_deref(), &self.own)
+    pub(crate) fn parts(&self) -> (Option<&KeptHead>, Option<&HeaderMap>) {
+        (self.kept.as_deref(), self.own.as_deref())
     }
 
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.kept.iter().flat_map(|kept| kept.iter()).chain(&self.own)
+        self.kept.iter().flat_map(|kept| kept.iter()).chain(self.own.iter().flat_map(|own| own.iter()))
     }
 
     /// All of them, as one map.
@@ -68,14 +69,18 @@ impl ReplyFields {
 
     /// Adds a field, whether there is one of that name or not.
     pub(crate) fn append(&mut self, name: HeaderName, value: HeaderValue) {
-        self.own.append(name, value);
+        self.own_mut().append(name, value);
     }
 
     /// Sets a field, in place of any of that name.
     pub(crate) fn insert(&mut self, name: HeaderName, value: HeaderValue) {
         if self.kept.as_ref().is_some_and(|kept| kept.iter().any(|(known, _)| *known == name)) {
-            (self.own, self.kept) = (self.map(), None);
+            (self.own, self.kept) = (Some(Box::new(self.map())), None);
         }
-        self.own.insert(name, value);
+        self.own_mut().insert(name, value);
+    }
+
+    fn own_mut(&mut self) -> &mut HeaderMap {
+        self.own.get_or_insert_default()
     }
 }

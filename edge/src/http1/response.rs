@@ -50,7 +50,7 @@ pub(super) fn put(
         kept.put_lines(out);
         said_length = kept.length();
     }
-    for (name, value) in own {
+    for (name, value) in own.into_iter().flatten() {
         if *name == header::CONTENT_LENGTH {
             if has_no_length || said_length.is_some() {
                 continue;
