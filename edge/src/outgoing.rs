@@ -26,10 +26,13 @@ const COPIED: usize = 4 << 10;
 /// Pieces that one write takes.
 const SLICES: usize = 16;
 
-/// Bytes that one write takes of less than [`MUCH`]: what the first packet has room for (RFC 791 section 3.1, 64 KiB). It is on
-/// its way then while the rest is copied. Measured over loopback for 100 KiB, against one write of all: 0.69 of the CPU with
-/// this, 0.81 with half of it, 1.0 with twice as much.
+/// Bytes that one write takes of what is neither [`LITTLE`] nor [`MUCH`]: about as many as a packet has room for over loopback. It is
+/// on its way then while the rest is copied. Measured for 100 KiB, against one write of all: 0.69 of the CPU with this, 0.81
+/// with half of it, 1.0 with twice as much.
 const AT_ONCE: usize = 64 << 10;
+
+/// Up to so many bytes a second write is not worth it (ranges of 64 KiB, whose heads were left for one: 1.2 of the CPU).
+const LITTLE: usize = 96 << 10;
 
 /// From so many bytes on the socket is full anyway, and the fewest calls are best (10 MiB: 1.2 of the CPU by the above).
 const MUCH: usize = 256 << 10;
@@ -111,7 +114,7 @@ impl Outgoing {
             if most == 0 {
                 return Poll::Ready(Ok(()));
             }
-            let most = if most < MUCH { most.min(AT_ONCE) } else { most };
+            let most = if (LITTLE..MUCH).contains(&most) { AT_ONCE } else { most };
             let mut slices = [IoSlice::new(&[]); SLICES];
             let count = self.slices(&mut slices, most);
             let written = match &slices[..count] {
