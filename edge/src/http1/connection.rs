@@ -148,21 +148,22 @@ where
         self.asked = 0;
         loop {
             if self.exchange.is_some() {
-                let came = self.poll_receive(cx)?;
-                let went = if came == Came::NobodyWaits { Poll::Ready(Ok(false)) } else { self.poll_exchange(cx) };
-                let is_over = match went {
-                    Poll::Ready(Ok(true)) => true,
-                    Poll::Pending => false,
-                    Poll::Ready(broken) => {
+                if self.poll_receive(cx)? == Came::NobodyWaits {
+                    let _ = self.poll_send(cx);
+                    return Poll::Ready(Ok(()));
+                }
+                match self.poll_exchange(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(broken)) => {
                         // What was answered before is not lost with it.
                         let _ = self.poll_send(cx);
-                        return Poll::Ready(broken.map(|_| ()));
+                        return Poll::Ready(Err(broken));
                     }
-                };
-                if !is_over {
-                    // What there is of the answer is not kept back for what has to be waited for.
-                    ready!(self.poll_send(cx))?;
-                    return Poll::Pending;
+                    Poll::Pending => {
+                        // What there is of the answer is not kept back for what has to be waited for.
+                        ready!(self.poll_send(cx))?;
+                        return Poll::Pending;
+                    }
                 }
                 if self.exchange.is_some() {
                     ready!(self.out.poll_write(Pin::new(&mut self.stream), cx, self.unit))?;
@@ -356,8 +357,8 @@ where
         self.is_last |= self.receiving.take().is_some();
     }
 
-    /// Goes on with the answer until there is enough to be written; true where it is over, or that is so.
-    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Broken>> {
+    /// Goes on with the answer until there is enough to be written; ready where it is over, or that is so.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while let Some(exchange) = &mut self.exchange
             && !self.out.is_full()
         {
@@ -392,7 +393,7 @@ where
                 },
             }
         }
-        Poll::Ready(Ok(true))
+        Poll::Ready(Ok(()))
     }
 
     /// Takes what came of the request's body, and reads more of it; behind it, looks whether the client leaves.
