@@ -83,63 +83,39 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
     };
     let ended: Result<(), BoxError> = if is_http2 {
         watch.set_multiplexed();
-        let connection = http2::Connection::new(stream, read_before, Arc::clone(&watch), answer);
-        drive(Box::new(connection), &watch).await.map_err(Into::into)
+        let mut connection = Box::new(http2::Connection::new(stream, read_before, Arc::clone(&watch), answer));
+        let poll = |leaves: bool, cx: &mut Context<'_>| {
+            if leaves {
+                connection.leave();
+            }
+            connection.poll(cx)
+        };
+        drive(&watch, poll).await.map_err(Into::into)
     } else {
         let bounds = Bounds { bytes: worker.limits.head_bytes, fields: worker.limits.fields };
-        let connection = http1::Connection::new(stream, read_before, Arc::clone(&watch), bounds, unit, answer);
-        drive(Box::new(connection), &watch).await.map_err(Into::into)
+        let mut connection =
+            Box::new(http1::Connection::new(stream, read_before, Arc::clone(&watch), bounds, unit, answer));
+        let poll = |leaves: bool, cx: &mut Context<'_>| {
+            if leaves {
+                connection.leave();
+            }
+            connection.poll(cx)
+        };
+        drive(&watch, poll).await.map_err(Into::into)
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, error, "a connection broke off");
     }
 }
 
-/// A connection of either protocol.
-trait Speaks {
-    type Broken;
-
-    /// Has the client ask for nothing more; what it has asked for is answered.
-    fn leave(&mut self);
-
-    /// Goes on until there is nothing to do; ready when the connection has ended.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Broken>>;
-}
-
-impl<F: FnMut(Request<RequestBody>) -> Answering> Speaks for http1::Connection<WatchedStream, F> {
-    type Broken = http1::Broken;
-
-    fn leave(&mut self) {
-        self.leave();
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Broken>> {
-        self.poll(cx)
-    }
-}
-
-impl<F: FnMut(Request<RequestBody>) -> Answering> Speaks for http2::Connection<WatchedStream, F> {
-    type Broken = http2::Broken;
-
-    fn leave(&mut self) {
-        self.leave();
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Broken>> {
-        self.poll(cx)
-    }
-}
-
-/// Has a connection go on to its end, or as long as its watch says.
-async fn drive<C: Speaks>(mut connection: Box<C>, watch: &Watch) -> Result<(), C::Broken> {
+/// Has a connection polled to its end, or as long as its watch says. `poll` is told whether it is to leave.
+async fn drive<E>(watch: &Watch, mut poll: impl FnMut(bool, &mut Context<'_>) -> Poll<Result<(), E>>) -> Result<(), E> {
     poll_fn(|cx| {
         watch.begin_turn();
         match watch.poll_order(cx) {
-            Order::Cut => return Poll::Ready(Ok(())),
-            Order::Close => connection.leave(),
-            Order::GoOn => {}
+            Order::Cut => Poll::Ready(Ok(())),
+            order => poll(order == Order::Close, cx),
         }
-        connection.poll(cx)
     })
     .await
 }

@@ -31,4 +31,4 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use connection::{Bounds, Broken, Connection};
+pub(crate) use connection::{Bounds, Connection};

@@ -13,8 +13,8 @@
 //! All of it is bounded, whatever a client sends or leaves:
 //!
 //! - memory: [`STREAMS`] streams, whose bodies are read as far as their windows go ([`CONNECTION_WINDOW`] in all) and whose
-//!   answers are asked for as their clients take them; one block of fields ([`BLOCK`]), one frame, and [`ENOUGH`](crate::outgoing::ENOUGH) to be
-//!   written, beyond which nothing is read, so that a client which asks for answers to PING or SETTINGS has to take them;
+//!   answers are asked for as their clients take them; one block of fields ([`BLOCK`]), one frame, and
+//!   [`ENOUGH`](crate::outgoing::ENOUGH) to be written, beyond which nothing is read, so that a client which asks for answers to PING or SETTINGS has to take them;
 //! - work: a stream that is taken back, or that breaks a rule, costs of an allowance ([`resets`]) that fills slowly.
 //!
 //! How long it may take is the [`Watch`](crate::watch::Watch)'s to say, as for HTTP/1.
@@ -39,7 +39,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use connection::{Broken, Connection};
+pub(crate) use connection::Connection;
 
 /// The client's preface (RFC 9113 section 3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
 
 use crate::body::EdgeBody;
-use crate::control::ControlBody;
 use crate::prepared::KeptHead;
 
 /// An answer.
@@ -24,14 +23,6 @@ pub(crate) struct ReplyFields {
     kept: Option<Arc<KeptHead>>,
     /// Nothing where there are none, as mostly. Boxed: an answer is moved several times on its way.
     own: Option<Box<HeaderMap>>,
-}
-
-impl Reply {
-    /// An answer of the control plane's, whose body has become one of ours.
-    pub(crate) fn of(response: Response<ControlBody>, body: impl FnOnce(ControlBody) -> EdgeBody) -> Self {
-        let (head, content) = response.into_parts();
-        Self { status: head.status, fields: head.headers.into(), body: body(content) }
-    }
 }
 
 impl From<HeaderMap> for ReplyFields {

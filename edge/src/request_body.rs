@@ -9,6 +9,14 @@ use http_body::{Body, Frame, SizeHint};
 use crate::control::BoxError;
 use crate::intake::Intake;
 
+/// The length that a Content-Length says: digits and nothing else (RFC 9110 section 8.6).
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
+    if !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
 /// The body of a request.
 ///
 /// It ends with an error where the client left before its end; a body is never taken for a shorter one.

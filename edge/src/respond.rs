@@ -135,7 +135,8 @@ fn region_body(file: &OpenFile, part: &Range<u64>, sending: &Sending, in_flight:
 
 /// Passes on an answer of the control plane as it is.
 pub(crate) fn forwarded(response: Response<ControlBody>, in_flight: InFlight) -> Reply {
-    Reply::of(response, |body| EdgeBody::new(Content::Control(body), in_flight))
+    let (head, body) = response.into_parts();
+    Reply { status: head.status, fields: head.headers.into(), body: EdgeBody::new(Content::Control(body), in_flight) }
 }
 
 /// The name of a field.

@@ -241,11 +241,9 @@ where
             self.pass_over_empty_lines();
         }
         let input = &self.input[self.at..];
-        if input.is_empty() || !may_be_whole(input, self.looked_at) {
-            self.looked_at = input.len();
-            return self.refuse_if_too_large();
-        }
-        match request::parse(input, self.bounds.fields) {
+        let is_worth_it = !input.is_empty() && may_be_whole(input, self.looked_at);
+        let parsed = if is_worth_it { request::parse(input, self.bounds.fields) } else { Ok(None) };
+        match parsed {
             Ok(Some((_, length))) if length > self.bounds.bytes => self.refuse(Refusal::TooLarge),
             Ok(Some((head, length))) => {
                 self.at += length;
@@ -305,11 +303,7 @@ where
     fn begin(&mut self, head: Head) {
         let Head { mut request, framing, persists, expects_continue } = head;
         self.asked += 1;
-        let asked = Asked {
-            version: request.version(),
-            is_head: *request.method() == Method::HEAD,
-            persists: persists && !self.is_leaving,
-        };
+        let asked = Asked { version: request.version(), is_head: *request.method() == Method::HEAD, persists };
         let has_body = framing != request::Framing::Nothing;
         if let Some((receiving, body)) = Receiving::new(framing, expects_continue) {
             *request.body_mut() = body;

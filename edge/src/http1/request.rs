@@ -13,7 +13,7 @@ use httparse::Status;
 
 use crate::field_maps;
 use crate::pages::Page;
-use crate::request_body::RequestBody;
+use crate::request_body::{RequestBody, content_length};
 
 /// Fields for which there is room without asking for memory.
 const USUAL_FIELDS: usize = 100;
@@ -139,7 +139,7 @@ fn refused_target(target: &str) -> Refusal {
 impl Facts {
     fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal> {
         if *name == header::CONTENT_LENGTH {
-            let length = length(value.as_bytes()).ok_or(Refusal::Malformed)?;
+            let length = content_length(value.as_bytes()).ok_or(Refusal::Malformed)?;
             if self.length.is_some_and(|known| known != length) {
                 return Err(Refusal::Malformed);
             }
@@ -169,14 +169,6 @@ impl Facts {
             _ => Err(Refusal::Malformed),
         }
     }
-}
-
-/// Reads a length: digits and nothing else (RFC 9110 section 8.6).
-pub(super) fn length(value: &[u8]) -> Option<u64> {
-    if !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use http::header;
 use http::{StatusCode, Version};
 
-use super::request;
 use crate::date;
 use crate::reply::ReplyFields;
+use crate::request_body::content_length;
 
 /// What an answer's request has to do with its framing.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ pub(super) fn put(
             if has_no_length || said_length.is_some() {
                 continue;
             }
-            let parsed = request::length(value.as_bytes());
+            let parsed = content_length(value.as_bytes());
             if parsed.is_none() {
                 continue;
             }

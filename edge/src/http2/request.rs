@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Request, Uri, Version, uri};
 use super::hpack::Field;
 use super::{LARGEST_LIST, is_of_the_connection};
 use crate::field_maps;
-use crate::request_body::RequestBody;
+use crate::request_body::{RequestBody, content_length};
 
 /// Fields that there is room for before more memory is taken: what browsers send.
 const USUAL: usize = 12;
@@ -76,8 +76,7 @@ impl RequestHead {
             self.fields.reserve(USUAL);
         }
         let is_fit = if *name == header::CONTENT_LENGTH {
-            let length = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            let length = length.and_then(|text| text.parse().ok());
+            let length = content_length(value.as_bytes());
             let is_same = self.content_length.is_none_or(|known| length == Some(known));
             self.content_length = length;
             length.is_some() && is_same
