@@ -479,6 +479,8 @@ proptest! {
         let answers = peer.close();
         let is_answered = answers.starts_with("HTTP/1.1 200");
         prop_assert!(!is_answered || is_whole, "{answers}");
-        prop_assert!(!is_answered || answers.contains(parsed.path.unwrap_or_default()), "{answers}");
+        // One that says more than came is told so, by the answer to a body that was cut.
+        let is_cut = answers.ends_with("\r\n\r\ncut");
+        prop_assert!(!is_answered || is_cut || answers.contains(parsed.path.unwrap_or_default()), "{answers}");
     }
 }
