@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Request;
-use http::header::{self, HeaderName};
+use http::header::HeaderName;
 use pinstone_engine::id::ImageId;
 
 use crate::access_log::{Found, Part, Record};
@@ -16,16 +15,16 @@ use crate::client::Client;
 use crate::debug::Debugging;
 use crate::reply::Reply;
 use crate::request::Protocol;
+use crate::request_head::RequestHead;
 use crate::service::{Link, Shared};
 use crate::telemetry::{Class, Ended, Lookup, Side, micros};
-use crate::worker::Worker;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// One request, from its head to the end of its answer.
 #[derive(Debug)]
 pub(crate) struct Account {
-    worker: Arc<Worker>,
+    link: Arc<Link>,
     /// Boxed: an answer is moved a dozen times on its way, and these are the larger half of it.
     facts: Box<Facts>,
 }
@@ -38,6 +37,8 @@ pub(crate) struct Facts {
     side: Side,
     /// Zero until there is an answer.
     status: u16,
+    /// The turn of its connection in which there was.
+    turn: u32,
     /// The answer ends with its head, whatever its body's length is said to be.
     ends_with_head: bool,
     first_byte: Duration,
@@ -52,32 +53,27 @@ pub(crate) struct Facts {
 
 impl Account {
     /// Opens the account of a request that has just arrived.
-    pub(crate) fn begin<B>(
-        worker: Arc<Worker>,
-        protocol: Protocol,
-        link: &Link,
-        client: Client,
-        request: &Request<B>,
-    ) -> Self {
-        worker.counters.request_begun();
-        let record = worker.access_log.as_ref().map(|_| {
-            let mut record = record(&worker, protocol, client.address, request);
+    pub(crate) fn begin(link: Arc<Link>, client: Client, request: &RequestHead) -> Self {
+        link.worker.counters.request_begun();
+        let record = link.worker.access_log.as_ref().map(|_| {
+            let mut record = record(&link.worker, client.address, request);
             record.tls = link.tls_version;
             record
         });
-        let is_head = request.method() == http::Method::HEAD;
-        Self { worker, facts: Box::new(Facts::new(protocol, is_head, record)) }
+        let is_head = request.method() == "HEAD";
+        Self { link, facts: Box::new(Facts::new(request.protocol(), is_head, record)) }
     }
 
-    /// What answers the request, and where facts are noted meanwhile.
-    pub(crate) fn parts(&mut self) -> (&Worker, &mut Facts) {
-        (&self.worker, &mut self.facts)
+    /// The connection of the request, and where facts are noted while it is answered.
+    pub(crate) fn parts(&mut self) -> (&Link, &mut Facts) {
+        (&self.link, &mut self.facts)
     }
 
     /// There is an answer: its head is on the way.
     pub(crate) fn answered(&mut self, reply: &mut Reply) {
         let facts = &mut self.facts;
         facts.first_byte = facts.started.elapsed();
+        facts.turn = self.link.watch.turn();
         facts.status = reply.status.as_u16();
         facts.ends_with_head |= matches!(facts.status, 204 | 304);
         if let Some(debugging) = facts.debugging.take() {
@@ -114,10 +110,13 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let Facts { protocol, side, status, first_byte, sent, complete, variant, found, .. } = *self.facts;
-        let last_byte = self.facts.started.elapsed();
+        let Link { worker, watch, .. } = &*self.link;
+        // Nothing was waited for in between, and to read the clock is what takes longest here.
+        let is_same_turn = status != 0 && self.facts.turn == watch.turn();
+        let last_byte = if is_same_turn { first_byte } else { self.facts.started.elapsed() };
         let class = Class::of(status);
-        self.worker.counters.request_ended(&Ended { side, protocol, class, sent, complete, first_byte, last_byte });
-        if let (Some(mut record), Some(log)) = (self.facts.record.take(), &self.worker.access_log) {
+        worker.counters.request_ended(&Ended { side, protocol, class, sent, complete, first_byte, last_byte });
+        if let (Some(mut record), Some(log)) = (self.facts.record.take(), &worker.access_log) {
             (record.status, record.sent, record.complete) = (status, sent, complete);
             // Without an answer there was no first byte: both are then the moment when the client had left.
             record.first_byte_micros = micros(if status == 0 { last_byte } else { first_byte });
@@ -136,6 +135,7 @@ impl Facts {
             protocol,
             side: Side::Site,
             status: 0,
+            turn: 0,
             ends_with_head: is_head,
             first_byte: Duration::ZERO,
             sent: 0,
@@ -191,16 +191,43 @@ impl Facts {
     }
 }
 
-fn record<B>(shared: &Shared, protocol: Protocol, client: IpAddr, request: &Request<B>) -> Box<Record> {
-    let mut record = Box::new(Record::new(shared.caches.resolver().clock().now(), client, protocol));
-    let (uri, headers) = (request.uri(), request.headers());
-    let field = |name| headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
-    record.put(Part::Method, request.method().as_str().as_bytes());
+fn record(shared: &Shared, client: IpAddr, request: &RequestHead) -> Box<Record> {
+    let mut record = Box::new(Record::new(shared.caches.resolver().clock().now(), client, request.protocol()));
+    let field = |name| request.first(name).unwrap_or_default();
+    record.put(Part::Method, request.method().as_bytes());
     // An authority in the target replaces the field (RFC 9112 section 3.2.2).
-    record.put(Part::Host, uri.host().map_or_else(|| field(header::HOST), str::as_bytes));
-    record.put(Part::Target, uri.path_and_query().map_or("", |target| target.as_str()).as_bytes());
-    record.put(Part::Referer, field(header::REFERER));
-    record.put(Part::UserAgent, field(header::USER_AGENT));
-    record.put(Part::RequestId, field(REQUEST_ID));
+    record.put(Part::Host, request.authority().map_or_else(|| field("host"), |authority| host(authority).as_bytes()));
+    record.put(Part::Target, request.path_and_query().unwrap_or_default().as_bytes());
+    record.put(Part::Referer, field("referer"));
+    record.put(Part::UserAgent, field("user-agent"));
+    record.put(Part::RequestId, field("x-request-id"));
     record
+}
+
+/// The host of an authority.
+fn host(authority: &str) -> &str {
+    let behind_user = authority.rsplit_once('@').map_or(authority, |(_, rest)| rest);
+    match behind_user.find(']') {
+        Some(end) => &behind_user[..=end],
+        None => behind_user.split_once(':').map_or(behind_user, |(host, _)| host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_has_a_host() {
+        for (authority, want) in [
+            ("a.test", "a.test"),
+            ("a.test:80", "a.test"),
+            ("u:p@a.test:80", "a.test"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("", ""),
+        ] {
+            assert_eq!(host(authority), want);
+        }
+    }
 }

@@ -334,7 +334,7 @@ mod tests {
     use std::io;
 
     use bytes::Bytes;
-    use http::{HeaderMap, HeaderValue, header};
+    use http::header;
     use object_store::memory::InMemory;
     use pinstone_engine::Engine;
     use pinstone_engine::blob::{BlobStore, index::MemoryIndex};
@@ -353,6 +353,7 @@ mod tests {
 
     use super::*;
     use crate::request::Protocol;
+    use crate::request_head;
     use crate::{Edge, EdgeConfig};
 
     const FILE: &[u8] = &[b'x'; 300];
@@ -430,12 +431,9 @@ mod tests {
             self.engine.resolver().pointers().apply(event);
         }
 
-        async fn get(&self, path: &str, fields: &[(&'static str, &str)]) -> Decided {
-            let headers: HeaderMap = fields
-                .iter()
-                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
-                .collect();
-            let fields = Fields::of(&headers);
+        async fn get(&self, path: &str, fields: &[(&str, &str)]) -> Decided {
+            let request = request_head::tests::head(fields);
+            let fields = Fields::of(request.fields());
             let call = Call {
                 worker: &self.worker,
                 method: Method::Get,

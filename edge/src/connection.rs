@@ -8,9 +8,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use http::Request;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -23,6 +22,7 @@ use crate::http2::{self, PREFACE};
 use crate::per_source::Slot;
 use crate::proxy_header;
 use crate::request_body::RequestBody;
+use crate::request_head::RequestHead;
 use crate::service::{self, Link, Shared};
 use crate::socket::Socket;
 use crate::stream::{Transport, WatchedStream};
@@ -73,13 +73,11 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
     let Some(Opened { transport, read_before, is_http2, link, _slot: _other_slot }) = opened else { return };
     let unit = if matches!(transport, Transport::Tls(_)) { RECORD } else { 1 };
     let stream = WatchedStream::new(transport, Arc::clone(&watch));
+    let bounds = Bounds { bytes: worker.limits.head_bytes, fields: worker.limits.fields };
     let link = Arc::new(link);
-    let answer = {
-        let (worker, watch) = (Arc::clone(&worker), Arc::clone(&watch));
-        move |request: Request<RequestBody>| {
-            watch.on_request();
-            Answering::begin(service::serve(Arc::clone(&worker), Arc::clone(&watch), Arc::clone(&link), request))
-        }
+    let answer = move |head: Box<RequestHead>, body: RequestBody| {
+        link.watch.on_request();
+        Answering::begin(service::serve(Arc::clone(&link), head, body))
     };
     let ended: Result<(), BoxError> = if is_http2 {
         watch.set_multiplexed();
@@ -92,7 +90,6 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
         };
         drive(&watch, poll).await.map_err(Into::into)
     } else {
-        let bounds = Bounds { bytes: worker.limits.head_bytes, fields: worker.limits.fields };
         let mut connection =
             Box::new(http1::Connection::new(stream, read_before, Arc::clone(&watch), bounds, unit, answer));
         let poll = |leaves: bool, cx: &mut Context<'_>| {
@@ -110,9 +107,16 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
 
 /// Has a connection polled to its end, or as long as its watch says. `poll` is told whether it is to leave.
 async fn drive<E>(watch: &Watch, mut poll: impl FnMut(bool, &mut Context<'_>) -> Poll<Result<(), E>>) -> Result<(), E> {
+    let mut registered: Option<Waker> = None;
     poll_fn(|cx| {
-        watch.begin_turn();
-        match watch.poll_order(cx) {
+        let mut order = watch.order();
+        // Who is woken for an order is forgotten with that.
+        let is_registered = registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !is_registered || order != Order::GoOn {
+            order = watch.poll_order(cx);
+            registered = Some(cx.waker().clone());
+        }
+        match order {
             Order::Cut => Poll::Ready(Ok(())),
             order => poll(order == Order::Close, cx),
         }
@@ -122,12 +126,17 @@ async fn drive<E>(watch: &Watch, mut poll: impl FnMut(bool, &mut Context<'_>) ->
 
 /// Reads what comes before the first request. Nothing where none can come.
 async fn open(
-    shared: &Shared,
+    worker: &Arc<Worker>,
     mut socket: Socket,
     peer: SocketAddr,
     is_tls: bool,
     watch: &Arc<Watch>,
 ) -> Option<Opened> {
+    let shared: &Shared = worker;
+    let link = |client, certificate, tls_version| {
+        let (worker, watch) = (Arc::clone(worker), Arc::clone(watch));
+        Link { worker, watch, client, certificate, tls_version }
+    };
     let mut client = Client::direct(peer, is_tls);
     let unknown = |error: io::Error| tracing::warn!(%peer, %error, "a connection could not be waited for");
     let mut slot = Slot::default();
@@ -153,7 +162,7 @@ async fn open(
                 transport: Transport::Tls(stream),
                 read_before: Vec::new(),
                 is_http2,
-                link: Link { client, certificate: Some(certificate), tls_version: Some(version) },
+                link: link(client, Some(certificate), Some(version)),
                 _slot: slot,
             }),
             Err(error) => {
@@ -164,7 +173,7 @@ async fn open(
         };
     }
     let (is_http2, read_before) = sniff(&mut socket, watch).await.ok()??;
-    let link = Link { client, certificate: None, tls_version: None };
+    let link = link(client, None, None);
     Some(Opened { transport: Transport::Plain(socket), read_before, is_http2, link, _slot: slot })
 }
 

@@ -12,19 +12,30 @@ thread_local! {
 
 /// What time it is, as a field's value.
 pub(crate) fn now() -> HeaderValue {
-    // As of the last tick of the kernel's timer: it costs a quarter of the exact time.
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    at(u64::try_from(time.tv_sec).unwrap_or_default())
+    at(second(), HeaderValue::clone)
 }
 
-fn at(second: u64) -> HeaderValue {
+/// Appends the field, as HTTP/1 has it.
+pub(crate) fn put(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"date: ");
+    at(second(), |value| out.extend_from_slice(value.as_bytes()));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// As of the last tick of the kernel's timer: it costs a quarter of the exact time.
+fn second() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    u64::try_from(time.tv_sec).unwrap_or_default()
+}
+
+fn at<R>(second: u64, take: impl FnOnce(&HeaderValue) -> R) -> R {
     LAST.with_borrow_mut(|(last, value)| {
         if *last != second {
             let text = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
             *value = HeaderValue::try_from(text).expect("a date is printable ASCII");
             *last = second;
         }
-        value.clone()
+        take(value)
     })
 }
 
@@ -35,10 +46,16 @@ mod tests {
     #[test]
     fn a_date_is_that_of_its_second() {
         for _ in 0..2 {
-            assert_eq!(at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
-            assert_eq!(at(784_111_778), "Sun, 06 Nov 1994 08:49:38 GMT");
+            assert_eq!(at(784_111_777, HeaderValue::clone), "Sun, 06 Nov 1994 08:49:37 GMT");
+            assert_eq!(at(784_111_778, HeaderValue::clone), "Sun, 06 Nov 1994 08:49:38 GMT");
         }
-        let now = httpdate::parse_http_date(now().to_str().unwrap()).unwrap();
-        assert!(now.elapsed().unwrap() < Duration::from_secs(10));
+        let mut line = Vec::new();
+        put(&mut line);
+        let line = String::from_utf8(line).unwrap();
+        let text = line.strip_prefix("date: ").and_then(|rest| rest.strip_suffix("\r\n")).unwrap();
+        for text in [text, now().to_str().unwrap()] {
+            let now = httpdate::parse_http_date(text).unwrap();
+            assert!(now.elapsed().unwrap() < Duration::from_secs(10));
+        }
     }
 }

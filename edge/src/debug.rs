@@ -6,22 +6,23 @@
 
 use std::time::{Duration, Instant};
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use pinstone_engine::id::ImageId;
 
 use crate::access_log::Found;
 use crate::reply::ReplyFields;
+use crate::request_head::RequestHead;
 use crate::telemetry::Lookup;
 
-const ASKS: HeaderName = HeaderName::from_static("pinstone-debug");
+const ASKS: &str = "pinstone-debug";
 const IMAGE: HeaderName = HeaderName::from_static("pinstone-image");
 const PROJECT: HeaderName = HeaderName::from_static("pinstone-project");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Whether a request asks for debugging.
-pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
-    headers.get(ASKS).is_some_and(|value| value == "1")
+pub(crate) fn is_asked(request: &RequestHead) -> bool {
+    request.first(ASKS) == Some(b"1")
 }
 
 /// What is told.
@@ -114,15 +115,14 @@ fn private(cache_control: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request_head;
 
     #[test]
     fn only_one_asks() {
         for (value, want) in [(None, false), (Some("1"), true), (Some("0"), false), (Some("true"), false)] {
-            let mut headers = HeaderMap::new();
-            if let Some(value) = value {
-                headers.insert(ASKS, HeaderValue::from_static(value));
-            }
-            assert_eq!(is_asked(&headers), want, "{value:?}");
+            let fields = value.map(|value| (ASKS, value));
+            let request = request_head::tests::head(fields.as_slice());
+            assert_eq!(is_asked(&request), want, "{value:?}");
         }
     }
 

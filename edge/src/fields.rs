@@ -2,8 +2,6 @@
 //!
 //! A look-up by name costs a hash each; there are a dozen names to ask for, and most requests have few of them.
 
-use http::header::{HeaderMap, HeaderValue};
-
 use crate::conditional::Preconditions;
 use crate::encoding::Accepted;
 
@@ -25,31 +23,30 @@ pub(crate) struct Fields<'r> {
 }
 
 impl<'r> Fields<'r> {
-    /// Reads all of a head.
-    pub(crate) fn of(headers: &'r HeaderMap) -> Self {
+    /// Reads all of a head: names in small letters, and their values.
+    pub(crate) fn of(lines: impl IntoIterator<Item = (&'r [u8], &'r [u8])>) -> Self {
         let mut fields = Self::default();
         let (mut if_modified_since, mut if_unmodified_since) = (Once::default(), Once::default());
         let mut if_range = Once::default();
-        for (name, value) in headers {
-            let value = HeaderValue::as_bytes(value);
-            match name.as_str() {
-                "host" => {
+        for (name, value) in lines {
+            match name {
+                b"host" => {
                     let free = usize::from(fields.hosts[0].is_some());
                     fields.hosts[free] = Some(value);
                 }
-                "if-match" => fields.preconditions.if_match.push(value),
-                "if-none-match" => fields.preconditions.if_none_match.push(value),
-                "if-modified-since" => if_modified_since.add(value),
-                "if-unmodified-since" => if_unmodified_since.add(value),
-                "if-range" => if_range.add(value),
-                "range" => fields.range.add(value),
-                "accept-encoding" => fields.accept_encoding.add(value),
-                "accept" => fields.accept.add(value),
-                "sec-fetch-mode" => fields.sec_fetch_mode.add(value),
-                "want-repr-digest" => fields.want_repr_digest.add(value),
-                "want-unencoded-digest" => fields.want_unencoded_digest.add(value),
-                "transfer-encoding" => fields.has_transfer_encoding = true,
-                "authorization" | "cookie" => fields.has_credentials = true,
+                b"if-match" => fields.preconditions.if_match.push(value),
+                b"if-none-match" => fields.preconditions.if_none_match.push(value),
+                b"if-modified-since" => if_modified_since.add(value),
+                b"if-unmodified-since" => if_unmodified_since.add(value),
+                b"if-range" => if_range.add(value),
+                b"range" => fields.range.add(value),
+                b"accept-encoding" => fields.accept_encoding.add(value),
+                b"accept" => fields.accept.add(value),
+                b"sec-fetch-mode" => fields.sec_fetch_mode.add(value),
+                b"want-repr-digest" => fields.want_repr_digest.add(value),
+                b"want-unencoded-digest" => fields.want_unencoded_digest.add(value),
+                b"transfer-encoding" => fields.has_transfer_encoding = true,
+                b"authorization" | b"cookie" => fields.has_credentials = true,
                 _ => {}
             }
         }
@@ -122,21 +119,16 @@ impl<'r> Once<'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::header::HeaderName;
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
-    }
+    use crate::request_head::tests::head;
 
     #[test]
     fn fields_that_may_come_once_and_those_that_are_lists() {
-        let nothing = HeaderMap::new();
-        let fields = Fields::of(&nothing);
+        let fields = Fields::of([]);
         assert_eq!((fields.hosts, fields.range()), ([None; 2], None));
         assert_eq!(fields.preconditions, Preconditions::default());
         assert!(!fields.has_transfer_encoding && !fields.has_credentials);
 
-        let mut once = headers(&[
+        let once = [
             ("host", "a.test"),
             ("range", "bytes=0-1"),
             ("if-range", "\"a\""),
@@ -146,7 +138,7 @@ mod tests {
             ("if-unmodified-since", "then"),
             ("accept-encoding", "br"),
             ("cookie", "a=b"),
-        ]);
+        ];
         let want = Preconditions {
             if_match: vec![b"\"b\""],
             if_none_match: vec![b"\"c\""],
@@ -154,17 +146,15 @@ mod tests {
             if_unmodified_since: Some(b"then"),
             if_range: Some(b"\"a\""),
         };
-        let fields = Fields::of(&once);
+        let request = head(&once);
+        let fields = Fields::of(request.fields());
         assert_eq!((fields.hosts, fields.range()), ([Some(&b"a.test"[..]), None], Some(&b"bytes=0-1"[..])));
         assert_eq!(fields.preconditions, want);
         assert_eq!(fields.accepted(), Accepted::parse([&b"br"[..]]));
         assert!(fields.has_credentials);
 
-        let again = once.clone();
-        once.extend(again.iter().map(|(name, value)| (name.clone(), value.clone())).filter(|(name, _)| name != "host"));
-        once.append("host", HeaderValue::from_static("b.test"));
-        once.append("host", HeaderValue::from_static("c.test"));
-        let fields = Fields::of(&once);
+        let again = head(&[&once[..], &[("host", "b.test"), ("host", "c.test")], &once[1..]].concat());
+        let fields = Fields::of(again.fields());
         assert!(fields.hosts.iter().all(Option::is_some), "too many");
         assert_eq!(fields.range(), None);
         let want = Preconditions {
@@ -176,15 +166,13 @@ mod tests {
         };
         assert_eq!(fields.preconditions, want);
         assert_eq!(fields.accept_encoding.iter().count(), 2);
-        let three: HeaderMap = headers(&[("accept", "a")]);
-        assert_eq!(Fields::of(&three).accept.iter().collect::<Vec<_>>(), [b"a"]);
+        let one = head(&[("Accept", "a")]);
+        assert_eq!(Fields::of(one.fields()).accept.iter().collect::<Vec<_>>(), [b"a"]);
     }
 
     #[test]
     fn what_came_three_times_did_not_come_once() {
-        let mut three = headers(&[("range", "bytes=0-1")]);
-        three.append("range", HeaderValue::from_static("bytes=0-2"));
-        three.append("range", HeaderValue::from_static("bytes=0-3"));
-        assert_eq!(Fields::of(&three).range(), None);
+        let three = head(&[("range", "bytes=0-1"), ("range", "bytes=0-2"), ("range", "bytes=0-3")]);
+        assert_eq!(Fields::of(three.fields()).range(), None);
     }
 }

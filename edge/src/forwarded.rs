@@ -8,20 +8,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{FORWARDED, HeaderMap, HeaderName};
-
 use crate::client::{Client, Networks};
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+use crate::request_head::RequestHead;
 
 /// Who a request comes from that came over a connection of `link`.
-pub(crate) fn client(link: Client, trusted: &Networks, headers: &HeaderMap) -> Client {
+pub(crate) fn client(link: Client, trusted: &Networks, request: &RequestHead) -> Client {
     if trusted.is_empty() || !trusted.contains(link.address) {
         return link;
     }
-    let standard = standard(headers).map(|hops| walk(link, trusted, &hops));
-    let usual = usual(headers).map(|hops| walk(link, trusted, &hops));
+    let standard = standard(request).map(|hops| walk(link, trusted, &hops));
+    let usual = usual(request).map(|hops| walk(link, trusted, &hops));
     match (standard, usual) {
         (None, None) => link,
         (Some(client), None) | (None, Some(client)) => client,
@@ -55,12 +51,12 @@ fn walk(link: Client, trusted: &Networks, hops: &[Hop]) -> Client {
 }
 
 /// The hops of `X-Forwarded-For`, or one without an address where there is only `X-Forwarded-Proto`.
-fn usual(headers: &HeaderMap) -> Option<Vec<Hop>> {
-    let items = |name: &HeaderName| -> Vec<&str> {
-        let lines = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or("?"));
+fn usual(request: &RequestHead) -> Option<Vec<Hop>> {
+    let items = |name: &'static str| -> Vec<&str> {
+        let lines = request.all(name).map(|line| ascii(line).unwrap_or("?"));
         lines.flat_map(|line| line.split(',')).map(str::trim).filter(|item| !item.is_empty()).collect()
     };
-    let (addresses, protocols) = (items(&X_FORWARDED_FOR), items(&X_FORWARDED_PROTO));
+    let (addresses, protocols) = (items("x-forwarded-for"), items("x-forwarded-proto"));
     if addresses.is_empty() && protocols.is_empty() {
         return None;
     }
@@ -85,12 +81,17 @@ fn usual(headers: &HeaderMap) -> Option<Vec<Hop>> {
 }
 
 /// The hops of `Forwarded`; nothing where a line of it is malformed.
-fn standard(headers: &HeaderMap) -> Option<Vec<Hop>> {
+fn standard(request: &RequestHead) -> Option<Vec<Hop>> {
     let mut hops = Vec::new();
-    for line in headers.get_all(FORWARDED) {
-        elements(line.to_str().ok()?, &mut hops)?;
+    for line in request.all("forwarded") {
+        elements(ascii(line)?, &mut hops)?;
     }
     (!hops.is_empty()).then_some(hops)
+}
+
+/// The text of a value, where it is ASCII.
+fn ascii(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok().filter(|text| text.is_ascii())
 }
 
 /// Reads `1#( [ token "=" ( token / quoted-string ) ] *( ";" … ) )`.
@@ -180,21 +181,14 @@ fn is_tls(protocol: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use crate::request_head::tests::head;
 
     const PROXY: &str = "10.0.0.1";
-
-    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-        let field = |(name, value): &(&'static str, &str)| {
-            (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
-        };
-        fields.iter().map(field).collect()
-    }
 
     fn asked(peer: &str, fields: &[(&'static str, &str)]) -> (String, bool) {
         let trusted = ["10.0.0.0/8", "fd00::/8"].iter().map(|text| text.parse().unwrap()).collect();
         let link = Client::direct(SocketAddr::new(peer.parse().unwrap(), 5), false);
-        let found = client(link, &trusted, &headers(fields));
+        let found = client(link, &trusted, &head(fields));
         assert_eq!(found.peer, link.peer);
         (found.address.to_string(), found.is_tls)
     }
@@ -260,7 +254,7 @@ mod tests {
         let fields = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https"), ("forwarded", "for=192.0.2.1")];
         assert_eq!(asked("203.0.113.5", &fields), ("203.0.113.5".to_owned(), false));
         let link = Client::direct("10.0.0.1:5".parse().unwrap(), true);
-        assert_eq!(client(link, &Networks::default(), &headers(&fields)), link, "nobody is trusted by default");
+        assert_eq!(client(link, &Networks::default(), &head(&fields)), link, "nobody is trusted by default");
     }
 
     proptest::proptest! {

@@ -38,7 +38,6 @@ mod edge_metrics;
 pub mod encoding;
 pub mod entity;
 mod error;
-mod field_maps;
 mod fields;
 mod forwarded;
 mod guard;
@@ -68,6 +67,7 @@ mod renamed;
 mod reply;
 pub mod request;
 mod request_body;
+mod request_head;
 mod respond;
 mod service;
 mod site;
@@ -198,6 +198,7 @@ impl Edge {
             let (shared, permits) = (Arc::clone(&self.shared), Arc::clone(&permits));
             let stop = shutdown.clone();
             let work = move || {
+                shared.counters.count_as_worker(index);
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let result =
                     runtime.and_then(|runtime| runtime.block_on(listener::run(shared, sockets, permits, stop)));

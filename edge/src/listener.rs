@@ -4,9 +4,11 @@
 //! two threads wake for one. A permit comes before a connection: at the limit, new peers wait in the listen backlog.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -291,10 +293,17 @@ impl Connections {
     fn begin(&mut self, watch: Arc<Watch>, served: impl Future<Output = ()> + Send + 'static) {
         self.shared.counters.connection_opened();
         let mut served = Box::pin(served);
-        match poll_guarded(served.as_mut(), "a connection") {
+        let mut turns = {
+            let watch = Arc::clone(&watch);
+            poll_fn(move |cx| {
+                watch.begin_turn();
+                served.as_mut().poll(cx)
+            })
+        };
+        match poll_guarded(Pin::new(&mut turns), "a connection") {
             Some(Poll::Pending) => {
                 watch.set_task();
-                let id = self.tasks.spawn(served).id();
+                let id = self.tasks.spawn(turns).id();
                 self.watches.insert(id, watch);
             }
             Some(Poll::Ready(())) | None => self.shared.counters.connection_closed(),
@@ -357,7 +366,7 @@ impl Acceptor {
     async fn accept(&mut self) -> ((StdStream, SocketAddr, bool), OwnedSemaphorePermit) {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
         loop {
-            let accepted = std::future::poll_fn(|cx| {
+            let accepted = poll_fn(|cx| {
                 for turn in 0..self.queues.len() {
                     let index = (self.next + turn) % self.queues.len();
                     let queue = &self.queues[index];

@@ -151,8 +151,9 @@ impl Prepared {
         };
         let mut added = 0;
         let head = kept.get_or_init(|| {
-            added = KeptHead::WEIGHT;
-            Arc::new(shapes.keep(make()))
+            let head = shapes.keep(make());
+            added = head.weight();
+            Arc::new(head)
         });
         (Arc::clone(head), added)
     }

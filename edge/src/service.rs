@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
-use http::{Request, Response, Uri, Version};
+use http::{Request, Response};
 use http_body::Body as _;
 use pinstone_engine::account::Source;
 use pinstone_engine::host::{HostName, HostTarget, Hosts};
@@ -24,7 +24,6 @@ use crate::client::{Client, Networks};
 use crate::config::Limits;
 use crate::control::{ControlBody, ControlService};
 use crate::debug;
-use crate::field_maps;
 use crate::fields::Fields;
 use crate::forwarded;
 use crate::guard::caught;
@@ -35,6 +34,7 @@ use crate::per_source::{Slot, Sources};
 use crate::reply::Reply;
 use crate::request::{self, Method, Protocol};
 use crate::request_body::RequestBody;
+use crate::request_head::RequestHead;
 use crate::respond::{self, Sending};
 use crate::telemetry::{Counters, Refusal};
 use crate::tls::{Certificate, Certificates};
@@ -85,6 +85,10 @@ impl Shared {
 /// What all requests of a connection have in common.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// The worker that serves it.
+    pub(crate) worker: Arc<Worker>,
+    /// What it notes about itself.
+    pub(crate) watch: Arc<Watch>,
     /// Who is at the other end.
     pub(crate) client: Client,
     /// What was shown on it, where it speaks TLS.
@@ -94,28 +98,23 @@ pub(crate) struct Link {
 }
 
 /// Answers one request. A panic becomes a 500 and a line in the log.
-pub(crate) async fn serve(
-    worker: Arc<Worker>,
-    watch: Arc<Watch>,
-    link: Arc<Link>,
-    mut request: Request<RequestBody>,
-) -> Reply {
-    let in_flight = watch.begin(!request.body().is_end_stream());
-    let protocol = protocol(request.version());
-    let client = forwarded::client(link.client, &worker.trusted, request.headers());
-    let mut account = Account::begin(worker, protocol, &link, client, &request);
-    let (worker, facts) = account.parts();
-    let answered = caught(pin!(route(worker, protocol, &watch, &link, client, &mut request, facts))).await;
+pub(crate) async fn serve(link: Arc<Link>, request: Box<RequestHead>, mut body: RequestBody) -> Reply {
+    let in_flight = link.watch.begin(!body.is_end_stream());
+    let protocol = request.protocol();
+    let client = forwarded::client(link.client, &link.worker.trusted, &request);
+    let mut account = Account::begin(link, client, &request);
+    let (link, facts) = account.parts();
+    let answered = caught(pin!(route(link, client, &request, &mut body, facts))).await;
     let mut reply = match answered {
         Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
-        Ok(Routed::Site(decided, close)) => finish(worker, protocol, &link, decided, close, in_flight),
+        Ok(Routed::Site(decided, close)) => finish(link, protocol, decided, close, in_flight),
         Err(_) => {
             tracing::error!("a request was given up because its handler panicked");
             let decided = head::page(Method::Get, Page::Internal).into();
-            finish(worker, protocol, &link, decided, true, in_flight)
+            finish(link, protocol, decided, true, in_flight)
         }
     };
-    if let (Some(hsts), true) = (&worker.hsts, client.is_tls) {
+    if let (Some(hsts), true) = (&link.worker.hsts, client.is_tls) {
         // A site may have said something of its own.
         if reply.fields.get(&header::STRICT_TRANSPORT_SECURITY).is_none() {
             reply.fields.append(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
@@ -123,18 +122,12 @@ pub(crate) async fn serve(
     }
     account.answered(&mut reply);
     reply.body.tell(account);
-    field_maps::give_back(mem::take(request.headers_mut()));
+    request.give_back();
     reply
 }
 
-fn finish(
-    shared: &Shared,
-    protocol: Protocol,
-    link: &Link,
-    mut decided: Decided,
-    close: bool,
-    in_flight: InFlight,
-) -> Reply {
+fn finish(link: &Link, protocol: Protocol, mut decided: Decided, close: bool, in_flight: InFlight) -> Reply {
+    let shared = &link.worker;
     let sending = match protocol {
         Protocol::Http2 => &shared.sending_streams,
         Protocol::Http10 | Protocol::Http11 => {
@@ -145,14 +138,6 @@ fn finish(
         }
     };
     respond::reply(decided, sending, in_flight)
-}
-
-fn protocol(version: Version) -> Protocol {
-    match version {
-        Version::HTTP_2 => Protocol::Http2,
-        Version::HTTP_11 => Protocol::Http11,
-        _ => Protocol::Http10,
-    }
 }
 
 enum Routed {
@@ -168,20 +153,19 @@ impl Routed {
 }
 
 async fn route(
-    worker: &Worker,
-    protocol: Protocol,
-    watch: &Watch,
     link: &Link,
     client: Client,
-    // Moved only where it goes on: it is large.
-    request: &mut Request<RequestBody>,
+    request: &RequestHead,
+    // Taken only where the request goes on.
+    body: &mut RequestBody,
     facts: &mut Facts,
 ) -> Routed {
-    let method = Method::parse(request.method().as_str());
-    let has_body = !request.body().is_end_stream();
-    let fields = Fields::of(request.headers());
-    let authority = request.uri().authority().map(http::uri::Authority::as_str);
-    let host = match request::host(protocol, authority, fields.hosts.into_iter().flatten()) {
+    let worker = &*link.worker;
+    let method = Method::parse(request.method());
+    let has_body = !body.is_end_stream();
+    let fields = Fields::of(request.fields());
+    let authority = request.authority();
+    let host = match request::host(request.protocol(), authority, fields.hosts.into_iter().flatten()) {
         Ok(host) => host,
         Err(_) => return Routed::site(head::page(method, Page::BadHost), true),
     };
@@ -190,11 +174,14 @@ async fn route(
     }
     let target = worker.hosts.target(&host);
     if let (HostTarget::Control, Some(control)) = (target, &worker.control) {
-        return match without_tls(worker, method, &host, true, client, request.uri(), &fields) {
+        return match without_tls(worker, method, &host, true, client, request, &fields) {
             https::Verdict::Serve => {
+                let body = mem::replace(body, RequestBody::empty());
+                let Some(request) = request.to_http(body) else {
+                    return Routed::site(head::page(method, Page::BadRequest), true);
+                };
                 facts.goes_to_control();
-                watch.goes_to_control();
-                let request = mem::replace(request, Request::new(RequestBody::empty()));
+                link.watch.goes_to_control();
                 Routed::Control(Box::pin(to_control(control.clone(), client, request)).await)
             }
             https::Verdict::Redirect(location) => Routed::site(head::redirect(location), has_body),
@@ -202,25 +189,23 @@ async fn route(
         };
     }
 
-    if worker.debug_headers && debug::is_asked(request.headers()) {
+    if worker.debug_headers && debug::is_asked(request) {
         facts.debug();
     }
     if fields.has_transfer_encoding {
         return Routed::site(head::page(method, Page::BadRequest), true);
     }
-    if request.headers().len() > worker.limits.fields {
+    if request.count() > worker.limits.fields {
         return Routed::site(head::page(method, Page::TooManyFields), has_body);
     }
-    let length = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let length = request.path_and_query().map_or(0, str::len);
     if length > worker.limits.target_bytes {
         return Routed::site(head::page(method, Page::TargetTooLong), has_body);
     }
-    if let https::Verdict::Redirect(location) =
-        without_tls(worker, method, &host, false, client, request.uri(), &fields)
-    {
+    if let https::Verdict::Redirect(location) = without_tls(worker, method, &host, false, client, request, &fields) {
         return Routed::site(head::redirect(location), has_body);
     }
-    let (path, query) = (request.uri().path(), request.uri().query());
+    let (path, query) = (request.path(), request.query());
     let call = Call { worker, method, authority, is_tls: client.is_tls, path, query, fields: &fields };
     let mut decided = call.answer(&host, target, facts).await;
     if !is_indexed(target) {
@@ -250,14 +235,14 @@ fn without_tls(
     host: &HostName<'_>,
     is_control: bool,
     client: Client,
-    uri: &Uri,
+    request: &RequestHead,
     fields: &Fields<'_>,
 ) -> https::Verdict {
     let Some(port) = shared.redirect.filter(|_| !client.is_tls) else { return https::Verdict::Serve };
     let asked = https::Asked {
         method,
         host,
-        path_and_query: uri.path_and_query().map_or("/", |target| target.as_str()),
+        path_and_query: request.path_and_query().unwrap_or("/"),
         is_control,
         is_local: client.address.is_loopback(),
         has_credentials: fields.has_credentials,

@@ -67,6 +67,10 @@ pub(crate) struct Watch {
     unparsed: AtomicBool,
     /// The connection has a task, which is woken when it can go on.
     has_task: AtomicBool,
+    /// Its turns so far: it is polled once in each.
+    turn: AtomicU32,
+    /// When this one began.
+    turn_since: AtomicU64,
     /// What `written` was when its turn began.
     written_before: AtomicU64,
     /// The connection is to be reset when it ends, so that its end is not taken for that of an answer.
@@ -85,11 +89,25 @@ pub(crate) struct Moved {
     pub(crate) is_partial: bool,
 }
 
-/// The monotonic clock as of the last tick of the kernel's timer. A request notes half a dozen times, all of them for
-/// deadlines of seconds, and this costs a quarter of the exact time.
+/// The monotonic clock as of the last tick of the kernel's timer: a quarter of what the exact time costs.
 pub(crate) fn ticks() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
     Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())
+}
+
+/// One more of what only the connection's own thread counts, which asks less of the processor than where others may too; answers
+/// how many there were.
+fn add_one(count: &AtomicU32) -> u32 {
+    let before = count.load(Relaxed);
+    count.store(before.wrapping_add(1), Relaxed);
+    before
+}
+
+/// One less of it.
+fn take_one(count: &AtomicU32) -> u32 {
+    let before = count.load(Relaxed);
+    count.store(before.wrapping_sub(1), Relaxed);
+    before
 }
 
 impl Watch {
@@ -115,6 +133,8 @@ impl Watch {
             unread_body: AtomicBool::new(false),
             unparsed: AtomicBool::new(false),
             has_task: AtomicBool::new(false),
+            turn: AtomicU32::new(0),
+            turn_since: AtomicU64::new(1),
             written_before: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
             order: AtomicU8::new(Order::GoOn as u8),
@@ -172,9 +192,16 @@ impl Watch {
         !self.has_task.load(Relaxed)
     }
 
-    /// The connection's task has its next turn.
+    /// The connection is polled once more.
     pub(crate) fn begin_turn(&self) {
+        add_one(&self.turn);
+        self.turn_since.store(self.since_opened(), Relaxed);
         self.written_before.store(self.written.load(Relaxed), Relaxed);
+    }
+
+    /// Which turn the connection has. What happens in one and the same waited for nothing in between.
+    pub(crate) fn turn(&self) -> u32 {
+        self.turn.load(Relaxed)
     }
 
     /// Bytes that the socket took in this turn.
@@ -204,7 +231,7 @@ impl Watch {
     /// times: a new one begins when nothing is left of the one before the last.
     fn holds_old(&self, limit: Duration) -> bool {
         let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let now = self.now();
+        let now = self.since_opened();
         if now.saturating_sub(self.generation_since.load(Relaxed)) <= limit {
             return false;
         }
@@ -321,7 +348,7 @@ impl Watch {
 
     /// A request arrived. It is in flight until what is returned is dropped.
     pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
+        add_one(&self.in_flight);
         if !self.is_multiplexed() {
             // Over HTTP/2 a part of the next head may have come already, and is known.
             self.head_since.store(0, Relaxed);
@@ -382,12 +409,17 @@ impl Watch {
     /// There is something for the client to take. Its time begins with the first such thing: who takes nothing gains none by
     /// asking for more.
     fn on_owed(&self) {
-        if self.sending.fetch_add(1, Relaxed) == 0 {
+        if add_one(&self.sending) == 0 {
             self.progress_at.store(self.now(), Relaxed);
         }
     }
 
+    /// When the turn began: a request notes half a dozen times, all of them for deadlines of seconds.
     fn now(&self) -> u64 {
+        self.turn_since.load(Relaxed)
+    }
+
+    fn since_opened(&self) -> u64 {
         u64::try_from(ticks().saturating_sub(self.opened).as_millis()).map_or(u64::MAX, |now| now.saturating_add(1))
     }
 }
@@ -459,6 +491,7 @@ mod tests {
         }
         assert_eq!(watch.progress_at.load(Relaxed), 1, "a client that takes nothing gets no time");
         std::thread::sleep(A_TICK);
+        watch.begin_turn();
         watch.on_read(13);
         (0..4).for_each(|_| watch.on_write(512));
         assert!(watch.progress_at.load(Relaxed) > 1, "a slow client that takes something does");
@@ -476,6 +509,7 @@ mod tests {
         watch.on_frames(moved(false, true));
         watch.head_since.store(1, Relaxed);
         std::thread::sleep(A_TICK);
+        watch.begin_turn();
         watch.on_frames(moved(false, true));
         assert_eq!(watch.head_since.load(Relaxed), 1, "more of the same head");
         watch.on_frames(moved(true, true));
@@ -500,6 +534,7 @@ mod tests {
             let end = Instant::now() + Duration::from_millis(700);
             while Instant::now() < end {
                 // Some of it is taken all the time.
+                watch.begin_turn();
                 taken = request.owed();
                 watch.on_write(2000);
                 watch.sweep(&limits, is_scarce);
@@ -520,6 +555,7 @@ mod tests {
         let stalled = request.owe(Bytes::from_static(b"window"));
         watch.progress_at.store(1, Relaxed);
         std::thread::sleep(A_TICK);
+        watch.begin_turn();
         let _more = watch.begin(false).sending();
         let _further = watch.begin(false).owed();
         assert_eq!(watch.progress_at.load(Relaxed), 1);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Method, Request, Version};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
@@ -24,8 +23,9 @@ use crate::head;
 use crate::outgoing::Outgoing;
 use crate::pages::Page;
 use crate::reply::Reply;
-use crate::request::Method as Known;
+use crate::request::{Method, Protocol};
 use crate::request_body::RequestBody;
+use crate::request_head::RequestHead;
 use crate::respond;
 use crate::watch::Watch;
 
@@ -109,7 +109,7 @@ pub(crate) struct Connection<S, F> {
 impl<S, F> Connection<S, F>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: FnMut(Request<RequestBody>) -> Answering,
+    F: FnMut(Box<RequestHead>, RequestBody) -> Answering,
 {
     /// A connection of which `input` was read.
     pub(crate) fn new(stream: S, input: Vec<u8>, watch: Arc<Watch>, bounds: Bounds, unit: usize, answer: F) -> Self {
@@ -289,8 +289,8 @@ where
 
     /// Answers with one of the edge's own pages, and ends.
     fn give_up(&mut self, page: Page) {
-        let (status, fields) = respond::head(head::page(Known::Get, page).head);
-        let asked = Asked { version: Version::HTTP_11, is_head: false, persists: false };
+        let (status, fields) = respond::head(head::page(Method::Get, page).head);
+        let asked = Asked { protocol: Protocol::Http11, is_head: false, persists: false };
         let html = page.html().as_bytes();
         self.out.append(|out| {
             response::put(out, asked, status, &fields.into(), Some(html.len() as u64));
@@ -301,17 +301,18 @@ where
 
     /// Begins to answer a request.
     fn begin(&mut self, head: Head) {
-        let Head { mut request, framing, persists, expects_continue } = head;
+        let Head { request, framing, persists, expects_continue } = head;
         self.asked += 1;
-        let asked = Asked { version: request.version(), is_head: *request.method() == Method::HEAD, persists };
+        let asked = Asked { protocol: request.protocol(), is_head: request.method() == "HEAD", persists };
         let has_body = framing != request::Framing::Nothing;
+        let mut request_body = RequestBody::empty();
         if let Some((receiving, body)) = Receiving::new(framing, expects_continue) {
-            *request.body_mut() = body;
+            request_body = body;
             self.receiving = Some(receiving);
             // A short one mostly came with its head.
             self.take_body();
         }
-        let answering = (self.answer)(request);
+        let answering = (self.answer)(request, request_body);
         if has_body && self.receiving.is_none() && !self.is_last {
             self.watch.on_body_over();
         }

@@ -4,16 +4,15 @@
 //! none, or that differs from another, and a transfer coding beside a length.
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
-use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, Request, Uri, Version};
+use http::Uri;
+use http::uri::PathAndQuery;
 use httparse::Status;
 
-use crate::field_maps;
 use crate::pages::Page;
-use crate::request_body::{RequestBody, content_length};
+use crate::request::Protocol;
+use crate::request_body::content_length;
+use crate::request_head::RequestHead;
 
 /// Fields for which there is room without asking for memory.
 const USUAL_FIELDS: usize = 100;
@@ -32,7 +31,7 @@ pub(super) enum Framing {
 /// A request whose head came whole.
 #[derive(Debug)]
 pub(super) struct Head {
-    pub(super) request: Request<RequestBody>,
+    pub(super) request: Box<RequestHead>,
     pub(super) framing: Framing,
     /// Whether the client means to ask for more on this connection.
     pub(super) persists: bool,
@@ -97,25 +96,16 @@ pub(super) fn parse(input: &[u8], most_fields: usize) -> Result<Option<(Head, us
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Refusal::Malformed);
     };
-    let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let bytes = Bytes::copy_from_slice(&input[..length]);
-    let part = |part: &[u8]| bytes.slice(place(part, input));
-    let uri = Uri::from_maybe_shared(part(target.as_bytes())).map_err(|_| refused_target(target))?;
-    let (mut fields, mut facts) = (field_maps::take(), Facts::default());
-    fields.reserve(parsed.headers.len());
+    let protocol = if version == 0 { Protocol::Http10 } else { Protocol::Http11 };
+    let (mut request, mut facts) = (RequestHead::new(protocol), Facts::default());
+    request.set_method(method);
+    put_target(&mut request, target)?;
     for field in parsed.headers {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Refusal::Malformed)?;
-        let value = HeaderValue::from_maybe_shared(part(field.value)).map_err(|_| Refusal::Malformed)?;
-        facts.note(&name, &value)?;
-        fields.append(name, value);
+        facts.note(field.name, field.value)?;
+        request.add(field.name.as_bytes(), field.value);
     }
-    let framing = facts.framing(version)?;
-    let mut request = Request::new(RequestBody::empty());
-    *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Malformed)?;
-    *request.uri_mut() = uri;
-    *request.version_mut() = version;
-    *request.headers_mut() = fields;
-    let is_1_1 = version == Version::HTTP_11;
+    let framing = facts.framing(protocol)?;
+    let is_1_1 = protocol == Protocol::Http11;
     let head = Head {
         request,
         framing,
@@ -125,47 +115,81 @@ pub(super) fn parse(input: &[u8], most_fields: usize) -> Result<Option<(Head, us
     Ok(Some((head, length)))
 }
 
-/// Where `part` is in `whole`, which it was cut out of.
-fn place(part: &[u8], whole: &[u8]) -> Range<usize> {
-    let start = part.as_ptr().addr() - whole.as_ptr().addr();
-    start..start + part.len()
+/// The most bytes of a target, as many as the type for them takes.
+const LARGEST_TARGET: usize = u16::MAX as usize - 1;
+
+/// Sets what is asked for (RFC 9112 section 3.2).
+fn put_target(request: &mut RequestHead, target: &str) -> Result<(), Refusal> {
+    if target.len() > LARGEST_TARGET {
+        return Err(Refusal::TargetTooLong);
+    }
+    if target.starts_with('/') {
+        request.set_path_and_query(path_and_query(target).ok_or(Refusal::Malformed)?);
+        return Ok(());
+    }
+    // An address, an authority, or the server as a whole: all of them are rare.
+    let uri = Uri::try_from(target).map_err(|_| Refusal::Malformed)?;
+    match uri.path_and_query().map(PathAndQuery::as_str) {
+        Some(query) if query.starts_with('?') => _ = request.set_path_and_query(&format!("/{query}")),
+        Some(path_and_query) => _ = request.set_path_and_query(path_and_query),
+        None => {}
+    }
+    if let Some(authority) = uri.authority() {
+        request.set_authority(authority.as_str());
+    }
+    if let Some(scheme) = uri.scheme() {
+        request.set_scheme(scheme.clone());
+    }
+    Ok(())
 }
 
-fn refused_target(target: &str) -> Refusal {
-    // The largest that the type for them takes.
-    if target.len() >= usize::from(u16::MAX) { Refusal::TargetTooLong } else { Refusal::Malformed }
+/// A path with perhaps a query, without the fragment that may be behind it, which is nobody's but the client's. Nothing where it
+/// has bytes that neither may have: as `http` has it, which knows what browsers send beyond RFC 3986.
+fn path_and_query(target: &str) -> Option<&str> {
+    let mut is_query = false;
+    for (at, byte) in target.bytes().enumerate() {
+        match byte {
+            b'?' => is_query = true,
+            b'#' => return Some(&target[..at]),
+            b'!' | b'$'..=b';' | b'=' | b'@'..=b'_' | b'a'..=b'~' | 0x80.. => {}
+            b'"' if !is_query => {}
+            b'`' if is_query => {}
+            _ => return None,
+        }
+    }
+    Some(target)
 }
 
 impl Facts {
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal> {
-        if *name == header::CONTENT_LENGTH {
-            let length = content_length(value.as_bytes()).ok_or(Refusal::Malformed)?;
+    fn note(&mut self, name: &str, value: &[u8]) -> Result<(), Refusal> {
+        if name.eq_ignore_ascii_case("content-length") {
+            let length = content_length(value).ok_or(Refusal::Malformed)?;
             if self.length.is_some_and(|known| known != length) {
                 return Err(Refusal::Malformed);
             }
             self.length = Some(length);
-        } else if *name == header::TRANSFER_ENCODING {
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
             self.codings += 1;
-            self.is_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
-        } else if *name == header::CONNECTION {
-            for option in value.as_bytes().split(|byte| *byte == b',') {
+            self.is_chunked = value.eq_ignore_ascii_case(b"chunked");
+        } else if name.eq_ignore_ascii_case("connection") {
+            for option in value.split(|byte| *byte == b',') {
                 let option = option.trim_ascii();
                 self.says_close |= option.eq_ignore_ascii_case(b"close");
                 self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             }
-        } else if *name == header::EXPECT {
-            self.expects_continue = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        } else if name.eq_ignore_ascii_case("expect") {
+            self.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
         }
         Ok(())
     }
 
     /// What frames the body. A coding beside a length, or of a version that has none, may be meant to be read in another way by
     /// somebody else (RFC 9112 section 6.1); one that is not `chunked` alone is not known here.
-    fn framing(&self, version: Version) -> Result<Framing, Refusal> {
+    fn framing(&self, protocol: Protocol) -> Result<Framing, Refusal> {
         match (self.codings, self.length) {
             (0, None | Some(0)) => Ok(Framing::Nothing),
             (0, Some(length)) => Ok(Framing::Length(length)),
-            (1, None) if self.is_chunked && version == Version::HTTP_11 => Ok(Framing::Chunked),
+            (1, None) if self.is_chunked && protocol == Protocol::Http11 => Ok(Framing::Chunked),
             _ => Err(Refusal::Malformed),
         }
     }
@@ -174,6 +198,7 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::uri::Scheme;
 
     fn head(fields: &str) -> Result<Head, Refusal> {
         head_of("1.1", fields)
@@ -192,11 +217,11 @@ mod tests {
         let (head, length) = parse(text, 10).unwrap().unwrap();
         assert_eq!(&text[length..], b"GET");
         let Head { request, framing, persists, expects_continue } = head;
-        assert_eq!((request.method(), request.version()), (&Method::GET, Version::HTTP_11));
-        assert_eq!(*request.uri(), "http://a.test/b?c");
-        let fields: Vec<_> = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let want: [(&str, &[u8]); 4] = [("host", b"x"), ("accept", b"a"), ("accept", b"b\xff"), ("empty", b"")];
-        assert_eq!(fields, want);
+        assert_eq!((request.method(), request.protocol()), ("GET", Protocol::Http11));
+        assert_eq!((request.scheme(), request.authority()), (Some(&Scheme::HTTP), Some("a.test")));
+        assert_eq!((request.path(), request.query()), ("/b", Some("c")));
+        let want: [(&[u8], &[u8]); 4] = [(b"host", b"x"), (b"accept", b"a"), (b"accept", b"b\xff"), (b"empty", b"")];
+        assert!(request.fields().eq(want), "{request:?}");
         assert_eq!((framing, persists, expects_continue), (Framing::Nothing, true, false));
         for end in 0..length {
             assert!(parse(&text[..end], 10).unwrap().is_none(), "{end}");
@@ -255,6 +280,50 @@ mod tests {
             ("1.1", "Expect: something\r\n", false),
         ] {
             assert_eq!(head_of(version, fields).unwrap().expects_continue, want, "{version} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_has_one_of_four_forms() {
+        for (target, want) in [
+            ("/", Some((None, "/", None))),
+            ("/a?b?c", Some((None, "/a", Some("b?c")))),
+            ("/a#b?c", Some((None, "/a", None))),
+            ("/a?b#c", Some((None, "/a", Some("b")))),
+            ("//a.test/b", Some((None, "//a.test/b", None))),
+            ("*", Some((None, "*", None))),
+            ("a.test:443", Some((Some("a.test:443"), "", None))),
+            ("https://a.test", Some((Some("a.test"), "/", None))),
+            ("https://a.test:1?b", Some((Some("a.test:1"), "/", Some("b")))),
+            ("a/b", None),
+            ("?a", None),
+            ("https://", None),
+            ("/a<b", None),
+            ("/a?\"", None),
+        ] {
+            let mut request = RequestHead::new(Protocol::Http11);
+            let got = put_target(&mut request, target);
+            let got = got.map(|()| (request.authority(), request.path(), request.query()));
+            assert_eq!(got.ok(), want, "{target}");
+        }
+    }
+
+    proptest::proptest! {
+        /// What a site is asked for is what the control plane would be.
+        #[test]
+        fn a_path_is_one_where_http_takes_it(
+            text in proptest::prelude::prop_oneof!["/[!-~\u{80}-\u{ff}]{0,8}", "/[a?#`\"{}|^<>\u{7f}]{0,12}", "[/*?#a]{1,5}"],
+        ) {
+            let mut request = RequestHead::new(Protocol::Http11);
+            let taken = put_target(&mut request, &text).is_ok();
+            let known = Uri::try_from(&*text).ok();
+            assert_eq!(taken, known.is_some(), "{text:?}");
+            if let Some(uri) = known {
+                assert_eq!((request.path(), request.query()), (uri.path(), uri.query()), "{text:?}");
+                request.set_method("GET");
+                let request = request.to_http(crate::request_body::RequestBody::empty()).unwrap();
+                assert_eq!(*request.uri(), uri, "{text:?}");
+            }
         }
     }
 

@@ -1,16 +1,17 @@
 //! The head of an answer as it is sent, and what frames its body (RFC 9112 sections 4 to 6).
 
+use http::StatusCode;
 use http::header;
-use http::{StatusCode, Version};
 
 use crate::date;
 use crate::reply::ReplyFields;
+use crate::request::Protocol;
 use crate::request_body::content_length;
 
 /// What an answer's request has to do with its framing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
-    pub(super) version: Version,
+    pub(super) protocol: Protocol,
     /// The answer has no body, whatever its fields say.
     pub(super) is_head: bool,
     /// Whether the connection may go on.
@@ -47,7 +48,7 @@ pub(super) fn put(
     let (kept, own) = fields.parts();
     if let Some(kept) = kept {
         debug_assert!(!has_no_length, "no head is kept of what has no length");
-        kept.put_lines(out);
+        out.extend_from_slice(kept.lines());
         said_length = kept.length();
     }
     for (name, value) in own.into_iter().flatten() {
@@ -74,7 +75,7 @@ pub(super) fn put(
     let framing = match said_length.or(length) {
         _ if has_no_body => Framing::Nothing,
         Some(length) => Framing::Length(length),
-        None if asked.version == Version::HTTP_11 => Framing::Chunked,
+        None if asked.protocol == Protocol::Http11 => Framing::Chunked,
         None => Framing::UntilClose,
     };
     match framing {
@@ -85,13 +86,13 @@ pub(super) fn put(
         Framing::UntilClose => persists = false,
         Framing::Nothing | Framing::Length(_) => {}
     }
-    match (persists, asked.version) {
+    match (persists, asked.protocol) {
         (false, _) => put_field(out, "connection", b"close"),
-        (true, Version::HTTP_10) => put_field(out, "connection", b"keep-alive"),
+        (true, Protocol::Http10) => put_field(out, "connection", b"keep-alive"),
         (true, _) => {}
     }
     if !said_date {
-        put_field(out, "date", date::now().as_bytes());
+        date::put(out);
     }
     out.extend_from_slice(b"\r\n");
     (framing, persists)
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
     use http::{HeaderName, HeaderValue};
 
-    const GET: Asked = Asked { version: Version::HTTP_11, is_head: false, persists: true };
+    const GET: Asked = Asked { protocol: Protocol::Http11, is_head: false, persists: true };
 
     fn put_all(
         asked: Asked,
@@ -143,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_answer_says_what_frames_it() {
-        let old = Asked { version: Version::HTTP_10, ..GET };
+        let old = Asked { protocol: Protocol::Http10, ..GET };
         let last = Asked { persists: false, ..GET };
         let head = Asked { is_head: true, ..GET };
         const DATE: (&str, &str) = ("date", "now");

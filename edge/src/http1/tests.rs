@@ -22,6 +22,7 @@ use crate::outgoing::ENOUGH;
 use crate::pipe::Pipe;
 use crate::reply::Reply;
 use crate::request_body::RequestBody;
+use crate::request_head::RequestHead;
 use crate::watch::Watch;
 
 const BOUNDS: Bounds = Bounds { bytes: 1000, fields: 10 };
@@ -35,7 +36,7 @@ impl Wake for Woken {
     }
 }
 
-type Answers = Box<dyn FnMut(Request<RequestBody>) -> Answering>;
+type Answers = Box<dyn FnMut(Box<RequestHead>, RequestBody) -> Answering>;
 
 /// A client that sends what it is told to, and the server that it speaks to.
 struct Peer {
@@ -78,9 +79,9 @@ impl Peer {
         Self::watched(Watch::new(), answers)
     }
 
-    fn watched(watch: Arc<Watch>, answers: impl FnMut(Request<RequestBody>) -> Answering + 'static) -> Self {
+    fn watched(watch: Arc<Watch>, mut answers: impl FnMut(Request<RequestBody>) -> Answering + 'static) -> Self {
         let pipe = Pipe::default();
-        let answers = Box::new(answers) as Answers;
+        let answers: Answers = Box::new(move |head, body| answers(head.to_http(body).expect("a request is one")));
         let connection = Connection::new(pipe.clone(), Vec::new(), Arc::clone(&watch), BOUNDS, 1, answers);
         Self { connection, pipe, watch, ended: None }
     }

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Method, Request, StatusCode};
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use super::frame::{self, Head, LARGEST_NUMBER, Reason, Violation, flag, kind, setting};
 use super::hpack::decoder::Decoder;
-use super::request::{RequestHead, Unfit};
+use super::request::{Gathered, Unfit};
 use super::resets::Resets;
 use super::sender::{Came, Sender, Step};
 use super::streams::{Known, Receiving, Stream, Streams};
@@ -22,6 +22,7 @@ use crate::buffers;
 use crate::connection::{INPUT, RECORD};
 use crate::intake::{Taken, UNASKED, intake};
 use crate::request_body::RequestBody;
+use crate::request_head::RequestHead;
 use crate::watch::{Moved, Watch, ticks};
 
 /// Requests that are answered before other connections have their turn.
@@ -111,7 +112,7 @@ pub(crate) struct Connection<S, F> {
 impl<S, F> Connection<S, F>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: FnMut(Request<RequestBody>) -> Answering,
+    F: FnMut(Box<RequestHead>, RequestBody) -> Answering,
 {
     /// A connection of which `input` was read.
     pub(crate) fn new(stream: S, input: Vec<u8>, watch: Arc<Watch>, answer: F) -> Self {
@@ -399,7 +400,7 @@ where
 
     /// All fields of a request came, or all that follow its body.
     fn on_block(&mut self, id: u32, ends: bool, block: &[u8]) -> Result<(), Violation> {
-        let mut head = RequestHead::default();
+        let mut head = Gathered::new();
         let decoded = self.decoder.decode(block, |field, size| head.add(field, size));
         decoded.map_err(|_| Violation::Connection(Reason::Compression, "fields could not be decoded"))?;
         match self.streams.known(id) {
@@ -413,7 +414,7 @@ where
         }
     }
 
-    fn on_request(&mut self, id: u32, ends: bool, head: RequestHead) -> Result<(), Violation> {
+    fn on_request(&mut self, id: u32, ends: bool, head: Gathered) -> Result<(), Violation> {
         self.streams.begin(id);
         self.asked += 1;
         if self.leaving == Leaving::Last {
@@ -435,10 +436,10 @@ where
                 return Ok(());
             }
         };
-        let (request, receiving) = if ends { (request, None) } else { self.receive(request, length) };
-        let is_head = *request.method() == Method::HEAD;
+        let (body, receiving) = if ends { (RequestBody::empty(), None) } else { self.receive(length) };
+        let is_head = request.method() == "HEAD";
         let mut stream = Stream::new(id, self.sender.first_window, is_head, receiving);
-        let step = self.sender.answer(&mut stream, (self.answer)(request));
+        let step = self.sender.answer(&mut stream, (self.answer)(request, body));
         if matches!(step, Step::Over | Step::Failed) {
             self.finish(&stream, step);
             return Ok(());
@@ -448,23 +449,19 @@ where
         Ok(())
     }
 
-    /// Gives a request its body, which comes.
-    fn receive(
-        &mut self,
-        request: Request<RequestBody>,
-        length: Option<u64>,
-    ) -> (Request<RequestBody>, Option<Receiving>) {
+    /// The body of a request, which comes.
+    fn receive(&mut self, length: Option<u64>) -> (RequestBody, Option<Receiving>) {
         let (feed, body) = intake(length, self.taken());
         // What it may send by what it knows (RFC 9113 section 6.9.2); that it takes some back when it hears of less is its own affair.
         let window = if self.is_agreed { UNASKED } else { FIRST_WINDOW };
-        (request.map(|_| body.into()), Some(Receiving::new(feed, window, length)))
+        (body.into(), Some(Receiving::new(feed, window, length)))
     }
 
     fn taken(&mut self) -> Arc<Taken> {
         Arc::clone(self.taken.get_or_insert_with(|| Arc::new(Taken::new(self.window, CONNECTION_WINDOW))))
     }
 
-    fn on_trailers(&mut self, id: u32, ends: bool, head: &RequestHead) -> Result<(), Violation> {
+    fn on_trailers(&mut self, id: u32, ends: bool, head: &Gathered) -> Result<(), Violation> {
         let Some(stream) = self.streams.get(id) else { return Ok(()) };
         if stream.receiving.is_none() {
             return Err(Violation::Stream(id, Reason::StreamClosed));

@@ -1,31 +1,22 @@
 //! From decoded fields to a request, and what makes one malformed (RFC 9113 section 8).
 
-use std::mem;
-
-use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, Uri, Version, uri};
 
 use super::hpack::Field;
 use super::{LARGEST_LIST, is_of_the_connection};
-use crate::field_maps;
-use crate::request_body::{RequestBody, content_length};
-
-/// Fields that there is room for before more memory is taken: what browsers send.
-const USUAL: usize = 12;
+use crate::request::Protocol;
+use crate::request_body::content_length;
+use crate::request_head::RequestHead;
 
 /// The fields of a request, as they come.
-#[derive(Debug, Default)]
-pub(crate) struct RequestHead {
-    method: Option<Method>,
-    scheme: Option<Scheme>,
-    authority: Option<Authority>,
-    path: Option<PathAndQuery>,
-    fields: HeaderMap,
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    request: Box<RequestHead>,
     /// All cookies, which may come in pieces (RFC 9113 section 8.2.3).
     cookies: Vec<u8>,
-    /// A field came that is none of the above.
+    /// A pseudo-header field came.
+    has_pseudo: bool,
+    /// A field came that is none.
     has_fields: bool,
     content_length: Option<u64>,
     size: usize,
@@ -41,15 +32,20 @@ pub(crate) enum Unfit {
     TooLarge,
 }
 
-/// Puts a value where there is none; whether there was.
-fn is_second<T>(place: &mut Option<T>, value: &T) -> bool
-where
-    T: Clone,
-{
-    place.replace(value.clone()).is_some()
-}
+impl Gathered {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            request: RequestHead::new(Protocol::Http2),
+            cookies: Vec::new(),
+            has_pseudo: false,
+            has_fields: false,
+            content_length: None,
+            size: 0,
+            is_malformed: false,
+        }
+    }
 
-impl RequestHead {
     /// Takes the next field, which counts for `size` bytes.
     pub(crate) fn add(&mut self, field: &Field, size: usize) {
         self.size += size;
@@ -58,23 +54,28 @@ impl RequestHead {
             return;
         }
         self.is_malformed |= match field {
-            // Pseudo-header fields come first, each once (RFC 9113 section 8.3).
-            Field::Method(_) | Field::Scheme(_) | Field::Authority(_) | Field::Path(_) if self.has_fields => true,
-            Field::Method(method) => is_second(&mut self.method, method),
-            Field::Scheme(scheme) => is_second(&mut self.scheme, scheme),
-            Field::Authority(authority) => is_second(&mut self.authority, authority),
-            Field::Path(path) => is_second(&mut self.path, path),
             Field::Header(name, value) => !self.add_header(name, value),
             Field::Malformed => true,
+            pseudo => self.has_fields || !self.set_pseudo(pseudo),
         };
+    }
+
+    /// Takes a pseudo-header field; says whether it is the first of its name. They come before all others (RFC 9113 section 8.3).
+    fn set_pseudo(&mut self, field: &Field) -> bool {
+        self.has_pseudo = true;
+        let is_second = match field {
+            Field::Method(method) => self.request.set_method(method.as_str()),
+            Field::Scheme(scheme) => self.request.set_scheme(scheme.clone()),
+            Field::Authority(authority) => self.request.set_authority(authority.as_str()),
+            Field::Path(path) => self.request.set_path_and_query(path.as_str()),
+            Field::Header(..) | Field::Malformed => false,
+        };
+        !is_second
     }
 
     /// Takes a header field; says whether a request may have it.
     fn add_header(&mut self, name: &HeaderName, value: &HeaderValue) -> bool {
-        if !mem::replace(&mut self.has_fields, true) {
-            self.fields = field_maps::take();
-            self.fields.reserve(USUAL);
-        }
+        self.has_fields = true;
         let is_fit = if *name == header::CONTENT_LENGTH {
             let length = content_length(value.as_bytes());
             let is_same = self.content_length.is_none_or(|known| length == Some(known));
@@ -89,16 +90,14 @@ impl RequestHead {
             }
             self.cookies.extend_from_slice(value.as_bytes());
         } else {
-            self.fields.append(name, value.clone());
+            self.request.add(name.as_str().as_bytes(), value.as_bytes());
         }
         is_fit
     }
 
     /// Whether these may come behind a body (RFC 9113 section 8.1): none of them is about the request as a whole.
     pub(crate) fn may_trail(&self) -> bool {
-        let is_of_a_head =
-            self.method.is_some() || self.scheme.is_some() || self.authority.is_some() || self.path.is_some();
-        !self.is_malformed && !is_of_a_head && self.size <= LARGEST_LIST as usize
+        !self.is_malformed && !self.has_pseudo && self.size <= LARGEST_LIST as usize
     }
 
     /// The request, whose body is the client's to send unless it `ends` here, and how many bytes that has where it is known.
@@ -106,41 +105,35 @@ impl RequestHead {
     /// # Errors
     ///
     /// Where it is none, or too large.
-    pub(crate) fn into_request(self, ends: bool) -> Result<(Request<RequestBody>, Option<u64>), Unfit> {
+    pub(crate) fn into_request(mut self, ends: bool) -> Result<(Box<RequestHead>, Option<u64>), Unfit> {
         if self.size > LARGEST_LIST as usize {
             return Err(Unfit::TooLarge);
         }
         let lacks_body = ends && self.content_length.is_some_and(|length| length > 0);
-        let Some(method) = self.method.filter(|_| !self.is_malformed && !lacks_body) else {
+        if self.is_malformed || lacks_body || !self.is_whole() {
             return Err(Unfit::Malformed);
-        };
-        let mut parts = uri::Parts::default();
-        if method == Method::CONNECT {
-            // It has an authority and nothing else (RFC 9113 section 8.5).
-            if self.authority.is_none() || self.path.is_some() || self.scheme.is_some() {
-                return Err(Unfit::Malformed);
-            }
-            parts.authority = self.authority;
-        } else {
-            let (Some(scheme), Some(path)) = (self.scheme, self.path) else { return Err(Unfit::Malformed) };
-            // Without an authority there is a field that says the host, or none does.
-            parts.scheme = self.authority.is_some().then_some(scheme);
-            parts.authority = self.authority;
-            parts.path_and_query = Some(path);
         }
-        let uri = Uri::from_parts(parts).map_err(|_| Unfit::Malformed)?;
-        let mut fields = self.fields;
+        if self.request.authority().is_none() {
+            // There is a field that says the host, or none does.
+            self.request.forget_scheme();
+        }
         if !self.cookies.is_empty() {
             // Whoever reads them expects one field.
-            let cookies = HeaderValue::from_maybe_shared(Bytes::from(self.cookies));
-            fields.insert(header::COOKIE, cookies.map_err(|_| Unfit::Malformed)?);
+            self.request.add(header::COOKIE.as_str().as_bytes(), &self.cookies);
         }
-        let mut request = Request::new(RequestBody::empty());
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = fields;
-        Ok((request, self.content_length))
+        Ok((self.request, self.content_length))
+    }
+
+    /// Whether it has what a request has.
+    fn is_whole(&self) -> bool {
+        let request = &self.request;
+        let (has_scheme, has_path) = (request.scheme().is_some(), request.path_and_query().is_some());
+        match request.method() {
+            "" => false,
+            // It has an authority and nothing else (RFC 9113 section 8.5).
+            "CONNECT" => request.authority().is_some() && !has_scheme && !has_path,
+            _ => has_scheme && has_path,
+        }
     }
 }
 
@@ -148,9 +141,11 @@ impl RequestHead {
 mod tests {
     use super::super::hpack::decoder::Entry;
     use super::*;
+    use crate::request_body::RequestBody;
+    use http::uri::Scheme;
 
-    fn head(fields: &[(&'static str, &'static str)]) -> RequestHead {
-        let mut head = RequestHead::default();
+    fn head(fields: &[(&'static str, &'static str)]) -> Gathered {
+        let mut head = Gathered::new();
         for (name, value) in fields {
             let entry = Entry::new(name.as_bytes(), value.as_bytes().into());
             head.add(entry.field(), name.len() + value.len() + 32);
@@ -166,17 +161,22 @@ mod tests {
         let fields =
             [&GET[..], &[("cookie", "a=1"), ("accept", "*/*"), ("cookie", "b=2"), ("te", "trailers")]].concat();
         let (request, length) = head(&fields).into_request(true).unwrap();
-        assert_eq!((request.method(), request.version(), length), (&Method::GET, Version::HTTP_2, None));
-        assert_eq!(*request.uri(), "https://a.test/a?b");
-        assert_eq!((&request.headers()["cookie"], request.headers().len()), (&"a=1; b=2".parse().unwrap(), 3));
+        assert_eq!((request.method(), request.protocol(), length), ("GET", Protocol::Http2, None));
+        assert_eq!((request.scheme(), request.authority()), (Some(&Scheme::HTTPS), Some("a.test")));
+        assert_eq!((request.path(), request.query()), ("/a", Some("b")));
+        assert_eq!((request.first("cookie"), request.count()), (Some(&b"a=1; b=2"[..]), 3));
         let (request, _) = head(&[GET[0], GET[1], GET[2], ("host", "b.test")]).into_request(true).unwrap();
-        assert_eq!((request.uri().to_string(), request.uri().authority()), ("/a?b".to_owned(), None));
+        assert_eq!((request.path_and_query(), request.authority(), request.scheme()), (Some("/a?b"), None, None));
         let (request, length) = head(&[&GET[..], &[("content-length", "7")]].concat()).into_request(false).unwrap();
-        assert_eq!((&request.headers()["content-length"], length), (&"7".parse().unwrap(), Some(7)));
+        assert_eq!((request.first("content-length"), length), (Some(&b"7"[..]), Some(7)));
         let (request, _) = head(&[(":method", "OPTIONS"), GET[1], (":path", "*"), GET[3]]).into_request(true).unwrap();
-        assert_eq!(request.uri().path(), "*");
+        assert_eq!(request.path(), "*");
         let (request, _) = head(&[(":method", "CONNECT"), (":authority", "a.test:443")]).into_request(false).unwrap();
-        assert_eq!(*request.uri(), "a.test:443");
+        assert_eq!((request.authority(), request.path_and_query()), (Some("a.test:443"), None));
+        for fields in [&GET[..], &[(":method", "CONNECT"), (":authority", "a.test:443")]] {
+            let (request, _) = head(fields).into_request(true).unwrap();
+            assert!(request.to_http(RequestBody::empty()).is_some(), "{fields:?}");
+        }
     }
 
     #[test]

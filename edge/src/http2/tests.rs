@@ -21,9 +21,10 @@ use crate::intake::{UNASKED, WINDOW};
 use crate::pipe::Pipe;
 use crate::reply::{Reply, ReplyFields};
 use crate::request_body::RequestBody;
+use crate::request_head::RequestHead;
 use crate::watch::Watch;
 
-type Answers = Box<dyn FnMut(Request<RequestBody>) -> Answering>;
+type Answers = Box<dyn FnMut(Box<RequestHead>, RequestBody) -> Answering>;
 
 /// A client that sends what it is told to, and the server that it speaks to.
 struct Peer {
@@ -72,9 +73,10 @@ fn sized(request: Request<RequestBody>) -> Answering {
 }
 
 impl Peer {
-    fn with(answers: impl FnMut(Request<RequestBody>) -> Answering + 'static) -> Self {
+    fn with(mut answers: impl FnMut(Request<RequestBody>) -> Answering + 'static) -> Self {
         let pipe = Pipe::default();
-        let connection = Connection::new(pipe.clone(), Vec::new(), watch(), Box::new(answers) as Answers);
+        let answers: Answers = Box::new(move |head, body| answers(head.to_http(body).expect("a request is one")));
+        let connection = Connection::new(pipe.clone(), Vec::new(), watch(), answers);
         Self { connection, pipe, ended: None }
     }
 

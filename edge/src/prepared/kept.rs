@@ -1,12 +1,15 @@
-//! Heads that are kept. What many have in common is there once, written out; a file has its own values, and little beside them.
+//! Heads that are kept: written out, as HTTP/1 sends them, and by field, as HTTP/2 does. What many have in common is there once
+//! beside that; the values that are a file's own lie within what is written out.
 
 use std::sync::Arc;
 
-use http::header::{self, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::head::{Field, Head};
+use crate::request_body::content_length;
 use crate::respond;
 
 /// Values of a head that are a file's own: a 200 has four of them.
@@ -15,14 +18,20 @@ const OWN: usize = 4;
 /// A head that is kept.
 #[derive(Debug)]
 pub(crate) struct KeptHead {
+    /// Its lines. First, with the length, as nothing else of it is looked at over HTTP/1: where there are many files, each line
+    /// of memory is one that no core has near.
+    lines: Bytes,
+    length: Option<u64>,
     shape: Arc<Shape>,
-    /// Those that the shape leaves open.
+    /// The values that the shape leaves open.
     own: SmallVec<[HeaderValue; OWN]>,
 }
 
 impl KeptHead {
-    /// Bytes that it takes, with the count of its users and its values.
-    pub(super) const WEIGHT: usize = size_of::<Self>() + 216;
+    /// Bytes that it takes, with the counts of its users.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + 64 + self.lines.len()
+    }
 
     /// Its fields: those with values of its own first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
@@ -32,17 +41,12 @@ impl KeptHead {
 
     /// The length of the body that it says, if it says one.
     pub(crate) fn length(&self) -> Option<u64> {
-        let value = &self.own[self.shape.length?];
-        value.to_str().ok()?.parse().ok()
+        self.length
     }
 
-    /// Appends its lines, as HTTP/1 has them.
-    pub(crate) fn put_lines(&self, out: &mut Vec<u8>) {
-        for (name, value) in self.shape.before.iter().zip(&self.own) {
-            out.extend_from_slice(name);
-            out.extend_from_slice(value.as_bytes());
-        }
-        out.extend_from_slice(&self.shape.behind);
+    /// Its lines, as HTTP/1 has them.
+    pub(crate) fn lines(&self) -> &[u8] {
+        &self.lines
     }
 }
 
@@ -54,11 +58,6 @@ struct Shape {
     fields: Box<[(HeaderName, HeaderValue)]>,
     /// How many these are.
     open: usize,
-    /// Which of them is the length of the body.
-    length: Option<usize>,
-    /// What is written before the value of each of them, and behind the last.
-    before: Box<[Box<[u8]>]>,
-    behind: Box<[u8]>,
 }
 
 impl Shape {
@@ -68,17 +67,30 @@ impl Shape {
             let value = HeaderValue::from_static(value.unwrap_or_default());
             (respond::name(*field), value)
         });
-        let fields: Box<[_]> = fields.collect();
-        let open = open.len();
-        let length = fields[..open].iter().position(|(name, _)| *name == header::CONTENT_LENGTH);
-        let end = |at: usize| if at == 0 { "" } else { "\r\n" };
-        let named = fields[..open].iter().enumerate();
-        let before = named.map(|(at, (name, _))| format!("{}{name}: ", end(at)).into_bytes().into()).collect();
-        let mut behind = end(open).as_bytes().to_vec();
-        for (name, value) in &fields[open..] {
-            behind.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        let (fields, open) = (fields.collect(), open.len());
+        Self { known, fields, open }
+    }
+
+    /// A head of this shape, whose own values are those of `head`.
+    fn of(self: Arc<Self>, head: &HeaderMap) -> KeptHead {
+        let (mut lines, mut own) = (Vec::new(), SmallVec::<[_; OWN]>::new());
+        for (at, (name, value)) in self.fields.iter().enumerate() {
+            let value = if at < self.open { &head[name] } else { value };
+            lines.extend_from_slice(name.as_str().as_bytes());
+            lines.extend_from_slice(b": ");
+            let start = lines.len();
+            lines.extend_from_slice(value.as_bytes());
+            if at < self.open {
+                own.push(start..lines.len());
+            }
+            lines.extend_from_slice(b"\r\n");
         }
-        Self { known, fields, open, length, before, behind: behind.into() }
+        // Of an owner, so that its count lies beside it and not in a place of its own.
+        let lines = Bytes::from_owner(lines.into_boxed_slice());
+        let own =
+            own.into_iter().map(|own| HeaderValue::from_maybe_shared(lines.slice(own)).expect("it was one before"));
+        let length = head.get(header::CONTENT_LENGTH).and_then(|value| content_length(value.as_bytes()));
+        KeptHead { own: own.collect(), lines, length, shape: self }
     }
 }
 
@@ -97,10 +109,7 @@ impl Shapes {
             shapes.push(Arc::clone(&shape));
             shape
         });
-        let fields = respond::head(head).1;
-        let open = shape.fields[..shape.open].iter();
-        let own = open.filter_map(|(name, _)| fields.get(name).cloned()).collect();
-        KeptHead { shape, own }
+        shape.of(&respond::head(head).1)
     }
 }
 
@@ -108,7 +117,6 @@ impl Shapes {
 mod tests {
     use super::*;
     use crate::head::Status;
-    use http::HeaderMap;
 
     fn head(etag: &str, cache_control: &'static str) -> Head {
         Head::new(Status::Ok)
@@ -126,11 +134,9 @@ mod tests {
             let kept = shapes.keep(head);
             let fields: HeaderMap = kept.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
             assert_eq!((fields, kept.length()), (expected, Some(7)));
-            let mut lines = Vec::new();
-            kept.put_lines(&mut lines);
             let want =
                 format!("etag: {etag}\r\ncontent-length: 7\r\ncache-control: {cache_control}\r\nrepr-digest: none\r\n");
-            assert_eq!(String::from_utf8(lines).unwrap(), want);
+            assert_eq!(std::str::from_utf8(kept.lines()).unwrap(), want);
         }
         assert_eq!(shapes.0.lock().len(), 2, "two differ in their own values alone");
     }
@@ -150,10 +156,8 @@ mod tests {
                     None => head.with(*field, "x".to_owned()),
                 };
             }
-            let mut lines = Vec::new();
             let kept = Shapes::default().keep(head);
-            kept.put_lines(&mut lines);
-            assert_eq!((String::from_utf8(lines).unwrap().as_str(), kept.length()), (want, None));
+            assert_eq!((std::str::from_utf8(kept.lines()).unwrap(), kept.length()), (want, None));
         }
     }
 }

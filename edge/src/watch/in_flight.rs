@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::Watch;
+use super::{Watch, add_one, take_one};
 
 /// A request that is being answered. It lies in the answer's body, and ends with it.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl InFlight {
         let watch = &self.watch;
         watch.on_owed();
         let generation = watch.generation.load(Relaxed);
-        watch.owed[generation].fetch_add(1, Relaxed);
+        add_one(&watch.owed[generation]);
         Owed { watch: Arc::clone(watch), generation }
     }
 
@@ -73,8 +73,8 @@ pub(crate) struct Owed {
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        self.watch.sending.fetch_sub(1, Relaxed);
-        self.watch.owed[self.generation].fetch_sub(1, Relaxed);
+        take_one(&self.watch.sending);
+        take_one(&self.watch.owed[self.generation]);
     }
 }
 
@@ -93,17 +93,17 @@ impl<T> AsRef<[u8]> for Kept<T> {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if self.sending {
-            self.watch.sending.fetch_sub(1, Relaxed);
+            take_one(&self.watch.sending);
         }
-        if self.watch.in_flight.fetch_sub(1, Relaxed) == 1 {
+        if take_one(&self.watch.in_flight) == 1 {
             let now = self.watch.now();
             self.watch.idle_since.store(now, Relaxed);
             if self.watch.unparsed.load(Relaxed) {
                 // The next head came while this one was answered, at least a part of it.
                 self.watch.head_since.store(now, Relaxed);
             }
-            let had_body = self.watch.reading_body.swap(false, Relaxed);
-            self.watch.unread_body.store(had_body, Relaxed);
+            self.watch.unread_body.store(self.watch.reading_body.load(Relaxed), Relaxed);
+            self.watch.reading_body.store(false, Relaxed);
         }
     }
 }
