@@ -72,7 +72,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
     };
     let Some(Opened { transport, read_before, is_http2, link, _slot: _other_slot }) = opened else { return };
     let unit = if matches!(transport, Transport::Tls(_)) { RECORD } else { 1 };
-    let stream = WatchedStream::new(transport, Arc::clone(&watch));
+    let stream = WatchedStream::new(transport, Arc::clone(&watch), Arc::clone(&worker.turns));
     let bounds = Bounds { bytes: worker.limits.head_bytes, fields: worker.limits.fields };
     let link = Arc::new(link);
     let answer = move |head: Box<RequestHead>, body: RequestBody| {

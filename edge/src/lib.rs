@@ -76,6 +76,7 @@ mod source;
 mod stream;
 mod telemetry;
 pub mod tls;
+mod turns;
 mod watch;
 mod windows;
 mod worker;

@@ -228,6 +228,10 @@ pub(crate) async fn run(
     let queue = |Listener { socket, is_tls }| AcceptQueue::new(socket, is_tls);
     let queues = listeners.into_iter().map(queue).collect::<io::Result<Vec<_>>>()?;
     let worker = Worker::new(Arc::clone(&shared));
+    // Ends with this.
+    let mut giving = JoinSet::new();
+    let turns = Arc::clone(&worker.turns);
+    giving.spawn(async move { turns.give().await });
     let mut connections = Connections::new(&shared);
     let mut sweep = tokio::time::interval(watch::sweep_period(&shared.limits));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);

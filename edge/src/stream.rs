@@ -5,7 +5,7 @@
 //! under TLS by the same rules.
 
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -13,16 +13,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use crate::socket::Socket;
+use crate::turns::Turns;
 use crate::watch::Watch;
 
 /// How many bytes are read away after the last answer.
 const LINGER_BYTES: usize = 1 << 20;
 
-/// From how many bytes on a connection's turn is over. Else it would write for as long as the client keeps up, and small
-/// answers would wait: they take the kernel some 10 µs each, these 200. Measured with 16 connections for 1 KiB beside a
-/// download of 10 MiB: without a bound their p99 is 1.5 times as long; with half of this one it is the same, and what takes all
-/// of a core over TLS costs more.
-const TURN_BYTES: u64 = 1 << 20;
+/// From how many bytes on a connection has written much in its turn, or is about to, and goes on only when it has one for that.
+/// Measured with 16 connections for 1 KiB beside 4 that read 1 MiB each: see `docs/performance.md`.
+const MUCH: u64 = 256 << 10;
+
+/// From how many bytes on a turn in which much may be written is over.
+const TURN_BYTES: u64 = 512 << 10;
 
 /// What a connection goes over.
 #[derive(Debug)]
@@ -109,24 +111,27 @@ macro_rules! either {
 pub(crate) struct WatchedStream {
     transport: Transport,
     watch: Arc<Watch>,
+    turns: Arc<Turns>,
     end_of_stream: bool,
     /// What is left of [`LINGER_BYTES`], from the moment when our side was closed.
     lingering: Option<usize>,
 }
 
 impl WatchedStream {
-    pub(crate) fn new(transport: Transport, watch: Arc<Watch>) -> Self {
-        Self { transport, watch, end_of_stream: false, lingering: None }
+    /// The stream of a connection that has turns with others of its worker.
+    pub(crate) fn new(transport: Transport, watch: Arc<Watch>, turns: Arc<Turns>) -> Self {
+        Self { transport, watch, turns, end_of_stream: false, lingering: None }
     }
 
-    /// Whether the connection has had its turn. The next one comes when those that are ready by then have had theirs.
-    fn is_turn_over(&self, cx: &mut Context<'_>) -> bool {
-        let is_over = self.watch.written_in_turn() >= TURN_BYTES;
-        if is_over {
-            // It has the task woken after the poll has been asked for others.
-            let _ = pin!(tokio::task::yield_now()).poll(cx);
+    /// Whether the connection has to wait before it writes so many bytes.
+    fn has_to_wait(&self, bytes: usize, cx: &Context<'_>) -> bool {
+        let written = self.watch.written_in_turn();
+        let goes_on = if self.watch.has_turn() { written < TURN_BYTES } else { written + (bytes as u64) < MUCH };
+        // Without a task of its own it has one soon, and tries again.
+        if !goes_on && !self.watch.has_no_task() {
+            self.turns.wait(&self.watch, cx.waker());
         }
-        is_over
+        !goes_on
     }
 
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
@@ -167,7 +172,7 @@ impl AsyncRead for WatchedStream {
 impl AsyncWrite for WatchedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.is_turn_over(cx) {
+        if this.has_to_wait(buf.len(), cx) {
             return Poll::Pending;
         }
         let written = either!(&mut this.transport, poll_write(cx, buf));
@@ -181,7 +186,7 @@ impl AsyncWrite for WatchedStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.is_turn_over(cx) {
+        if this.has_to_wait(bufs.iter().map(|buf| buf.len()).sum(), cx) {
             return Poll::Pending;
         }
         // TLS puts slices together itself.
@@ -261,25 +266,37 @@ mod tests {
     #[tokio::test]
     async fn a_turn_has_an_end_and_another_follows() {
         const ALL: usize = 8 << 20;
+        for at_once in [20 << 10, 300 << 10] {
+            let (longest, read) = written_in_turns(ALL, at_once).await;
+            assert!(longest < TURN_BYTES + at_once as u64, "{longest}");
+            assert_eq!(read, ALL);
+        }
+    }
+
+    /// Writes so many bytes, and few or many at once; the most that were in one turn, and what the client read.
+    async fn written_in_turns(all: usize, at_once: usize) -> (u64, usize) {
         let (socket, mut client) = pair();
         let reading = std::thread::spawn(move || client.read_to_end(&mut Vec::new()).unwrap());
-        let watch = Watch::new();
+        let (watch, turns) = (Watch::new(), Arc::new(Turns::default()));
         watch.set_task();
-        let mut stream = WatchedStream::new(Transport::Plain(socket), Arc::clone(&watch));
-        let bytes = vec![7; 300 << 10];
+        let mut stream = WatchedStream::new(Transport::Plain(socket), Arc::clone(&watch), Arc::clone(&turns));
+        let bytes = vec![7; at_once];
         let (mut written, mut longest) = (0, 0);
-        poll_fn(|cx| {
+        let writing = poll_fn(|cx| {
             watch.begin_turn();
-            while written < ALL {
-                let taken = Pin::new(&mut stream).poll_write(cx, &bytes[..bytes.len().min(ALL - written)]);
+            while written < all {
+                let (had_turn, before) = (watch.has_turn(), watch.written_in_turn());
+                let at_most = bytes.len().min(all - written);
+                written += ready!(Pin::new(&mut stream).poll_write(cx, &bytes[..at_most])).unwrap();
+                assert!(had_turn || before + (at_most as u64) < MUCH, "it has no turn for that");
                 longest = longest.max(watch.written_in_turn());
-                written += ready!(taken).unwrap();
             }
             Poll::Ready(())
-        })
-        .await;
-        assert!(longest < TURN_BYTES + bytes.len() as u64, "{longest}");
+        });
+        let giving = tokio::spawn(async move { turns.give().await });
+        writing.await;
+        giving.abort();
         drop(stream);
-        assert_eq!(reading.join().unwrap(), ALL);
+        (longest, reading.join().unwrap())
     }
 }

@@ -73,11 +73,26 @@ pub(crate) struct Watch {
     turn_since: AtomicU64,
     /// What `written` was when its turn began.
     written_before: AtomicU64,
+    /// Whether it may write much: a [`Much`].
+    much: AtomicU8,
     /// The connection is to be reset when it ends, so that its end is not taken for that of an answer.
     is_broken: AtomicBool,
     /// An [`Order`], and who carries it out.
     order: AtomicU8,
     carrier: AtomicWaker,
+}
+
+/// Whether a connection may write much in its turn.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+enum Much {
+    No,
+    /// It waits until it may.
+    Waits,
+    /// It may in the next one.
+    Next,
+    /// It may in this one.
+    Now,
 }
 
 /// HTTP/2: what bytes that were read have changed. A head is a HEADERS frame and the CONTINUATION frames behind it.
@@ -136,6 +151,7 @@ impl Watch {
             turn: AtomicU32::new(0),
             turn_since: AtomicU64::new(1),
             written_before: AtomicU64::new(0),
+            much: AtomicU8::new(Much::No as u8),
             is_broken: AtomicBool::new(false),
             order: AtomicU8::new(Order::GoOn as u8),
             carrier: AtomicWaker::new(),
@@ -195,6 +211,11 @@ impl Watch {
     /// The connection is polled once more.
     pub(crate) fn begin_turn(&self) {
         add_one(&self.turn);
+        match self.much.load(Relaxed) {
+            much if much == Much::Next as u8 => self.much.store(Much::Now as u8, Relaxed),
+            much if much == Much::Now as u8 => self.much.store(Much::No as u8, Relaxed),
+            _ => {}
+        }
         self.turn_since.store(self.since_opened(), Relaxed);
         self.written_before.store(self.written.load(Relaxed), Relaxed);
     }
@@ -202,6 +223,21 @@ impl Watch {
     /// Which turn the connection has. What happens in one and the same waited for nothing in between.
     pub(crate) fn turn(&self) -> u32 {
         self.turn.load(Relaxed)
+    }
+
+    /// Has the connection wait for a turn in which it may write much; says whether it did not yet.
+    pub(crate) fn wait_for_turn(&self) -> bool {
+        self.much.swap(Much::Waits as u8, Relaxed) != Much::Waits as u8
+    }
+
+    /// The next turn is one in which it may.
+    pub(crate) fn give_turn(&self) {
+        self.much.store(Much::Next as u8, Relaxed);
+    }
+
+    /// Whether this one is.
+    pub(crate) fn has_turn(&self) -> bool {
+        self.much.load(Relaxed) == Much::Now as u8
     }
 
     /// Bytes that the socket took in this turn.

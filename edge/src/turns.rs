@@ -1,0 +1,146 @@
+//! Who writes much waits for its turn: one such write is made each time before the worker looks at what has come.
+//!
+//! A small answer takes the kernel some 10 µs, half a megabyte more than a hundred. Where each of several downloads wrote whenever
+//! its socket has room, small answers would wait for all of them each time; and were it the runtime that has them take turns,
+//! it would look for what came only when all had theirs.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use parking_lot::Mutex;
+
+use crate::watch::Watch;
+
+/// The connections of a worker that wait for their turn.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The one that has waited longest comes first.
+    connections: VecDeque<(Arc<Watch>, Waker)>,
+    /// Who gives turns, where it waits for somebody to want one.
+    giver: Option<Waker>,
+}
+
+impl Turns {
+    /// Has the connection wait, if it does not yet; its task is woken when it has its turn.
+    pub(crate) fn wait(&self, watch: &Arc<Watch>, waker: &Waker) {
+        if !watch.wait_for_turn() {
+            return;
+        }
+        let mut waiting = self.0.lock();
+        waiting.connections.push_back((Arc::clone(watch), waker.clone()));
+        let giver = waiting.giver.take();
+        drop(waiting);
+        if let Some(giver) = giver {
+            giver.wake();
+        }
+    }
+
+    /// Gives turns, for ever. A connection that has ended meanwhile costs the others nothing but that one.
+    pub(crate) async fn give(&self) {
+        loop {
+            poll_fn(|cx| {
+                let mut waiting = self.0.lock();
+                if waiting.connections.is_empty() {
+                    waiting.giver = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            })
+            .await;
+            // Who yields is woken when the runtime has asked what came.
+            tokio::task::yield_now().await;
+            let next = self.0.lock().connections.pop_front();
+            if let Some((watch, waker)) = next {
+                watch.give_turn();
+                waker.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    /// Has connections write much as often as they may, until each did so often; in which order they did.
+    async fn written(connections: usize, times: usize) -> Vec<usize> {
+        let (turns, order) = (Arc::new(Turns::default()), Arc::new(Mutex::new(Vec::new())));
+        let giving = {
+            let turns = Arc::clone(&turns);
+            tokio::spawn(async move { turns.give().await })
+        };
+        let connection = |number: usize| {
+            let (turns, order, watch) = (Arc::clone(&turns), Arc::clone(&order), Watch::new());
+            let mut left = times;
+            tokio::spawn(poll_fn(move |cx| {
+                watch.begin_turn();
+                if watch.has_turn() {
+                    order.lock().push(number);
+                    left -= 1;
+                }
+                if left == 0 {
+                    return Poll::Ready(());
+                }
+                turns.wait(&watch, cx.waker());
+                turns.wait(&watch, cx.waker());
+                Poll::Pending
+            }))
+        };
+        let all: Vec<_> = (0..connections).map(connection).collect();
+        for ended in all {
+            ended.await.unwrap();
+        }
+        giving.abort();
+        order.lock().clone()
+    }
+
+    #[tokio::test]
+    async fn all_have_their_turn_one_after_the_other() {
+        assert_eq!(written(1, 3).await, [0, 0, 0]);
+        assert_eq!(written(3, 3).await, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn what_came_is_looked_at_before_each_turn() {
+        let looked = Arc::new(AtomicUsize::new(0));
+        let looking = {
+            let looked = Arc::clone(&looked);
+            tokio::spawn(async move {
+                loop {
+                    tokio::task::yield_now().await;
+                    looked.fetch_add(1, SeqCst);
+                }
+            })
+        };
+        written(4, 25).await;
+        looking.abort();
+        assert!(looked.load(SeqCst) >= 100, "{looked:?} times for a hundred turns");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_gone_holds_nobody_up() {
+        let (turns, watch) = (Arc::new(Turns::default()), Watch::new());
+        turns.wait(&Watch::new(), Waker::noop());
+        let (mut waits, waiting) = (false, Arc::clone(&turns));
+        let served = poll_fn(|cx| {
+            watch.begin_turn();
+            if watch.has_turn() {
+                return Poll::Ready(());
+            }
+            assert!(!std::mem::replace(&mut waits, true), "it is woken for its turn alone");
+            waiting.wait(&watch, cx.waker());
+            Poll::Pending
+        });
+        let giving = tokio::spawn(async move { turns.give().await });
+        served.await;
+        giving.abort();
+        watch.begin_turn();
+        assert!(!watch.has_turn(), "it ends with the turn");
+    }
+}
