@@ -21,6 +21,9 @@ use crate::telemetry::{Class, Ended, Lookup, Side, micros};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Up to so many bytes are handed over in no time.
+const AT_ONCE: u64 = 64 << 10;
+
 /// One request, from its head to the end of its answer.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -111,9 +114,9 @@ impl Drop for Account {
     fn drop(&mut self) {
         let Facts { protocol, side, status, first_byte, sent, complete, variant, found, .. } = *self.facts;
         let Link { worker, watch, .. } = &*self.link;
-        // Nothing was waited for in between, and to read the clock is what takes longest here.
-        let is_same_turn = status != 0 && self.facts.turn == watch.turn();
-        let last_byte = if is_same_turn { first_byte } else { self.facts.started.elapsed() };
+        // Nothing was waited for and little was sent in between, and to read the clock is what takes longest here.
+        let is_at_once = complete && sent <= AT_ONCE && self.facts.turn == watch.turn();
+        let last_byte = if is_at_once { first_byte } else { self.facts.started.elapsed() };
         let class = Class::of(status);
         worker.counters.request_ended(&Ended { side, protocol, class, sent, complete, first_byte, last_byte });
         if let (Some(mut record), Some(log)) = (self.facts.record.take(), &worker.access_log) {

@@ -1,6 +1,6 @@
 //! The fields of a request that its answer depends on, gathered in one pass over its head.
 //!
-//! A look-up by name costs a hash each; there are a dozen names to ask for, and most requests have few of them.
+//! A look-up by name is such a pass too; there are a dozen names to ask for, and most requests have few of them.
 
 use crate::conditional::Preconditions;
 use crate::encoding::Accepted;

@@ -84,6 +84,12 @@ impl RequestHead {
         let _ = SPARE.try_with(|spare| spare.set(Some(self)));
     }
 
+    /// Gives up what it takes; there is nothing in it any more.
+    pub(crate) fn forget(&mut self) {
+        (self.scheme, self.method, self.authority, self.target) = (None, None, None, None);
+        (self.line, self.fields, self.text) = Default::default();
+    }
+
     /// Sets the method; says whether there was one.
     pub(crate) fn set_method(&mut self, method: &str) -> bool {
         let place = self.put(method);
@@ -267,6 +273,11 @@ pub(crate) mod tests {
         assert_eq!((again.method(), again.authority(), again.path_and_query()), ("", None, None));
         assert!(again.scheme().is_none() && again.fields.capacity() > 0);
         again.give_back();
+        let mut forgotten = head(&[("a", "b")]);
+        forgotten.set_method("GET");
+        forgotten.forget();
+        assert_eq!((forgotten.method(), forgotten.first("a"), forgotten.text.capacity()), ("", None, 0));
+        forgotten.give_back();
         let mut large = RequestHead::new(Protocol::Http2);
         large.add(b"x", &[b'x'; LARGEST]);
         large.give_back();

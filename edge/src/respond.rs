@@ -117,7 +117,9 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
         }
         (Body::File(part), Some(Source::Memory(bytes))) => {
             let at = |end| usize::try_from(end).expect("a part of what is in memory fits memory");
-            Content::Bytes(bytes.slice(at(part.start)..at(part.end)))
+            let part = at(part.start)..at(part.end);
+            // Mostly it is all of it, which need not be counted once more.
+            Content::Bytes(if part == (0..bytes.len()) { bytes } else { bytes.slice(part) })
         }
         (Body::Empty | Body::File(_) | Body::Parts(_), _) => Content::Empty,
     };

@@ -98,13 +98,13 @@ pub(crate) struct Link {
 }
 
 /// Answers one request. A panic becomes a 500 and a line in the log.
-pub(crate) async fn serve(link: Arc<Link>, request: Box<RequestHead>, mut body: RequestBody) -> Reply {
+pub(crate) async fn serve(link: Arc<Link>, mut request: Box<RequestHead>, mut body: RequestBody) -> Reply {
     let in_flight = link.watch.begin(!body.is_end_stream());
     let protocol = request.protocol();
     let client = forwarded::client(link.client, &link.worker.trusted, &request);
     let mut account = Account::begin(link, client, &request);
     let (link, facts) = account.parts();
-    let answered = caught(pin!(route(link, client, &request, &mut body, facts))).await;
+    let answered = caught(pin!(route(link, client, &mut request, &mut body, facts))).await;
     let mut reply = match answered {
         Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
         Ok(Routed::Site(decided, close)) => finish(link, protocol, decided, close, in_flight),
@@ -155,7 +155,7 @@ impl Routed {
 async fn route(
     link: &Link,
     client: Client,
-    request: &RequestHead,
+    request: &mut RequestHead,
     // Taken only where the request goes on.
     body: &mut RequestBody,
     facts: &mut Facts,
@@ -177,12 +177,14 @@ async fn route(
         return match without_tls(worker, method, &host, true, client, request, &fields) {
             https::Verdict::Serve => {
                 let body = mem::replace(body, RequestBody::empty());
-                let Some(request) = request.to_http(body) else {
+                let Some(forwarded) = request.to_http(body) else {
                     return Routed::site(head::page(method, Page::BadRequest), true);
                 };
+                // It may be answered late, and is there once.
+                request.forget();
                 facts.goes_to_control();
                 link.watch.goes_to_control();
-                Routed::Control(Box::pin(to_control(control.clone(), client, request)).await)
+                Routed::Control(Box::pin(to_control(control.clone(), client, forwarded)).await)
             }
             https::Verdict::Redirect(location) => Routed::site(head::redirect(location), has_body),
             https::Verdict::Refuse => Routed::Control(https::refusal()),

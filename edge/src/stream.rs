@@ -19,8 +19,8 @@ use crate::watch::Watch;
 /// How many bytes are read away after the last answer.
 const LINGER_BYTES: usize = 1 << 20;
 
-/// From how many bytes on a connection has written much in its turn, or is about to, and goes on only when it has one for that.
-/// Measured with 16 connections for 1 KiB beside 4 that read 1 MiB each: see `docs/performance.md`.
+/// From how many bytes on a connection has written much in its turn, or is about to, and goes on only when it has one for that: a
+/// piece of a mapped file is as much at once, windows (TLS, HTTP/2) are when several have gone. See `docs/performance.md`.
 const MUCH: u64 = 256 << 10;
 
 /// From how many bytes on a turn in which much may be written is over.
@@ -126,7 +126,12 @@ impl WatchedStream {
     /// Whether the connection has to wait before it writes so many bytes.
     fn has_to_wait(&self, bytes: usize, cx: &Context<'_>) -> bool {
         let written = self.watch.written_in_turn();
-        let goes_on = if self.watch.has_turn() { written < TURN_BYTES } else { written + (bytes as u64) < MUCH };
+        let goes_on = if self.watch.has_turn() {
+            written < TURN_BYTES
+        } else {
+            // Woken by what else it waits for, it has no more than it had.
+            written + (bytes as u64) < MUCH && !self.watch.waits_for_turn()
+        };
         // Without a task of its own it has one soon, and tries again.
         if !goes_on && !self.watch.has_no_task() {
             self.turns.wait(&self.watch, cx.waker());
@@ -287,7 +292,13 @@ mod tests {
             while written < all {
                 let (had_turn, before) = (watch.has_turn(), watch.written_in_turn());
                 let at_most = bytes.len().min(all - written);
-                written += ready!(Pin::new(&mut stream).poll_write(cx, &bytes[..at_most])).unwrap();
+                let taken = Pin::new(&mut stream).poll_write(cx, &bytes[..at_most]);
+                if watch.waits_for_turn() {
+                    watch.begin_turn();
+                    let again = Pin::new(&mut stream).poll_write(cx, &bytes[..at_most]);
+                    assert!(again.is_pending(), "it was woken by something else");
+                }
+                written += ready!(taken).unwrap();
                 assert!(had_turn || before + (at_most as u64) < MUCH, "it has no turn for that");
                 longest = longest.max(watch.written_in_turn());
             }

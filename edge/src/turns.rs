@@ -1,4 +1,4 @@
-//! Who writes much waits for its turn: one such write is made each time before the worker looks at what has come.
+//! Who writes much waits for its turn: few such writes are made each time before the worker looks at what has come.
 //!
 //! A small answer takes the kernel some 10 µs, half a megabyte more than a hundred. Where each of several downloads wrote whenever
 //! its socket has room, small answers would wait for all of them each time; and were it the runtime that has them take turns,
@@ -12,6 +12,10 @@ use std::task::{Poll, Waker};
 use parking_lot::Mutex;
 
 use crate::watch::Watch;
+
+/// Of so many connections that wait, one has its turn each time. However many there are and whatever a look at what came takes,
+/// none waits for longer than so many of those.
+const AT_A_TIME: usize = 8;
 
 /// The connections of a worker that wait for their turn.
 #[derive(Debug, Default)]
@@ -54,8 +58,12 @@ impl Turns {
             .await;
             // Who yields is woken when the runtime has asked what came.
             tokio::task::yield_now().await;
-            let next = self.0.lock().connections.pop_front();
-            if let Some((watch, waker)) = next {
+            let next: Vec<_> = {
+                let connections = &mut self.0.lock().connections;
+                let count = connections.len().div_ceil(AT_A_TIME);
+                connections.drain(..count).collect()
+            };
+            for (watch, waker) in next {
                 watch.give_turn();
                 waker.wake();
             }
@@ -121,6 +129,20 @@ mod tests {
         written(4, 25).await;
         looking.abort();
         assert!(looked.load(SeqCst) >= 100, "{looked:?} times for a hundred turns");
+    }
+
+    #[tokio::test]
+    async fn where_many_wait_several_have_their_turn_at_a_time() {
+        let (turns, given) = (Turns::default(), AtomicUsize::new(0));
+        let watches: Vec<_> = (0..3 * AT_A_TIME).map(|_| Watch::new()).collect();
+        watches.iter().for_each(|watch| turns.wait(watch, Waker::noop()));
+        let mut giving = std::pin::pin!(turns.give());
+        while watches.iter().any(|watch| watch.waits_for_turn()) {
+            assert!(futures_util::poll!(giving.as_mut()).is_pending());
+            given.fetch_add(1, SeqCst);
+        }
+        let looks = given.load(SeqCst);
+        assert!((AT_A_TIME..=2 * AT_A_TIME).contains(&looks), "{looks} times");
     }
 
     #[tokio::test]

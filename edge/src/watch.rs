@@ -31,7 +31,8 @@ const MOST_READ_AHEAD: i64 = 64 << 10;
 /// HTTP/2: bytes of windows that the answers of one connection hold together.
 const CONNECTION_WINDOWS: u64 = 1 << 20;
 
-/// What a connection notes about itself. Written by its own thread; times are milliseconds since it was opened, plus
+/// What a connection notes about itself. Written while it is polled, or by others of its worker between its polls: the counts rely on
+/// that. Times are milliseconds since it was opened, plus
 /// one, and zero stands for none.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -168,16 +169,18 @@ impl Watch {
             0 => None,
             noted => Some(Duration::from_millis(noted - 1)),
         };
+        let now = ticks().saturating_sub(self.opened);
         let notes = Notes {
             in_flight: self.in_flight.load(Relaxed) > 0,
             sending: self.sending.load(Relaxed) > 0,
             idle_since: time(&self.idle_since).unwrap_or_default(),
             head_since: time(&self.head_since),
-            progress_at: time(&self.progress_at).unwrap_or_default(),
+            // That others have their turns first is no fault of the client's.
+            progress_at: if self.waits_for_turn() { now } else { time(&self.progress_at).unwrap_or_default() },
             blocked_since: time(&self.blocked_since),
             lingering_since: time(&self.lingering_since),
         };
-        self.tell(judge(&notes, ticks().saturating_sub(self.opened), limits));
+        self.tell(judge(&notes, now, limits));
     }
 
     /// Tells the connection what to do.
@@ -230,12 +233,27 @@ impl Watch {
         self.much.swap(Much::Waits as u8, Relaxed) != Much::Waits as u8
     }
 
-    /// The next turn is one in which it may.
-    pub(crate) fn give_turn(&self) {
-        self.much.store(Much::Next as u8, Relaxed);
+    /// Whether it waits for one.
+    pub(crate) fn waits_for_turn(&self) -> bool {
+        self.much.load(Relaxed) == Much::Waits as u8
     }
 
-    /// Whether this one is.
+    /// The next turn is one in which it may write much. From now on the client has its time again; whether it takes anything was
+    /// not asked meanwhile, so where it did not before, that stands.
+    pub(crate) fn give_turn(&self) {
+        self.much.store(Much::Next as u8, Relaxed);
+        if self.sending.load(Relaxed) > 0 {
+            self.progress_at.store(self.since_opened(), Relaxed);
+        }
+    }
+
+    /// This turn becomes one, whoever else waits: the connection ends with what it writes now.
+    pub(crate) fn take_turn(&self) {
+        self.much.store(Much::Now as u8, Relaxed);
+        self.written_before.store(self.written.load(Relaxed), Relaxed);
+    }
+
+    /// Whether this turn is one.
     pub(crate) fn has_turn(&self) -> bool {
         self.much.load(Relaxed) == Much::Now as u8
     }
@@ -580,6 +598,28 @@ mod tests {
             assert_eq!(cut, is_scarce && is_stalled, "scarce: {is_scarce}, stalled: {is_stalled}");
             drop((stalled, taken));
             assert!(watch.owed.iter().all(|owed| owed.load(Relaxed) == 0));
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_has_the_time_of_it_again() {
+        let limits = Limits { write_timeout: Duration::from_millis(50), ..Limits::default() };
+        for waits in [false, true] {
+            let watch = Watch::new();
+            let _sending = watch.begin(false).sending();
+            assert!(!waits || watch.wait_for_turn());
+            std::thread::sleep(4 * A_TICK);
+            watch.sweep(&limits, false);
+            assert_eq!(watch.order() == Order::Cut, !waits, "waits: {waits}");
+            if waits {
+                watch.give_turn();
+                watch.begin_turn();
+                watch.sweep(&limits, false);
+                assert!(watch.has_turn() && watch.order() == Order::GoOn);
+                std::thread::sleep(4 * A_TICK);
+                watch.sweep(&limits, false);
+                assert_eq!(watch.order(), Order::Cut, "it takes nothing");
+            }
         }
     }
 

@@ -149,14 +149,13 @@ where
         loop {
             if self.exchange.is_some() {
                 if self.poll_receive(cx)? == Came::NobodyWaits {
-                    let _ = self.poll_send(cx);
+                    self.send_the_last(cx);
                     return Poll::Ready(Ok(()));
                 }
                 match self.poll_exchange(cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(broken)) => {
-                        // What was answered before is not lost with it.
-                        let _ = self.poll_send(cx);
+                        self.send_the_last(cx);
                         return Poll::Ready(Err(broken));
                     }
                     Poll::Pending => {
@@ -225,6 +224,12 @@ where
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.out.poll_write(Pin::new(&mut self.stream), cx, 1))?;
         Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Writes what the socket takes of it: what was answered before the connection broke off is not lost with that.
+    fn send_the_last(&mut self, cx: &mut Context<'_>) {
+        self.watch.take_turn();
+        let _ = self.poll_send(cx);
     }
 
     /// Gives memory back where all that was read is taken.

@@ -85,8 +85,7 @@ impl Shape {
             }
             lines.extend_from_slice(b"\r\n");
         }
-        // Of an owner, so that its count lies beside it and not in a place of its own.
-        let lines = Bytes::from_owner(lines.into_boxed_slice());
+        let lines = Bytes::from(lines.into_boxed_slice());
         let own =
             own.into_iter().map(|own| HeaderValue::from_maybe_shared(lines.slice(own)).expect("it was one before"));
         let length = head.get(header::CONTENT_LENGTH).and_then(|value| content_length(value.as_bytes()));
