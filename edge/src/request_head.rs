@@ -58,16 +58,20 @@ impl RequestHead {
                 spare.protocol = protocol;
                 spare
             }
-            _ => Box::new(Self {
-                protocol,
-                scheme: None,
-                method: None,
-                authority: None,
-                target: None,
-                line: String::new(),
-                fields: Vec::new(),
-                text: Vec::new(),
-            }),
+            _ => Box::new(Self::empty(protocol)),
+        }
+    }
+
+    fn empty(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            scheme: None,
+            method: None,
+            authority: None,
+            target: None,
+            line: String::new(),
+            fields: Vec::new(),
+            text: Vec::new(),
         }
     }
 
@@ -86,8 +90,7 @@ impl RequestHead {
 
     /// Gives up what it takes; there is nothing in it any more.
     pub(crate) fn forget(&mut self) {
-        (self.scheme, self.method, self.authority, self.target) = (None, None, None, None);
-        (self.line, self.fields, self.text) = Default::default();
+        *self = Self::empty(self.protocol);
     }
 
     /// Sets the method; says whether there was one.

@@ -31,9 +31,8 @@ const MOST_READ_AHEAD: i64 = 64 << 10;
 /// HTTP/2: bytes of windows that the answers of one connection hold together.
 const CONNECTION_WINDOWS: u64 = 1 << 20;
 
-/// What a connection notes about itself. Written while it is polled, or by others of its worker between its polls: the counts rely on
-/// that. Times are milliseconds since it was opened, plus
-/// one, and zero stands for none.
+/// What a connection notes about itself. Written while it is polled, or by others of its worker between its polls: the counts rely
+/// on that. Times are milliseconds since it was opened, plus one, and zero stands for none.
 #[derive(Debug)]
 pub(crate) struct Watch {
     opened: Duration,
