@@ -40,6 +40,8 @@ pub mod entity;
 mod error;
 mod fields;
 mod forwarded;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod guard;
 pub mod head;
 mod hot;
@@ -57,7 +59,7 @@ pub mod pages;
 mod parts;
 pub mod path;
 mod per_source;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod pipe;
 mod place;
 mod prepared;

@@ -1,4 +1,4 @@
-//! A connection in memory, for tests: who polls it sees what is there, and is never woken.
+//! A connection in memory, for tests and fuzz targets: who polls it sees what is there, and is never woken.
 
 use std::collections::VecDeque;
 use std::io;
