@@ -3,12 +3,12 @@
 //! Heads and what is small lie together, so that many answers are one piece; what is large stays where it is and is kept until
 //! the socket took it.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
 use crate::buffers;
@@ -47,7 +47,8 @@ struct Large {
 /// Bytes that are not written yet.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
-    large: VecDeque<Large>,
+    /// In their order. Mostly there is one at a time, and never many: see [`ENOUGH`].
+    large: SmallVec<[Large; 1]>,
     /// What lies together, from `written` on. Without memory while there is none.
     together: Vec<u8>,
     written: usize,
@@ -60,7 +61,7 @@ impl Outgoing {
     /// Bytes of memory that it has.
     #[cfg(test)]
     pub(crate) fn memory(&self) -> usize {
-        self.together.capacity() + self.large.capacity() * size_of::<Large>()
+        self.together.capacity() + if self.large.spilled() { self.large.capacity() * size_of::<Large>() } else { 0 }
     }
 
     fn is_empty(&self) -> bool {
@@ -96,7 +97,7 @@ impl Outgoing {
         self.length += bytes.len();
         let before = self.together.len() - self.placed.max(self.written);
         self.placed = self.together.len();
-        self.large.push_back(Large { before, bytes });
+        self.large.push(Large { before, bytes });
     }
 
     /// Writes it, by whole `unit`s, to a stream that does not block.
@@ -157,7 +158,8 @@ impl Outgoing {
     /// So many bytes were written.
     fn advance(&mut self, mut bytes: usize) {
         self.length -= bytes;
-        while let Some(large) = self.large.front_mut() {
+        let mut taken_whole = 0;
+        for large in &mut self.large {
             let before = bytes.min(large.before);
             large.before -= before;
             self.written += before;
@@ -168,8 +170,9 @@ impl Outgoing {
             if !large.bytes.is_empty() {
                 break;
             }
-            self.large.pop_front();
+            taken_whole += 1;
         }
+        self.large.drain(..taken_whole);
         self.written += bytes;
         if self.is_empty() {
             // Most connections are idle most of the time.

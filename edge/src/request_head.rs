@@ -166,15 +166,10 @@ impl RequestHead {
         self.part(self.target.as_ref())
     }
 
-    /// The path of the target; empty where it has none.
-    pub(crate) fn path(&self) -> &str {
+    /// The path of the target, empty where it has none, and its query.
+    pub(crate) fn path_then_query(&self) -> (&str, Option<&str>) {
         let target = self.path_and_query().unwrap_or_default();
-        target.split_once('?').map_or(target, |(path, _)| path)
-    }
-
-    /// The query of the target.
-    pub(crate) fn query(&self) -> Option<&str> {
-        self.path_and_query()?.split_once('?').map(|(_, query)| query)
+        target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)))
     }
 
     /// How many fields there are.
@@ -234,15 +229,15 @@ pub(crate) mod tests {
     #[test]
     fn a_head_is_what_was_put_into_it() {
         let mut head = head(&[("Accept", "a"), ("x-b", ""), ("ACCEPT", "b")]);
-        assert_eq!((head.method(), head.path(), head.query(), head.path_and_query()), ("", "", None, None));
+        assert_eq!((head.method(), head.path_then_query(), head.path_and_query()), ("", ("", None), None));
         assert!(!head.set_method("GET") && !head.set_path_and_query("/a?b?c"));
         assert!(!head.set_authority("a.test") && !head.set_scheme(Scheme::HTTPS));
-        assert_eq!((head.method(), head.path(), head.query()), ("GET", "/a", Some("b?c")));
+        assert_eq!((head.method(), head.path_then_query()), ("GET", ("/a", Some("b?c"))));
         assert_eq!((head.authority(), head.count()), (Some("a.test"), 3));
         assert_eq!(head.all("accept").collect::<Vec<_>>(), [b"a", b"b"]);
         assert_eq!((head.first("accept"), head.first("x-b"), head.first("x")), (Some(&b"a"[..]), Some(&b""[..]), None));
         assert!(head.set_method("HEAD") && head.set_path_and_query("/") && head.set_authority("b"));
-        assert_eq!((head.method(), head.path(), head.query(), head.authority()), ("HEAD", "/", None, Some("b")));
+        assert_eq!((head.method(), head.path_then_query(), head.authority()), ("HEAD", ("/", None), Some("b")));
     }
 
     #[test]

@@ -207,7 +207,7 @@ async fn route(
     if let https::Verdict::Redirect(location) = without_tls(worker, method, &host, false, client, request, &fields) {
         return Routed::site(head::redirect(location), has_body);
     }
-    let (path, query) = (request.path(), request.query());
+    let (path, query) = request.path_then_query();
     let call = Call { worker, method, authority, is_tls: client.is_tls, path, query, fields: &fields };
     let mut decided = call.answer(&host, target, facts).await;
     if !is_indexed(target) {

@@ -163,14 +163,14 @@ mod tests {
         let (request, length) = head(&fields).into_request(true).unwrap();
         assert_eq!((request.method(), request.protocol(), length), ("GET", Protocol::Http2, None));
         assert_eq!((request.scheme(), request.authority()), (Some(&Scheme::HTTPS), Some("a.test")));
-        assert_eq!((request.path(), request.query()), ("/a", Some("b")));
+        assert_eq!(request.path_then_query(), ("/a", Some("b")));
         assert_eq!((request.first("cookie"), request.count()), (Some(&b"a=1; b=2"[..]), 3));
         let (request, _) = head(&[GET[0], GET[1], GET[2], ("host", "b.test")]).into_request(true).unwrap();
         assert_eq!((request.path_and_query(), request.authority(), request.scheme()), (Some("/a?b"), None, None));
         let (request, length) = head(&[&GET[..], &[("content-length", "7")]].concat()).into_request(false).unwrap();
         assert_eq!((request.first("content-length"), length), (Some(&b"7"[..]), Some(7)));
         let (request, _) = head(&[(":method", "OPTIONS"), GET[1], (":path", "*"), GET[3]]).into_request(true).unwrap();
-        assert_eq!(request.path(), "*");
+        assert_eq!(request.path_then_query(), ("*", None));
         let (request, _) = head(&[(":method", "CONNECT"), (":authority", "a.test:443")]).into_request(false).unwrap();
         assert_eq!((request.authority(), request.path_and_query()), (Some("a.test:443"), None));
         for fields in [&GET[..], &[(":method", "CONNECT"), (":authority", "a.test:443")]] {
