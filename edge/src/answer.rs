@@ -17,6 +17,7 @@ use crate::entity::{Asked, Decision, Entity, Published, Representation};
 use crate::error::EdgeError;
 use crate::fields::Fields;
 use crate::head::{self, Answer, Body, Field, Head};
+use crate::hot::LeadsTo;
 use crate::navigation;
 use crate::pages::Page;
 use crate::path::{self, Resolution};
@@ -112,19 +113,19 @@ impl Call<'_> {
             Method::Options => return Ok(head::options().into()),
             Method::Other => return Ok(self.page(Page::Method)),
         }
-        match self.at_hand(place, self.path) {
-            Some(file) => {
-                self.worker.caches.looked_up(facts, Lookup::Manifest, true);
-                self.file(&file, facts).await
-            }
-            // Boxed, as all that is rare or waits: what lies within the future of a request is moved with it.
+        // What may be closed at any time is looked up each time.
+        let variants = self.worker.caches.resolver().pointers().variants();
+        let leads_to = if place.is_image_host() { None } else { self.worker.hot.leads_to(place, self.path, variants) };
+        if leads_to.is_some() {
+            self.worker.caches.looked_up(facts, Lookup::Manifest, true);
+        }
+        // Boxed, as all that is rare or waits: what lies within the future of a request is moved with it.
+        match leads_to {
+            Some(LeadsTo::File(file)) => self.file(&file, facts).await,
+            Some(LeadsTo::Nothing(Some(page))) => Box::pin(self.not_found(Some(page), facts)).await,
+            Some(LeadsTo::Nothing(None)) => Ok(self.page(Page::NotFound)),
             None => Box::pin(self.look_up(place, facts)).await,
         }
-    }
-
-    fn at_hand(&self, place: &Arc<Place>, path: &str) -> Option<Arc<Prepared>> {
-        let variants = self.worker.caches.resolver().pointers().variants();
-        if place.is_image_host() { None } else { self.worker.hot.file(place, path, variants) }
     }
 
     /// Finds out what the path leads to.
@@ -135,8 +136,9 @@ impl Call<'_> {
             Ok(resolution) => resolution,
             Err(_) => return Ok(self.page(Page::BadRequest)),
         };
+        let is_image_host = place.is_image_host();
         // Before the variants are looked at. Not while their list is on its way, nor what may be closed at any time.
-        let is_lasting = !place.is_image_host() && site.is_current(generation);
+        let is_lasting = !is_image_host && site.is_current(generation);
         let prepare = |entry: &Entry<'_>, path: &str| Arc::new(Prepared::new(place, &site, entry, path, generation));
         let keep = |file: &Arc<Prepared>| {
             if is_lasting {
@@ -145,7 +147,9 @@ impl Call<'_> {
         };
         let missing = |page: Option<Entry<'_>>| {
             let page = page?;
-            Some(self.at_hand(place, page.path).unwrap_or_else(|| {
+            let variants = self.worker.caches.resolver().pointers().variants();
+            let at_hand = if is_image_host { None } else { self.worker.hot.file(place, page.path, variants) };
+            Some(at_hand.unwrap_or_else(|| {
                 let file = prepare(&page, page.path);
                 keep(&file);
                 file
@@ -158,7 +162,12 @@ impl Call<'_> {
                 self.file(&file, facts).await
             }
             Resolution::Redirect(location) => Ok(head::redirect(location).into()),
-            Resolution::NotFound(page) => self.not_found(missing(page), facts).await,
+            Resolution::NotFound(page) => {
+                if !is_image_host {
+                    self.worker.hot.keep_missing(place, self.path, page.as_ref().map(|page| page.path));
+                }
+                self.not_found(missing(page), facts).await
+            }
             Resolution::Shell { shell, page } => {
                 let (mode, accept) = (self.fields.sec_fetch_mode.iter(), self.fields.accept.iter());
                 let mut decided = if navigation::is_navigation(mode, accept) {
@@ -174,27 +183,51 @@ impl Call<'_> {
 
     /// Answers with a file: 200, or what the conditions and the range of the request make of it.
     async fn file(self, file: &Arc<Prepared>, facts: &mut Facts) -> Result<Decided, EdgeError> {
+        let (form, mut decided) = self.decide(file, file.published());
+        if self.is_at_hand(file, &form, &mut decided, facts) && !self.fields.wants_digests() {
+            return Ok(decided);
+        }
+        Box::pin(self.complete(file, form, decided, facts)).await
+    }
+
+    /// Fetches what the answer with a file lacks.
+    async fn complete(
+        self,
+        file: &Arc<Prepared>,
+        mut form: Representation,
+        mut decided: Decided,
+        facts: &mut Facts,
+    ) -> Result<Decided, EdgeError> {
+        let mut published = file.published();
+        loop {
+            match self.fetch(file, &form, decided, facts).await {
+                Ok(fetched) => {
+                    decided = fetched;
+                    break;
+                }
+                Err(error) => give_up_variants(&form, &mut published, error)?,
+            }
+            (form, decided) = self.decide(file, published);
+        }
+        if self.fields.wants_digests() {
+            Box::pin(self.add_digests(&mut decided, &form, &published)).await;
+        }
+        Ok(decided)
+    }
+
+    /// Decides what is answered with a file that was published as this, and with which form of it.
+    fn decide(&self, file: &Arc<Prepared>, published: Published<'_>) -> (Representation, Decided) {
         let now = self.worker.caches.resolver().clock().coarse().as_secs();
-        let (published, last_modified) = (file.published(), file.place().last_modified.as_secs());
+        let last_modified = file.place().last_modified.as_secs();
         let asked = Asked {
             preconditions: self.fields.preconditions.clone(),
             range: self.fields.range(),
             accepted: self.accepted(&published),
         };
-        let mut entity = Entity { published, last_modified, now, cache_control: file.cache_control };
-        loop {
-            let (form, decision) = entity.decide(self.method, &asked);
-            let decided = self.carry_out(file, &entity, &form, decision);
-            match self.fetch(file, &form, decided, facts).await {
-                Ok(mut decided) => {
-                    if self.fields.wants_digests() {
-                        Box::pin(self.add_digests(&mut decided, &form, &entity.published)).await;
-                    }
-                    return Ok(decided);
-                }
-                Err(error) => give_up_variants(&form, &mut entity.published, error)?,
-            }
-        }
+        let entity = Entity { published, last_modified, now, cache_control: file.cache_control };
+        let (form, decision) = entity.decide(self.method, &asked);
+        let decided = self.carry_out(file, &entity, &form, decision);
+        (form, decided)
     }
 
     /// Puts together what was decided about a file.
@@ -261,6 +294,18 @@ impl Call<'_> {
         if published.variants.is_empty() { Accepted::default() } else { self.fields.accepted() }
     }
 
+    /// Whether the answer has what it needs of a file: no bytes, or such as are in memory, which it has then.
+    fn is_at_hand(&self, file: &Prepared, form: &Representation, decided: &mut Decided, facts: &mut Facts) -> bool {
+        if matches!(decided.body, Body::Empty | Body::Page(_)) {
+            return true;
+        }
+        facts.set_variant(form.coding.map_or("identity", Coding::token));
+        let Some(bytes) = file.bytes(form) else { return false };
+        self.worker.caches.looked_up(facts, Lookup::SmallBlob, true);
+        decided.source = Some(Source::Memory(bytes));
+        true
+    }
+
     /// Opens the file, where the answer has bytes of it.
     async fn fetch(
         self,
@@ -269,18 +314,9 @@ impl Call<'_> {
         mut decided: Decided,
         facts: &mut Facts,
     ) -> Result<Decided, EdgeError> {
-        if matches!(decided.body, Body::Empty | Body::Page(_)) {
-            return Ok(decided);
+        if decided.source.is_none() && !self.is_at_hand(file, form, &mut decided, facts) {
+            decided.source = Some(Box::pin(self.load(file, form, facts)).await?);
         }
-        facts.set_variant(form.coding.map_or("identity", Coding::token));
-        let source = match file.bytes(form) {
-            Some(bytes) => {
-                self.worker.caches.looked_up(facts, Lookup::SmallBlob, true);
-                Source::Memory(bytes)
-            }
-            None => Box::pin(self.load(file, form, facts)).await?,
-        };
-        decided.source = Some(source);
         Ok(decided)
     }
 
@@ -448,10 +484,16 @@ mod tests {
             call.answer(&host, self.worker.hosts.target(&host), &mut facts).await
         }
 
+        fn place(&self) -> Arc<Place> {
+            self.worker.hot.place(HOST, "demo", "prod", self.engine.resolver().pointers()).unwrap()
+        }
+
         fn at_hand(&self, path: &str) -> bool {
-            let pointers = self.engine.resolver().pointers().clone();
-            let place = self.worker.hot.place(HOST, "demo", "prod", &pointers).unwrap();
-            self.worker.hot.file(&place, path, pointers.variants()).is_some()
+            self.worker.hot.file(&self.place(), path, self.engine.resolver().pointers().variants()).is_some()
+        }
+
+        fn leads_to(&self, path: &str) -> Option<LeadsTo> {
+            self.worker.hot.leads_to(&self.place(), path, self.engine.resolver().pointers().variants())
         }
     }
 
@@ -495,7 +537,38 @@ mod tests {
         }
         assert!(kept.at_hand("/a.txt") && kept.at_hand("404.html"));
         assert!(!looked_up.at_hand("/a.txt"), "there is room for nothing");
-        assert!(!kept.at_hand("/none/such"), "whoever asks for what is not there fills nothing");
+        assert!(matches!(kept.leads_to("/none/such"), Some(LeadsTo::Nothing(Some(_)))));
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_makes_no_file_go_and_is_looked_for_in_each_release() {
+        let world = World::with(&[FILE], 1 << 20).await;
+        let long = "/long".repeat(100);
+        world.get("/a.txt", &[]).await;
+        for number in 0..10_000 {
+            world.get(&format!("/none/{number}"), &[]).await;
+        }
+        world.get(&long, &[]).await;
+        assert!(world.at_hand("/a.txt") && world.at_hand("404.html"));
+        assert!(matches!(world.leads_to("/none/9999"), Some(LeadsTo::Nothing(Some(_)))));
+        assert!(world.leads_to("/none/0").is_none(), "there is room for some");
+        assert!(world.leads_to(&long).is_none(), "this would take too much of it");
+
+        let mut site = ManifestBuilder::new(Settings::default());
+        site.add(SitePath::new("none/9999").unwrap(), BlobHash::of(FILE), 300, "text/plain");
+        let manifest = Manifest::open(site.finish().unwrap().1).unwrap();
+        let id = manifest.id();
+        world.worker.caches.put_manifest(manifest).await;
+        world.release_of(id, 2, Some(600_000), None);
+        assert_eq!(world.get("/none/9999", &[]).await.status, StatusCode::OK);
+        for _ in 0..2 {
+            let sent = world.get("/a.txt", &[]).await;
+            assert_eq!((sent.status, sent.body), (StatusCode::NOT_FOUND, Body::Page(Page::NotFound)));
+        }
+        assert!(matches!(world.leads_to("/a.txt"), Some(LeadsTo::Nothing(None))), "the site has no page for it");
+        world.release(3, Some(700_000), None);
+        assert_eq!(world.get("/a.txt", &[]).await.status, StatusCode::OK);
+        assert_eq!(world.get("/none/9999", &[]).await.status, StatusCode::NOT_FOUND);
     }
 
     #[tokio::test]

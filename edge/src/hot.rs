@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use parking_lot::Mutex;
 use pinstone_engine::pointers::PointerTable;
 use pinstone_engine::variants::VariantDirectory;
+use smol_str::SmolStr;
 
 use crate::place::Place;
 use crate::prepared::Prepared;
@@ -30,6 +31,10 @@ const HOSTS: usize = 4096;
 const BYTES_PER_HOST: usize = 2 << 10;
 /// Bytes of the limit for which there is room for one file, or up to two: small ones take as many, so that few fall together.
 const BYTES_PER_FILE: usize = 2 << 10;
+/// Paths that lead to nothing that there is room for, or up to two for each: some 300 bytes each, with the place that they keep.
+const MISSING: usize = 1024;
+/// The most bytes of such a path.
+const LONGEST_MISSING: usize = 256;
 
 /// What one worker has at hand.
 #[derive(Debug)]
@@ -44,8 +49,34 @@ pub(crate) struct Hot {
 struct Kept {
     hosts: Ways<Place>,
     files: Ways<Prepared>,
+    /// Apart from the files: whoever asks for what is not there makes none of them go.
+    missing: Ways<Missing>,
     /// Bytes of files.
     bytes: usize,
+}
+
+/// A path that leads to nothing.
+#[derive(Debug)]
+struct Missing {
+    place: Arc<Place>,
+    path: SmolStr,
+    /// The path of the page that the site has for it. Not the page, whose bytes would be kept beyond their bound.
+    page: Option<SmolStr>,
+}
+
+impl Missing {
+    fn is_of(&self, place: &Arc<Place>, path: &str) -> bool {
+        Arc::ptr_eq(&self.place, place) && *self.path == *path
+    }
+}
+
+/// What a path leads to, as far as it is known.
+#[derive(Debug)]
+pub(crate) enum LeadsTo {
+    /// This file.
+    File(Arc<Prepared>),
+    /// Nothing, for which the site may have a page.
+    Nothing(Option<Arc<Prepared>>),
 }
 
 impl Hot {
@@ -53,7 +84,8 @@ impl Hot {
     pub(crate) fn new(limit: usize) -> Self {
         let hosts = Ways::with_room_for(HOSTS.max(limit / BYTES_PER_HOST));
         let files = Ways::with_room_for(limit / BYTES_PER_FILE);
-        Self { limit, hashing: Hashing::new(), kept: Mutex::new(Kept { hosts, files, bytes: 0 }) }
+        let missing = Ways::with_room_for(MISSING);
+        Self { limit, hashing: Hashing::new(), kept: Mutex::new(Kept { hosts, files, missing, bytes: 0 }) }
     }
 
     /// What `host` shows, which is this environment of this project.
@@ -82,17 +114,32 @@ impl Hot {
         Some(place)
     }
 
+    /// What `path` leads to at `place`.
+    pub(crate) fn leads_to(&self, place: &Arc<Place>, path: &str, variants: &VariantDirectory) -> Option<LeadsTo> {
+        let hash = self.hashing.of_both(place, path.as_bytes());
+        let kept = &mut *self.kept.lock();
+        if let Some(file) = kept.file(hash, place, path, variants) {
+            return Some(LeadsTo::File(file));
+        }
+        let missing = Arc::clone(kept.missing.find(hash, |missing| missing.is_of(place, path))?);
+        let Some(page) = &missing.page else { return Some(LeadsTo::Nothing(None)) };
+        let hash = self.hashing.of_both(place, page.as_bytes());
+        kept.file(hash, place, page, variants).map(|page| LeadsTo::Nothing(Some(page)))
+    }
+
     /// The file that `path` leads to at `place`.
     pub(crate) fn file(&self, place: &Arc<Place>, path: &str, variants: &VariantDirectory) -> Option<Arc<Prepared>> {
         let hash = self.hashing.of_both(place, path.as_bytes());
-        let kept = &mut *self.kept.lock();
-        let file = kept.files.find(hash, |file| file.is_of(place, path))?;
-        if file.is_current(variants) {
-            return Some(Arc::clone(file));
+        self.kept.lock().file(hash, place, path, variants)
+    }
+
+    /// Keeps that `path` leads to nothing at `place`, which has the page at this path for that.
+    pub(crate) fn keep_missing(&self, place: &Arc<Place>, path: &str, page: Option<&str>) {
+        if path.len() <= LONGEST_MISSING {
+            let missing = Missing { place: Arc::clone(place), path: path.into(), page: page.map(Into::into) };
+            let hash = self.hashing.of_both(place, path.as_bytes());
+            self.kept.lock().missing.put(hash, Arc::new(missing));
         }
-        let old = kept.files.remove(hash, |file| file.is_of(place, path));
-        kept.forget(old);
-        None
     }
 
     /// Keeps a file.
@@ -146,6 +193,23 @@ impl Kept {
                 place
             }
         }
+    }
+
+    /// The file that is kept under `path`, where its manifest has no other variants by now.
+    fn file(
+        &mut self,
+        hash: u64,
+        place: &Arc<Place>,
+        path: &str,
+        variants: &VariantDirectory,
+    ) -> Option<Arc<Prepared>> {
+        let file = self.files.find(hash, |file| file.is_of(place, path))?;
+        if file.is_current(variants) {
+            return Some(Arc::clone(file));
+        }
+        let old = self.files.remove(hash, |file| file.is_of(place, path));
+        self.forget(old);
+        None
     }
 
     fn forget(&mut self, files: impl IntoIterator<Item = Arc<Prepared>>) {
