@@ -33,6 +33,9 @@ use crate::worker::Worker;
 /// Bytes that are read at once: more than most heads have, and than a frame that is taken with its head.
 pub(crate) const INPUT: usize = 32 << 10;
 
+/// Requests of a connection that are answered before others have their turn.
+pub(crate) const TURN: usize = 256;
+
 /// How much is read at once to tell the protocol: a common head whole.
 const FIRST_READ: usize = 2048;
 

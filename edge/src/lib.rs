@@ -48,6 +48,7 @@ mod hot;
 mod http1;
 mod http2;
 mod https;
+mod incoming;
 mod intake;
 mod listener;
 mod mapped;

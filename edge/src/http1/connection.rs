@@ -1,7 +1,6 @@
 //! One connection: requests one after the other, each answered before the next is looked at.
 
 use std::io;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,17 +8,16 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::poll_read_buf;
 
 use super::receiving::{self, Receiving};
 use super::request::{self, Head, Refusal};
 use super::response::{self, Asked, Framing};
 use crate::answering::Answering;
 use crate::body::EdgeBody;
-use crate::buffers;
-use crate::connection::INPUT;
+use crate::connection::{INPUT, TURN};
 use crate::control::BoxError;
 use crate::head;
+use crate::incoming::Incoming;
 use crate::outgoing::Outgoing;
 use crate::pages::Page;
 use crate::reply::Reply;
@@ -28,9 +26,6 @@ use crate::request_body::RequestBody;
 use crate::request_head::RequestHead;
 use crate::respond;
 use crate::watch::Watch;
-
-/// Requests that are answered before other connections have their turn.
-const TURN: usize = 256;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -88,9 +83,7 @@ pub(crate) struct Connection<S, F> {
     bounds: Bounds,
     /// Bytes of which only whole multiples are written while more is to come.
     unit: usize,
-    /// What was read, from `at` on. Without memory while there is nothing.
-    input: Vec<u8>,
-    at: usize,
+    incoming: Incoming,
     /// Bytes of the head that was not there whole when it was looked at last.
     looked_at: usize,
     out: Outgoing,
@@ -119,8 +112,7 @@ where
             answer,
             bounds,
             unit,
-            input,
-            at: 0,
+            incoming: input.into(),
             looked_at: 0,
             out: Outgoing::default(),
             exchange: None,
@@ -135,7 +127,7 @@ where
     /// Bytes of memory that it has beside its own state.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        self.input.capacity() + self.out.memory()
+        self.incoming.memory() + self.out.memory()
     }
 
     /// Has the connection end behind what was asked already.
@@ -176,7 +168,7 @@ where
             // Answers to what came together are written together.
             ready!(self.poll_send(cx))?;
             if self.is_last {
-                if self.at < self.input.len() {
+                if !self.incoming.is_empty() {
                     // The client has sent more than was looked at, and may go on.
                     self.watch.on_waiting(true);
                 }
@@ -195,7 +187,7 @@ where
 
     /// Reads what comes where a request is waited for.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_partial = self.at < self.input.len();
+        let is_partial = !self.incoming.is_empty();
         self.watch.on_waiting(is_partial);
         let read = self.poll_read(cx);
         if read.is_pending() && self.is_leaving && !is_partial {
@@ -207,16 +199,10 @@ where
 
     /// Reads what comes, once.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.input.capacity() == 0 {
-            self.input = buffers::take(INPUT);
-        }
-        self.input.drain(..self.at);
-        self.at = 0;
-        let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input);
+        let read = self.incoming.poll_read(&mut self.stream, cx);
         if let Poll::Ready(Ok(0)) = read {
             self.saw_end = true;
         }
-        self.tidy();
         read.map_ok(|_| ())
     }
 
@@ -232,26 +218,18 @@ where
         let _ = self.poll_send(cx);
     }
 
-    /// Gives memory back where all that was read is taken.
-    fn tidy(&mut self) {
-        if self.at == self.input.len() {
-            buffers::give_back(mem::take(&mut self.input));
-            self.at = 0;
-        }
-    }
-
     /// Begins to answer the next request, if its head is there; says whether something was done.
     fn begin_next(&mut self) -> bool {
         if self.looked_at == 0 {
             self.pass_over_empty_lines();
         }
-        let input = &self.input[self.at..];
+        let input = self.incoming.rest();
         let is_worth_it = !input.is_empty() && may_be_whole(input, self.looked_at);
         let parsed = if is_worth_it { request::parse(input, self.bounds.fields) } else { Ok(None) };
         match parsed {
             Ok(Some((_, length))) if length > self.bounds.bytes => self.refuse(Refusal::TooLarge),
             Ok(Some((head, length))) => {
-                self.at += length;
+                self.incoming.take(length);
                 self.begin(head);
             }
             Ok(None) => {
@@ -266,21 +244,22 @@ where
 
     /// An empty line before a request means nothing (RFC 9112 section 2.2).
     fn pass_over_empty_lines(&mut self) {
-        let before = self.at;
-        while let Some(line) = [&b"\r\n"[..], b"\n"].iter().find(|line| self.input[self.at..].starts_with(line)) {
-            self.at += line.len();
+        let mut rest = self.incoming.rest();
+        while let Some(less) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
+            rest = less;
         }
-        if self.at > before {
+        let passed = self.incoming.rest().len() - rest.len();
+        if passed > 0 {
+            self.incoming.take(passed);
             self.watch.on_nothing();
             // As much work as a request may be.
             self.asked += 1;
-            self.tidy();
         }
     }
 
     /// Refuses a head that is not there whole, if it has all that one may have; says whether that is so.
     fn refuse_if_too_large(&mut self) -> bool {
-        let is_too_large = self.input.len() - self.at >= self.bounds.bytes;
+        let is_too_large = self.incoming.rest().len() >= self.bounds.bytes;
         if is_too_large {
             self.refuse(Refusal::TooLarge);
         }
@@ -321,7 +300,6 @@ where
         if has_body && self.receiving.is_none() && !self.is_last {
             self.watch.on_body_over();
         }
-        self.tidy();
         match answering {
             Answering::Done(answer) => self.start(asked, answer),
             Answering::Waiting(answer) => {
@@ -409,7 +387,7 @@ where
             let is_enough = match &self.receiving {
                 Some(receiving) => receiving.is_full(),
                 // Requests that come meanwhile are left for later.
-                None => self.input.len() - self.at >= INPUT,
+                None => self.incoming.rest().len() >= INPUT,
             };
             if is_enough {
                 return Ok(Came::Something);
@@ -429,10 +407,10 @@ where
     /// Takes of the request's body what was read and there is room for.
     fn take_body(&mut self) {
         let Some(receiving) = &mut self.receiving else { return };
-        match receiving.take(&self.input[self.at..]) {
-            receiving::Step::Some(bytes) => self.at += bytes,
+        match receiving.take(self.incoming.rest()) {
+            receiving::Step::Some(bytes) => self.incoming.take(bytes),
             receiving::Step::All(bytes) => {
-                self.at += bytes;
+                self.incoming.take(bytes);
                 self.receiving = None;
                 // Where it has not begun to be answered, that is said again when it has.
                 self.watch.on_body_over();
@@ -442,7 +420,6 @@ where
                 self.is_last = true;
             }
         }
-        self.tidy();
     }
 }
 

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::poll_read_buf;
 
 use super::frame::{self, Head, LARGEST_NUMBER, Reason, Violation, flag, kind, setting};
 use super::hpack::decoder::Decoder;
@@ -18,15 +17,12 @@ use super::sender::{Came, Sender, Step};
 use super::streams::{Known, Receiving, Stream, Streams};
 use super::{BLOCK, CONNECTION_WINDOW, FIRST_WINDOW, LARGEST_LIST, PREFACE, STREAMS};
 use crate::answering::Answering;
-use crate::buffers;
-use crate::connection::{INPUT, RECORD};
+use crate::connection::{RECORD, TURN};
+use crate::incoming::Incoming;
 use crate::intake::{Taken, UNASKED, intake};
 use crate::request_body::RequestBody;
 use crate::request_head::RequestHead;
 use crate::watch::{Moved, Watch, ticks};
-
-/// Requests that are answered before other connections have their turn.
-const TURN: usize = 256;
 
 /// Frames that a block may come in. What fits [`BLOCK`] needs a few.
 const MOST_FRAMES: usize = 64;
@@ -87,9 +83,7 @@ pub(crate) struct Connection<S, F> {
     watch: Arc<Watch>,
     answer: F,
     stage: Stage,
-    /// What was read, from `at` on. Without memory while there is nothing.
-    input: Vec<u8>,
-    at: usize,
+    incoming: Incoming,
     block: Option<Block>,
     decoder: Decoder,
     streams: Streams,
@@ -130,8 +124,7 @@ where
             watch,
             answer,
             stage: Stage::Preface,
-            input,
-            at: 0,
+            incoming: input.into(),
             block: None,
             decoder: Decoder::new(),
             streams: Streams::default(),
@@ -208,24 +201,19 @@ where
         if self.ending.is_some() {
             return Poll::Pending;
         }
-        if self.at < self.input.len() {
+        if !self.incoming.is_empty() {
             // They were left for there was no room to answer them.
             self.take_frames();
-            self.tidy();
             if self.is_busy() {
                 return Poll::Ready(Ok(()));
             }
         }
-        if self.input.capacity() == 0 {
-            self.input = buffers::take(INPUT);
-        }
-        let read = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input);
+        let read = self.incoming.poll_read(&mut self.stream, cx);
         match read {
             Poll::Ready(Ok(0)) => self.end(Ending::Over),
             Poll::Ready(Ok(_)) => self.take_frames(),
             Poll::Ready(Err(_)) | Poll::Pending => {}
         }
-        self.tidy();
         read.map_ok(|_| ())
     }
 
@@ -234,25 +222,15 @@ where
         self.sender.out.is_full() || self.asked >= TURN || self.ending.is_some()
     }
 
-    /// Gives back the memory of what was taken; makes room for a frame that is not there whole.
-    fn tidy(&mut self) {
-        if self.at == self.input.len() {
-            buffers::give_back(mem::take(&mut self.input));
-        } else if self.at > 0 {
-            self.input.drain(..self.at);
-        }
-        self.at = 0;
-    }
-
     fn take_frames(&mut self) {
-        let input = mem::take(&mut self.input);
+        let mut incoming = mem::take(&mut self.incoming);
         let (mut moved, mut is_cut) = (Moved { ended: false, is_partial: false }, false);
         while !self.is_busy() {
-            let Some((head, payload)) = self.next_frame(&input[self.at..]) else {
-                is_cut = self.at < input.len();
+            let Some((head, payload)) = self.next_frame(incoming.rest()) else {
+                is_cut = !incoming.is_empty();
                 break;
             };
-            self.at += payload.len() + if self.stage == Stage::Preface { 0 } else { frame::HEAD };
+            let length = payload.len() + if head.is_some() { frame::HEAD } else { 0 };
             match head {
                 None => self.stage = Stage::Settings,
                 Some(head) => {
@@ -261,11 +239,12 @@ where
                     }
                 }
             }
+            incoming.take(length);
             moved.ended |= self.block.is_none();
         }
         moved.is_partial = is_cut || self.block.is_some();
         self.watch.on_frames(moved);
-        self.input = input;
+        self.incoming = incoming;
     }
 
     /// The next frame that `input` begins with, or the preface, which has no head; nothing where it is not there whole.
