@@ -1,6 +1,7 @@
 //! Connections in memory, for the fuzz targets: whatever a client sends comes here as it would from a socket.
 //!
-//! A request is answered with its method, its target and its body, which is read first; one for [`NEVER`] is not answered.
+//! A request is answered with its method, its target and its body, which is read first; one for [`NEVER`] is not answered, as by
+//! a control plane that takes its time.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -76,9 +77,14 @@ fn answers(watch: &Arc<Watch>) -> impl FnMut(Box<RequestHead>, RequestBody) -> A
     move |head, body| {
         // As the control plane has it.
         let (head, body) = head.to_http(body).expect("a request is one").into_parts();
+        watch.on_request();
         let in_flight = watch.begin(false);
+        let is_never = head.uri.path() == NEVER;
+        if is_never {
+            watch.goes_to_control();
+        }
         Answering::begin(async move {
-            if head.uri.path() == NEVER {
+            if is_never {
                 pending::<()>().await;
             }
             let body = match body.collect().await {
