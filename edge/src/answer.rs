@@ -17,7 +17,7 @@ use crate::entity::{Asked, Decision, Entity, Published, Representation};
 use crate::error::EdgeError;
 use crate::fields::Fields;
 use crate::head::{self, Answer, Body, Field, Head};
-use crate::hot::LeadsTo;
+use crate::hot::{Hot, LeadsTo};
 use crate::navigation;
 use crate::pages::Page;
 use crate::path::{self, Resolution};
@@ -113,9 +113,8 @@ impl Call<'_> {
             Method::Options => return Ok(head::options().into()),
             Method::Other => return Ok(self.page(Page::Method)),
         }
-        // What may be closed at any time is looked up each time.
         let variants = self.worker.caches.resolver().pointers().variants();
-        let leads_to = if place.is_image_host() { None } else { self.worker.hot.leads_to(place, self.path, variants) };
+        let leads_to = self.hot_of(place).and_then(|hot| hot.leads_to(place, self.path, variants));
         if leads_to.is_some() {
             self.worker.caches.looked_up(facts, Lookup::Manifest, true);
         }
@@ -128,6 +127,11 @@ impl Call<'_> {
         }
     }
 
+    /// What is at hand of a place: nothing of what may be closed at any time.
+    fn hot_of(&self, place: &Place) -> Option<&Hot> {
+        (!place.is_image_host()).then_some(&self.worker.hot)
+    }
+
     /// Finds out what the path leads to.
     async fn look_up(self, place: &Arc<Place>, facts: &mut Facts) -> Result<Decided, EdgeError> {
         let generation = self.worker.caches.resolver().pointers().variants().generation();
@@ -136,19 +140,19 @@ impl Call<'_> {
             Ok(resolution) => resolution,
             Err(_) => return Ok(self.page(Page::BadRequest)),
         };
-        let is_image_host = place.is_image_host();
-        // Before the variants are looked at. Not while their list is on its way, nor what may be closed at any time.
-        let is_lasting = !is_image_host && site.is_current(generation);
+        let hot = self.hot_of(place);
+        // Before the variants are looked at. Not while their list is on its way.
+        let lasting = hot.filter(|_| site.is_current(generation));
         let prepare = |entry: &Entry<'_>, path: &str| Arc::new(Prepared::new(place, &site, entry, path, generation));
         let keep = |file: &Arc<Prepared>| {
-            if is_lasting {
-                self.worker.hot.keep(file);
+            if let Some(hot) = lasting {
+                hot.keep(file);
             }
         };
         let missing = |page: Option<Entry<'_>>| {
             let page = page?;
             let variants = self.worker.caches.resolver().pointers().variants();
-            let at_hand = if is_image_host { None } else { self.worker.hot.file(place, page.path, variants) };
+            let at_hand = hot.and_then(|hot| hot.file(place, page.path, variants));
             Some(at_hand.unwrap_or_else(|| {
                 let file = prepare(&page, page.path);
                 keep(&file);
@@ -163,8 +167,8 @@ impl Call<'_> {
             }
             Resolution::Redirect(location) => Ok(head::redirect(location).into()),
             Resolution::NotFound(page) => {
-                if !is_image_host {
-                    self.worker.hot.keep_missing(place, self.path, page.as_ref().map(|page| page.path));
+                if let Some(hot) = hot {
+                    hot.keep_missing(place, self.path, page.as_ref().map(|page| page.path));
                 }
                 self.not_found(missing(page), facts).await
             }
@@ -184,13 +188,14 @@ impl Call<'_> {
     /// Answers with a file: 200, or what the conditions and the range of the request make of it.
     async fn file(self, file: &Arc<Prepared>, facts: &mut Facts) -> Result<Decided, EdgeError> {
         let (form, mut decided) = self.decide(file, file.published());
-        if self.is_at_hand(file, &form, &mut decided, facts) && !self.fields.wants_digests() {
+        let is_complete = self.take_from_memory(file, &form, &mut decided, facts);
+        if is_complete && !self.fields.wants_digests() {
             return Ok(decided);
         }
         Box::pin(self.complete(file, form, decided, facts)).await
     }
 
-    /// Fetches what the answer with a file lacks.
+    /// Fetches what the answer with a file lacks: bytes, if it has not taken them from memory, and digests.
     async fn complete(
         self,
         file: &Arc<Prepared>,
@@ -294,8 +299,14 @@ impl Call<'_> {
         if published.variants.is_empty() { Accepted::default() } else { self.fields.accepted() }
     }
 
-    /// Whether the answer has what it needs of a file: no bytes, or such as are in memory, which it has then.
-    fn is_at_hand(&self, file: &Prepared, form: &Representation, decided: &mut Decided, facts: &mut Facts) -> bool {
+    /// Gives the answer the bytes of a file that are in memory; says whether it has all that it needs, which may be none.
+    fn take_from_memory(
+        &self,
+        file: &Prepared,
+        form: &Representation,
+        decided: &mut Decided,
+        facts: &mut Facts,
+    ) -> bool {
         if matches!(decided.body, Body::Empty | Body::Page(_)) {
             return true;
         }
@@ -314,7 +325,7 @@ impl Call<'_> {
         mut decided: Decided,
         facts: &mut Facts,
     ) -> Result<Decided, EdgeError> {
-        if decided.source.is_none() && !self.is_at_hand(file, form, &mut decided, facts) {
+        if decided.source.is_none() && !self.take_from_memory(file, form, &mut decided, facts) {
             decided.source = Some(Box::pin(self.load(file, form, facts)).await?);
         }
         Ok(decided)

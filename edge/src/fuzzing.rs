@@ -24,46 +24,34 @@ use crate::watch::Watch;
 /// The target that is not answered.
 pub const NEVER: &str = "/never";
 
-/// The most bytes of a head of HTTP/1.
-pub const HEAD_BYTES: usize = 2000;
-
-/// The most fields of one.
-pub const HEAD_FIELDS: usize = 20;
+/// What a head of HTTP/1 may have.
+const BOUNDS: Bounds = Bounds { bytes: 2000, fields: 20 };
 
 /// Turns that a connection may take for one piece that comes, and be woken again.
 const TURNS: usize = 10_000;
 
-/// What a server made of what a client sent.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Served {
-    /// All bytes that it sent.
-    pub sent: Vec<u8>,
-    /// Whether it ended the connection before the client closed its side.
-    pub ended_first: bool,
-}
-
-/// Has HTTP/1 served to a client that sends these pieces and then closes its side.
+/// Has HTTP/1 served to a client that sends these pieces and then closes its side; answers what it was sent.
 ///
 /// # Panics
 ///
 /// Where the connection does not end with that, or does not come to rest.
 #[must_use]
-pub fn http1<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Served {
+pub fn http1<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Vec<u8> {
     let watch = Watch::new();
     let answers = answers(&watch);
     let pipe = Pipe::default();
-    let bounds = Bounds { bytes: HEAD_BYTES, fields: HEAD_FIELDS };
-    let mut connection = http1::Connection::new(pipe.clone(), Vec::new(), watch, bounds, 1, answers);
+    let mut connection = http1::Connection::new(pipe.clone(), Vec::new(), watch, BOUNDS, 1, answers);
     serve(&pipe, pieces, |cx| connection.poll(cx).map(|_| ()))
 }
 
-/// Has HTTP/2 served to a client that sends these pieces, of which the preface is the beginning, and then closes its side.
+/// Has HTTP/2 served to a client that sends these pieces, of which the preface is the beginning, and then closes its side;
+/// answers what it was sent.
 ///
 /// # Panics
 ///
 /// Where the connection does not end with that, or does not come to rest.
 #[must_use]
-pub fn http2<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Served {
+pub fn http2<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Vec<u8> {
     let watch = Watch::new();
     watch.set_multiplexed();
     let answers = answers(&watch);
@@ -110,7 +98,7 @@ fn serve<'p>(
     pipe: &Pipe,
     pieces: impl IntoIterator<Item = &'p [u8]>,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<()>,
-) -> Served {
+) -> Vec<u8> {
     let woken = Arc::new(Woken(AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&woken));
     let mut turns = || {
@@ -133,6 +121,5 @@ fn serve<'p>(
         pipe.0.lock().is_closed = true;
         assert!(turns(), "the connection goes on without a client");
     }
-    let sent = std::mem::take(&mut pipe.0.lock().to_client);
-    Served { sent, ended_first }
+    std::mem::take(&mut pipe.0.lock().to_client)
 }

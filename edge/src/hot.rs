@@ -1,9 +1,9 @@
-//! What a worker has at hand of the hosts and files that it answered for lately: one look at it instead of five look-ups.
+//! What a worker has at hand of the hosts, files and misses that it answered for lately: one look at it instead of five look-ups.
 //!
 //! It holds nothing of its own: each piece is the outcome of the steps that any request takes, kept under what the
 //! request said, and every request checks that it still holds. A host's pointer is looked up again whenever the table
-//! has changed, and a file is forgotten when its manifest has got other variants. What collides is forgotten too, so
-//! whoever asks for many addresses makes others slower at most.
+//! has changed, and a file is forgotten when its manifest has got other variants. A miss holds for as long as its place, whose
+//! manifest never changes. What collides is forgotten too, so whoever asks for many addresses makes others slower at most.
 //!
 //! Each worker has its own, so cores share no line of memory over it. Its lock is never waited for: it is there for what
 //! the compiler cannot know.
@@ -31,7 +31,8 @@ const HOSTS: usize = 4096;
 const BYTES_PER_HOST: usize = 2 << 10;
 /// Bytes of the limit for which there is room for one file, or up to two: small ones take as many, so that few fall together.
 const BYTES_PER_FILE: usize = 2 << 10;
-/// Paths that lead to nothing that there is room for, or up to two for each: some 300 bytes each, with the place that they keep.
+/// Paths that lead to nothing that there is room for, or up to two for each: some 150 bytes each, and 1.4 KiB at most, where each is
+/// as long as may be and the last that keeps its place.
 const MISSING: usize = 1024;
 /// The most bytes of such a path.
 const LONGEST_MISSING: usize = 256;
@@ -135,10 +136,15 @@ impl Hot {
 
     /// Keeps that `path` leads to nothing at `place`, which has the page at this path for that.
     pub(crate) fn keep_missing(&self, place: &Arc<Place>, path: &str, page: Option<&str>) {
-        if path.len() <= LONGEST_MISSING {
-            let missing = Missing { place: Arc::clone(place), path: path.into(), page: page.map(Into::into) };
-            let hash = self.hashing.of_both(place, path.as_bytes());
-            self.kept.lock().missing.put(hash, Arc::new(missing));
+        if path.len() > LONGEST_MISSING {
+            return;
+        }
+        let hash = self.hashing.of_both(place, path.as_bytes());
+        let missing = &mut self.kept.lock().missing;
+        // It is known where its page was not at hand, or several asked for it at once.
+        if missing.find(hash, |missing| missing.is_of(place, path)).is_none() {
+            let entry = Missing { place: Arc::clone(place), path: path.into(), page: page.map(Into::into) };
+            missing.put(hash, Arc::new(entry));
         }
     }
 

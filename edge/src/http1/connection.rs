@@ -233,7 +233,8 @@ where
                 self.begin(head);
             }
             Ok(None) => {
-                self.looked_at = input.len();
+                // One that begins an empty line may be passed over still.
+                self.looked_at = if input == b"\r" { 0 } else { input.len() };
                 return self.refuse_if_too_large();
             }
             Err(refusal) => self.refuse(refusal),
@@ -395,7 +396,12 @@ where
             if self.saw_end {
                 // Where that was not the end of its request, who reads that learns it.
                 let was_cut = self.receiving.take().is_some();
-                let goes_on = was_cut || self.watch.may_finish();
+                let may_finish = self.watch.may_finish();
+                if was_cut && !may_finish {
+                    // Where nobody reads it just then, nobody is woken by that.
+                    cx.waker().wake_by_ref();
+                }
+                let goes_on = was_cut || may_finish;
                 return Ok(if goes_on { Came::Something } else { Came::NobodyWaits });
             }
             if self.poll_read(cx)?.is_pending() {

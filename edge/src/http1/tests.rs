@@ -390,6 +390,39 @@ fn a_client_that_closed_its_side_gets_its_answer_unless_nobody_is_thought_to_wai
 }
 
 #[test]
+fn who_leaves_amid_a_body_that_nobody_reads_is_waited_for_no_longer_than_any() {
+    for is_of_control in [false, true] {
+        let mut peer = Peer::with(|body| {
+            Answering::begin(async move {
+                let _body = body;
+                std::future::pending().await
+            })
+        });
+        peer.send("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab");
+        if is_of_control {
+            peer.watch.goes_to_control();
+        }
+        assert_eq!(peer.close(), "");
+        assert_eq!(peer.is_open(), !is_of_control);
+    }
+}
+
+#[test]
+fn empty_lines_are_no_part_of_a_head_however_they_are_cut() {
+    let head = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "b".repeat(BOUNDS.bytes - 24));
+    assert_eq!(head.len(), BOUNDS.bytes - 1);
+    for (before, at_once) in
+        [("\r\n".repeat(2), 1), ("\r\n".repeat(1000), 1), ("\r\n".repeat(1000), 7), ("\n".into(), 1)]
+    {
+        let (mut peer, mut all) = (Peer::with(echo), String::new());
+        for bytes in [before.as_bytes(), head.as_bytes()].concat().chunks(at_once) {
+            all += &peer.send(bytes);
+        }
+        assert_eq!(all, ok("GET / "));
+    }
+}
+
+#[test]
 fn it_leaves_behind_what_was_asked() {
     let mut peer = Peer::with(echo);
     peer.send("GET / HTTP/1.1\r\n\r\n");
