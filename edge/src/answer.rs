@@ -134,7 +134,8 @@ impl Call<'_> {
 
     /// Finds out what the path leads to.
     async fn look_up(self, place: &Arc<Place>, facts: &mut Facts) -> Result<Decided, EdgeError> {
-        let generation = self.worker.caches.resolver().pointers().variants().generation();
+        let variants = self.worker.caches.resolver().pointers().variants();
+        let generation = variants.generation();
         let site = place.site(self.worker, facts).await?;
         let resolution = match path::resolve_under(&site, place.prefix(), self.path, self.query) {
             Ok(resolution) => resolution,
@@ -151,7 +152,6 @@ impl Call<'_> {
         };
         let missing = |page: Option<Entry<'_>>| {
             let page = page?;
-            let variants = self.worker.caches.resolver().pointers().variants();
             let at_hand = hot.and_then(|hot| hot.file(place, page.path, variants));
             Some(at_hand.unwrap_or_else(|| {
                 let file = prepare(&page, page.path);

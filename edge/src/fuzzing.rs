@@ -1,12 +1,11 @@
 //! Connections in memory, for the fuzz targets: whatever a client sends comes here as it would from a socket.
 //!
-//! A request is answered with its method, its target and its body, which is read first; one for [`NEVER`] is not answered, as by
+//! A request is answered with its method, its target and its body, which is read first; one for `/never` is not answered, as by
 //! a control plane that takes its time.
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
@@ -15,20 +14,17 @@ use crate::answering::Answering;
 use crate::body::{Content, EdgeBody};
 use crate::http1::{self, Bounds};
 use crate::http2;
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, poll_to_rest};
 use crate::reply::Reply;
 use crate::request_body::RequestBody;
 use crate::request_head::RequestHead;
 use crate::watch::Watch;
 
 /// The target that is not answered.
-pub const NEVER: &str = "/never";
+const NEVER: &str = "/never";
 
 /// What a head of HTTP/1 may have.
 const BOUNDS: Bounds = Bounds { bytes: 2000, fields: 20 };
-
-/// Turns that a connection may take for one piece that comes, and be woken again.
-const TURNS: usize = 10_000;
 
 /// Has HTTP/1 served to a client that sends these pieces and then closes its side; answers what it was sent.
 ///
@@ -85,41 +81,18 @@ fn answers(watch: &Arc<Watch>) -> impl FnMut(Box<RequestHead>, RequestBody) -> A
     }
 }
 
-/// Whether the connection was woken.
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Relaxed);
-    }
-}
-
 fn serve<'p>(
     pipe: &Pipe,
     pieces: impl IntoIterator<Item = &'p [u8]>,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<()>,
 ) -> Vec<u8> {
-    let woken = Arc::new(Woken(AtomicBool::new(false)));
-    let waker = Waker::from(Arc::clone(&woken));
-    let mut turns = || {
-        woken.0.store(true, Relaxed);
-        for _ in 0..TURNS {
-            if !woken.0.swap(false, Relaxed) {
-                return false;
-            }
-            if poll(&mut Context::from_waker(&waker)).is_ready() {
-                return true;
-            }
-        }
-        panic!("the connection does not come to rest");
-    };
     let ended_first = pieces.into_iter().any(|piece| {
         pipe.0.lock().to_server.extend(piece);
-        turns()
+        poll_to_rest(&mut poll).is_ready()
     });
     if !ended_first {
         pipe.0.lock().is_closed = true;
-        assert!(turns(), "the connection goes on without a client");
+        assert!(poll_to_rest(poll).is_ready(), "the connection goes on without a client");
     }
     std::mem::take(&mut pipe.0.lock().to_client)
 }

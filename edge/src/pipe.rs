@@ -4,10 +4,36 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Polls that somebody may be woken for before it comes to rest.
+const POLLS: usize = 10_000;
+
+/// Whether somebody was woken.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// Polls once, and again only where somebody is woken, as in a task.
+pub(crate) fn poll_to_rest<R>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>) -> Poll<R> {
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&woken));
+    for _ in 0..POLLS {
+        let polled = poll(&mut Context::from_waker(&waker));
+        if polled.is_ready() || !woken.0.swap(false, SeqCst) {
+            return polled;
+        }
+    }
+    panic!("it does not come to rest");
+}
 
 /// Both directions of a connection.
 #[derive(Clone, Debug, Default)]

@@ -17,6 +17,7 @@ const RST_STREAM: u8 = 3;
 const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const FIRST_WINDOW: u64 = 65_535;
+const LARGEST: u32 = (1 << 31) - 1;
 
 fuzz_target!(|input: &[u8]| {
     let Some((at_once, input)) = input.split_first() else { return };
@@ -53,8 +54,6 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(length, sent.len(), "frames are sent whole");
     assert!(of_bodies <= FIRST_WINDOW + wider);
 });
-
-const LARGEST: u32 = (1 << 31) - 1;
 
 struct Frame<'a> {
     kind: u8,

@@ -1,8 +1,7 @@
 //! A connection, byte by byte: what RFC 9112 asks of a server, and what no client may make of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -19,22 +18,13 @@ use crate::body::{Content, EdgeBody};
 use crate::buffers;
 use crate::control::{BoxError, ControlBody};
 use crate::outgoing::ENOUGH;
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, poll_to_rest};
 use crate::reply::Reply;
 use crate::request_body::RequestBody;
 use crate::request_head::RequestHead;
 use crate::watch::Watch;
 
 const BOUNDS: Bounds = Bounds { bytes: 1000, fields: 10 };
-
-/// Whether the connection was woken.
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, SeqCst);
-    }
-}
 
 type Answers = Box<dyn FnMut(Box<RequestHead>, RequestBody) -> Answering>;
 
@@ -93,13 +83,10 @@ impl Peer {
     }
 
     fn turn(&mut self) -> String {
-        // Again only where somebody is woken, as in a task.
-        let woken = Arc::new(Woken(AtomicBool::new(true)));
-        let waker = Waker::from(Arc::clone(&woken));
-        while self.ended.is_none() && woken.0.swap(false, SeqCst) {
-            if let Poll::Ready(ended) = self.connection.poll(&mut Context::from_waker(&waker)) {
-                self.ended = Some(ended);
-            }
+        if self.ended.is_none()
+            && let Poll::Ready(ended) = poll_to_rest(|cx| self.connection.poll(cx))
+        {
+            self.ended = Some(ended);
         }
         let bytes = std::mem::take(&mut self.pipe.0.lock().to_client);
         // All dates are one.
