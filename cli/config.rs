@@ -60,6 +60,7 @@ pub(crate) struct ServerConfig {
     pub(crate) workers: NonZeroUsize,
     pub(crate) edge: EdgeLimits,
     pub(crate) cache: CacheConfig,
+    pub(crate) sendfile: Option<bool>,
     pub(crate) debug_headers: bool,
     /// From the wish to end to the end of accepting.
     pub(crate) shutdown_delay: Duration,
@@ -82,6 +83,7 @@ impl ServerConfig {
             workers: self.workers,
             limits: self.edge.clone(),
             cache: self.cache.clone(),
+            sendfile: self.sendfile,
             debug_headers: self.debug_headers,
             certificates: self.certificates.clone(),
             trusted_proxies: self.trusted_proxies.clone(),

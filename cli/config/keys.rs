@@ -168,6 +168,9 @@ keys! {
     edge_window_bytes: "edge.window_bytes", "edge-window-bytes", "SIZE";
     /// How much of large files all answers hold in memory [default: 256MiB]
     edge_window_memory: "edge.window_memory", "edge-window-memory", "SIZE";
+    /// Whether large files are sent from the page cache as they lie (sendfile), without TLS: `true` or `false` [default: true,
+    /// but not with BBR for TCP's congestion control]
+    edge_sendfile: "edge.sendfile", "edge-sendfile", "BOOL";
     /// How long a request's head may take [default: 10s]
     edge_head_timeout: "edge.head_timeout", "edge-head-timeout", "DURATION";
     /// How long a client may take no byte of an answer [default: 30s]
@@ -188,7 +191,7 @@ keys! {
     cache_small_blob: "cache.small_blob", "cache-small-blob", "SIZE";
     /// Memory for the heads of common answers, and for the small files that go with them [default: 256MiB]
     cache_hot_bytes: "cache.hot_bytes", "cache-hot-bytes", "SIZE";
-    /// Files kept open [default: 1024]
+    /// Files kept open, and as many more of those that are in memory [default: 1024]
     cache_open_files: "cache.open_files", "cache-open-files", "COUNT";
     /// Disk for what an S3 store has sent [default: 10GiB, or half of what is free]
     cache_disk_bytes: "cache.disk_bytes", "cache-disk-bytes", "SIZE";

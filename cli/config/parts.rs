@@ -125,6 +125,7 @@ impl Reader<'_> {
                 open_files: self.one("cache.open_files", count).unwrap_or(cache.open_files),
                 ..cache
             },
+            sendfile: self.one("edge.sendfile", switch),
             debug_headers: self.one("edge.debug_headers", switch).unwrap_or(false),
             shutdown_delay: self.one("edge.shutdown_delay", duration_or_zero).unwrap_or(Duration::ZERO),
             trusted_proxies,

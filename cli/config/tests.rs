@@ -213,12 +213,14 @@ fn an_access_log_has_a_target_and_a_format() {
     use pinstone_edge::AccessLogTarget;
     let config = loaded(None, &["--access-log-format", "combined"], &[]).unwrap();
     assert!(config.access_log.is_none() && config.metrics_listen.is_none(), "nothing is there by default");
-    let file = "access_log = '/var/log/a'\nmetrics_listen = '127.0.0.1:9100'\n[edge]\ndebug_headers = true";
+    let file =
+        "access_log = '/var/log/a'\nmetrics_listen = '127.0.0.1:9100'\n[edge]\ndebug_headers = true\nsendfile = false";
     let config = loaded(Some(file), &[], &[("PINSTONE_EDGE__SHUTDOWN_DELAY", "5s")]).unwrap();
     let log = config.access_log.unwrap();
     assert_eq!((log.target, log.format), (AccessLogTarget::File("/var/log/a".into()), AccessLogFormat::Json));
     assert_eq!(config.metrics_listen, Some("127.0.0.1:9100".parse().unwrap()));
     assert_eq!((config.debug_headers, config.shutdown_delay), (true, Duration::from_secs(5)));
+    assert_eq!(config.sendfile, Some(false));
     let config = loaded(Some(file), &["--access-log", "-", "--access-log-format", "combined"], &[]).unwrap();
     let log = config.access_log.unwrap();
     assert_eq!((log.target, log.format), (AccessLogTarget::Stdout, AccessLogFormat::Combined));

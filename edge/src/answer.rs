@@ -311,9 +311,9 @@ impl Call<'_> {
             return true;
         }
         facts.set_variant(form.coding.map_or("identity", Coding::token));
-        let Some(bytes) = file.bytes(form) else { return false };
+        let Some(whole) = file.bytes(form) else { return false };
         self.worker.caches.looked_up(facts, Lookup::SmallBlob, true);
-        decided.source = Some(Source::Memory(bytes));
+        decided.source = Some(Source::Memory(whole));
         true
     }
 
@@ -333,10 +333,10 @@ impl Call<'_> {
 
     async fn load(self, file: &Arc<Prepared>, form: &Representation, facts: &mut Facts) -> Result<Source, EdgeError> {
         let source = self.worker.caches.blob(form.blob, form.length, facts).await?;
-        if let Source::Memory(bytes) = &source
+        if let Source::Memory(whole) = &source
             && self.worker.caches.is_small(form.length)
         {
-            let added = file.keep_bytes(form, bytes);
+            let added = file.keep_bytes(form, whole);
             self.worker.hot.grew(file, added);
         }
         Ok(source)
@@ -653,7 +653,7 @@ mod tests {
                 assert_eq!(field(&sent, header::VARY), Some("Accept-Encoding"));
                 assert_eq!(field(&sent, header::ETAG), Some(&*etag(body)));
                 assert_eq!(field(&sent, header::CONTENT_LENGTH), Some(&*body.len().to_string()));
-                assert!(matches!(&sent.source, Some(Source::Memory(bytes)) if bytes == body));
+                assert!(matches!(&sent.source, Some(Source::Memory(whole)) if whole.bytes == body));
             }
         }
         let world = World::with(&[], 1 << 20).await;

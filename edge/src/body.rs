@@ -22,12 +22,14 @@ use tokio::task::JoinHandle;
 use crate::account::Account;
 use crate::buffers::Buffer;
 use crate::control::{BoxError, ControlBody};
-use crate::mapped::{self, Mapped};
+use crate::mapped::{self, LargeFiles, Mapped, Stored};
 use crate::parts::PartsBody;
+use crate::piece::Piece;
+use crate::source::OpenFile;
 use crate::watch::InFlight;
 use crate::windows::{self, Budget, Room, Windows};
 
-type PolledFrame = Result<Frame<Bytes>, BoxError>;
+type PolledFrame = Result<Frame<Piece>, BoxError>;
 
 /// The body of any answer. It holds what it needs until its last byte was taken.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ struct Told {
 pub(crate) enum Content {
     Empty,
     Bytes(Bytes),
+    /// Bytes of a file that is in memory.
+    Stored(Box<Stored>),
     /// Boxed, as all that few answers have: a body is moved several times.
     Region(Box<RegionBody>),
     Parts(Box<PartsBody>),
@@ -61,7 +65,7 @@ impl EdgeBody {
     /// A body that keeps its request in flight until it is dropped.
     pub(crate) fn new(content: Content, in_flight: InFlight) -> Self {
         let in_flight = match &content {
-            Content::Bytes(_) => in_flight.sending(),
+            Content::Bytes(_) | Content::Stored(_) => in_flight.sending(),
             // Clients owe these piece by piece: that a disk is slow, that there is no memory for a window, or that the
             // control plane thinks, is no fault of theirs.
             Content::Empty | Content::Region(_) | Content::Parts(_) | Content::Control(_) => in_flight,
@@ -88,7 +92,7 @@ impl EdgeBody {
 }
 
 impl http_body::Body for EdgeBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PolledFrame>> {
@@ -102,11 +106,19 @@ impl http_body::Body for EdgeBody {
                 if let Some(in_flight) = this.in_flight.take_if(|in_flight| in_flight.is_multiplexed()) {
                     bytes = in_flight.until_taken(bytes);
                 }
-                (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
+                (!bytes.is_empty()).then(|| Ok(Frame::data(bytes.into())))
             }
+            Content::Stored(_) => match std::mem::replace(&mut this.content, Content::Empty) {
+                Content::Stored(stored) => Some(Ok(Frame::data(Piece::Stored(stored)))),
+                _ => None,
+            },
             Content::Region(region) => read_frame(ready!(region.poll_window(cx, this.in_flight.as_ref()))),
-            Content::Parts(parts) => owed(read_frame(ready!(parts.poll_piece(cx))), this.in_flight.as_ref()),
-            Content::Control(body) => owed(ready!(Pin::new(body).poll_frame(cx)), this.in_flight.as_ref()),
+            Content::Parts(parts) => read_frame(ready!(parts.poll_piece(cx, this.in_flight.as_ref()))),
+            Content::Control(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                let put = |data| Piece::Bytes(owed(data, this.in_flight.as_ref()));
+                frame.map(|frame| frame.map(|frame| frame.map_data(put)))
+            }
         };
         match &frame {
             None => {
@@ -127,6 +139,7 @@ impl http_body::Body for EdgeBody {
         match &self.content {
             Content::Empty => true,
             Content::Bytes(bytes) => bytes.is_empty(),
+            Content::Stored(stored) => stored.bytes().is_empty(),
             Content::Region(region) => region.left.is_empty(),
             Content::Parts(parts) => parts.left() == 0,
             Content::Control(body) => body.is_end_stream(),
@@ -137,6 +150,7 @@ impl http_body::Body for EdgeBody {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stored(stored) => SizeHint::with_exact(stored.bytes().len() as u64),
             Content::Region(region) => SizeHint::with_exact(region.left.end - region.left.start),
             Content::Parts(parts) => SizeHint::with_exact(parts.left()),
             Content::Control(body) => body.size_hint(),
@@ -144,16 +158,18 @@ impl http_body::Body for EdgeBody {
     }
 }
 
-/// The same frame, whose bytes the client owes to take until they are dropped by the layer below.
-fn owed(frame: Option<PolledFrame>, in_flight: Option<&InFlight>) -> Option<PolledFrame> {
-    let Some(in_flight) = in_flight else { return frame };
-    frame.map(|frame| frame.map(|frame| frame.map_data(|data| in_flight.owe(data))))
+/// The same bytes, which the client owes to take until they are dropped by the layer below.
+pub(crate) fn owed(bytes: Bytes, in_flight: Option<&InFlight>) -> Bytes {
+    match in_flight {
+        Some(in_flight) => in_flight.owe(bytes),
+        None => bytes,
+    }
 }
 
 /// The frame for what was read of a file.
-fn read_frame(read: Option<io::Result<Bytes>>) -> Option<PolledFrame> {
+fn read_frame(read: Option<io::Result<Piece>>) -> Option<PolledFrame> {
     match read? {
-        Ok(bytes) => Some(Ok(Frame::data(bytes))),
+        Ok(piece) => Some(Ok(Frame::data(piece))),
         Err(error) => {
             tracing::error!(%error, "a file could not be read while it was sent");
             Some(Err(error.into()))
@@ -182,8 +198,9 @@ pub(crate) struct RegionBody {
     reading: Option<JoinHandle<io::Result<Buffer>>>,
     /// Whether the file system can say that a read would wait.
     nowait: bool,
-    /// The file, where what is in memory of it can be sent as it lies there.
+    /// The file, where what is in memory of it goes to the socket from there.
     mapped: Option<Arc<Mapped>>,
+    large_files: LargeFiles,
 }
 
 impl RegionBody {
@@ -195,12 +212,24 @@ impl RegionBody {
         debug_assert!(part.start <= part.end && part.end <= region.length, "{part:?} of {region:?}");
         let left = region.offset + part.start..region.offset + part.end;
         let (file, windows) = (Arc::clone(&region.file), Windows::new(budget));
-        Self { file, left, window, pool, windows, room: None, reading: None, nowait: true, mapped: None }
+        Self {
+            file,
+            left,
+            window,
+            pool,
+            windows,
+            room: None,
+            reading: None,
+            nowait: true,
+            mapped: None,
+            large_files: LargeFiles::Read,
+        }
     }
 
-    /// Sends what is in memory from there. Only for what goes to a socket as it is.
-    pub(crate) fn mapped(mut self, mapped: Option<Arc<Mapped>>) -> Self {
-        self.mapped = mapped;
+    /// Has what is in memory of `file` reach the socket in this way.
+    pub(crate) fn sent_as(mut self, large_files: LargeFiles, file: &OpenFile) -> Self {
+        self.mapped = if large_files == LargeFiles::Read { None } else { file.mapped().map(Arc::clone) };
+        self.large_files = large_files;
         self
     }
 
@@ -215,7 +244,7 @@ impl RegionBody {
         &mut self,
         cx: &mut Context<'_>,
         in_flight: Option<&InFlight>,
-    ) -> Poll<Option<io::Result<Bytes>>> {
+    ) -> Poll<Option<io::Result<Piece>>> {
         if self.left.is_empty() {
             return Poll::Ready(None);
         }
@@ -250,19 +279,19 @@ impl RegionBody {
     }
 
     /// Takes a piece as it lies in the page cache, which costs no memory of ours.
-    fn take_mapped(&mut self, in_flight: Option<&InFlight>) -> Option<Bytes> {
+    fn take_mapped(&mut self, in_flight: Option<&InFlight>) -> Option<Piece> {
         let mapped = self.mapped.as_ref()?;
         let start = usize::try_from(self.left.start).ok()?;
-        let length =
-            usize::try_from(self.left.end - self.left.start).map_or(mapped::MOST, |left| left.min(mapped::MOST));
+        let most = self.large_files.at_once();
+        let length = usize::try_from(self.left.end - self.left.start).map_or(most, |left| left.min(most));
         if length < mapped::LEAST || !mapped.is_resident(start..start + length) {
             return None;
         }
         self.left.start += length as u64;
-        let piece = mapped.bytes(start..start + length);
-        Some(match in_flight {
-            Some(in_flight) => in_flight.owe(piece),
-            None => piece,
+        let stored = mapped.stored(start..start + length, in_flight.map(InFlight::owed));
+        Some(match self.large_files {
+            LargeFiles::Sent => Piece::Stored(Box::new(stored)),
+            LargeFiles::Copied | LargeFiles::Read => Bytes::from_owner(stored).into(),
         })
     }
 
@@ -293,10 +322,10 @@ impl RegionBody {
         }
     }
 
-    fn take(&mut self, window: Buffer, in_flight: Option<&InFlight>) -> Bytes {
+    fn take(&mut self, window: Buffer, in_flight: Option<&InFlight>) -> Piece {
         self.left.start += window.len() as u64;
         let room = self.room.take().expect("room was taken before the window was read");
-        windows::window(window, room, in_flight.map(InFlight::owed))
+        windows::window(window, room, in_flight.map(InFlight::owed)).into()
     }
 }
 
@@ -314,6 +343,7 @@ mod tests {
     use super::*;
     use crate::config::Limits;
     use crate::watch::Watch;
+    use bytes::Buf;
     use futures_util::{StreamExt, stream};
     use http_body_util::{BodyExt, StreamBody};
     use std::io::Write;
@@ -344,7 +374,7 @@ mod tests {
                 while let Some(frame) = body.frame().await {
                     let window = frame.unwrap().into_data().unwrap();
                     assert!(!window.is_empty() && window.len() <= 64 << 10);
-                    sent.extend_from_slice(&window);
+                    sent.extend_from_slice(window.chunk());
                     let left = length - sent.len() as u64;
                     assert_eq!(http_body::Body::size_hint(&body).exact(), Some(left));
                     assert_eq!(http_body::Body::is_end_stream(&body), left == 0);

@@ -22,13 +22,15 @@ use pinstone_engine::meta::MetaError;
 use pinstone_engine::pointers::ProjectRef;
 use pinstone_engine::resolve::{HostedImage, Resolver};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::account::Facts;
 use crate::config::CacheConfig;
 use crate::error::EdgeError;
+use crate::mapped;
 use crate::site::{ListLoader, Site};
-use crate::source::Source;
+use crate::source::{OpenFile, Source, Whole};
 use crate::telemetry::{Counters, LOOKUPS, Lookup};
 
 /// What an entry of a cache costs beside its bytes, roughly.
@@ -46,8 +48,10 @@ pub(crate) struct Caches {
     small_blob: u64,
     manifests: Cache<ManifestId, Arc<Site>>,
     lists: ListLoader,
-    small: Cache<BlobHash, Bytes>,
+    small: Cache<BlobHash, Whole>,
     large: Cache<BlobHash, Source>,
+    /// Places for files that are open beside what memory has of them.
+    beside: Arc<Semaphore>,
     digests: Cache<BlobHash, Sha256Digest>,
     hosted: Cache<(ProjectId, Box<str>), Option<Arc<HostedImage>>, RandomState>,
 }
@@ -107,15 +111,20 @@ impl Caches {
                 .build(),
             small: Cache::builder()
                 .max_capacity(config.blob_bytes)
-                .weigher(|_, bytes: &Bytes| weight(bytes.len()))
+                .weigher(|_, whole: &Whole| weight(whole.bytes.len()))
                 .build(),
             large: Cache::builder()
                 .max_capacity(config.open_files)
                 .weigher(|_, source: &Source| match source {
                     Source::File(_) => 1,
-                    Source::Memory(bytes) => u32::try_from(bytes.len() as u64 / BYTES_PER_FILE + 1).unwrap_or(u32::MAX),
+                    Source::Memory(Whole { bytes, .. }) => {
+                        u32::try_from(bytes.len() as u64 / BYTES_PER_FILE + 1).unwrap_or(u32::MAX)
+                    }
                 })
                 .build(),
+            beside: Arc::new(Semaphore::new(
+                usize::try_from(config.open_files).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS),
+            )),
             digests: Cache::new(config.digests),
             hosted: Cache::builder()
                 .max_capacity(config.hosted_images)
@@ -196,8 +205,8 @@ impl Caches {
     async fn load_blob(&self, hash: BlobHash, size: u64) -> Result<Source, EdgeError> {
         let loaded = if self.is_small(size) {
             let load = async {
-                let resolver = self.resolver.clone();
-                self.load(async move { read_small(&resolver, hash, size).await }).await
+                let (resolver, beside) = (self.resolver.clone(), Arc::clone(&self.beside));
+                self.load(async move { read_small(&resolver, hash, size, beside).await }).await
             };
             self.small.try_get_with(hash, load).await.map(Source::Memory)
         } else {
@@ -298,25 +307,39 @@ async fn open(resolver: &Resolver, hash: &BlobHash, size: u64) -> Result<BlobSou
 }
 
 /// Reads a small blob, from where it is stored if what the local cache has of it is damaged.
-async fn read_small(resolver: &Resolver, hash: BlobHash, size: u64) -> Result<Bytes, LoadError<Arc<ReadError>>> {
-    match read_whole(open(resolver, &hash, size).await?, hash).await {
+async fn read_small(
+    resolver: &Resolver,
+    hash: BlobHash,
+    size: u64,
+    beside: Arc<Semaphore>,
+) -> Result<Whole, LoadError<Arc<ReadError>>> {
+    match read_whole(open(resolver, &hash, size).await?, hash, Arc::clone(&beside)).await {
         Err(LoadError::Failed(error))
             if matches!(*error, ReadError::Damaged) && resolver.forget_cached(&hash).await =>
         {
-            read_whole(open(resolver, &hash, size).await?, hash).await
+            read_whole(open(resolver, &hash, size).await?, hash, beside).await
         }
         read => read,
     }
 }
 
-/// Reads a small blob and checks it against its hash: whatever is kept in memory is what it is named for.
-async fn read_whole(source: BlobSource, hash: BlobHash) -> Result<Bytes, LoadError<Arc<ReadError>>> {
+/// Reads a small blob and checks it against its hash: whatever is kept in memory is what it is named for. Its file stays open
+/// where it may be sent from there, and there is a place `beside` for it.
+async fn read_whole(
+    source: BlobSource,
+    hash: BlobHash,
+    beside: Arc<Semaphore>,
+) -> Result<Whole, LoadError<Arc<ReadError>>> {
     let read = tokio::task::spawn_blocking(move || {
-        let bytes = match source {
-            BlobSource::Memory(bytes) => bytes,
-            BlobSource::File(region) => read_region(&region)?,
+        let whole = match source {
+            BlobSource::Memory(bytes) => bytes.into(),
+            BlobSource::File(region) => {
+                let bytes = read_region(&region)?;
+                let place = if bytes.len() < mapped::LEAST { None } else { beside.try_acquire_owned().ok() };
+                Whole { bytes, file: place.map(|place| Arc::new(OpenFile::new(region, Some(place)))) }
+            }
         };
-        if BlobHash::of(&bytes) == hash { Ok(bytes) } else { Err(ReadError::Damaged) }
+        if BlobHash::of(&whole.bytes) == hash { Ok(whole) } else { Err(ReadError::Damaged) }
     });
     read.await.map_err(|_| LoadError::GivenUp)?.map_err(share)
 }

@@ -28,6 +28,9 @@ pub struct EdgeConfig {
     pub cache: CacheConfig,
     /// Where requests are logged.
     pub access_log: Option<AccessLog>,
+    /// Whether the kernel sends large files without TLS as they lie in the page cache (`sendfile`), rather than copy them. Nothing for
+    /// what is mostly better: to send them, unless TCP's congestion control is BBR.
+    pub sendfile: Option<bool>,
     /// Whether who asks by `Pinstone-Debug: 1` is told how an answer came about.
     pub debug_headers: bool,
     /// What is shown on the addresses that TLS is spoken on.
@@ -54,6 +57,7 @@ impl EdgeConfig {
             limits: Limits::default(),
             cache: CacheConfig::default(),
             access_log: None,
+            sendfile: None,
             debug_headers: false,
             certificates: None,
             https: HttpsConfig::default(),
@@ -158,7 +162,7 @@ pub struct CacheConfig {
     /// Bytes of what the workers together have at hand of the files that they sent lately: heads of answers, and small
     /// blobs, which are mostly those of `blob_bytes`.
     pub hot_bytes: u64,
-    /// Files kept open.
+    /// Files kept open; as many more may be of those that are in memory.
     pub open_files: u64,
     /// SHA-256 digests of files that were asked for with their digests, some 100 bytes each.
     pub digests: u64,

@@ -60,6 +60,7 @@ pub mod pages;
 mod parts;
 pub mod path;
 mod per_source;
+mod piece;
 #[cfg(any(test, feature = "fuzzing"))]
 mod pipe;
 mod place;
@@ -97,6 +98,7 @@ pub use tls::{CertificateSources, Certificates};
 
 use crate::cache::Caches;
 use crate::listener::Listener;
+use crate::mapped::LargeFiles;
 use crate::per_source::Sources;
 use crate::respond::Sending;
 use crate::service::Shared;
@@ -145,8 +147,13 @@ impl Edge {
         let sources = Arc::new(Sources::new(limits.connections_per_source, [trusted.clone(), uncapped]));
         let hsts = https.hsts_field();
         let budget = Budget::new(limits.window_memory);
-        let sending = Sending { window: limits.window_bytes, budget, pool: loader.clone(), maps: true };
-        let sending_sealed = Sending { maps: false, ..sending.clone() };
+        let sending = Sending {
+            window: limits.window_bytes,
+            budget,
+            pool: loader.clone(),
+            large_files: LargeFiles::without_tls(config.sendfile),
+        };
+        let sending_sealed = Sending { large_files: LargeFiles::Read, ..sending.clone() };
         let sending_streams = Sending { window: limits.window_bytes.min(STREAM_WINDOW), ..sending_sealed.clone() };
         let counters = Arc::new(Counters::new(workers));
         let caches = Caches::new(&cache, resolver, loader.clone(), Arc::clone(&counters));

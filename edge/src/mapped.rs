@@ -1,11 +1,8 @@
 //! Large files, mapped into memory: what is sent of them without TLS is not read by this program.
 //!
-//! The layers above hand on slices of the mapping as they do with any bytes, and the kernel copies them from there to the socket.
-//!
-//! Measured: windows that are read take twice the CPU for 10 MiB. To have the kernel send the pages as they lie (`sendfile`)
-//! takes a tenth more or less CPU than to copy them, by the machine, and its client gets half as many bytes a second: over
-//! loopback each page is then a piece of its own that has to be taken. This module and `listener/queue.rs` are all of the edge
-//! that is `unsafe`.
+//! A piece of one goes to the socket in one of two ways ([`LargeFiles`]): the kernel sends the
+//! pages of the file as they lie (`sendfile`), or it copies them out of the mapping (`write`). Either way the bytes are the same.
+//! This module and `listener/queue.rs` are all of the edge that is `unsafe`.
 //!
 //! # Why it is sound
 //!
@@ -14,37 +11,95 @@
 //! the mapping keeps it.
 //!
 //! What fails is the read of a page, where the disk does or somebody cut the file short. To a program that reads the page
-//! itself this is a signal; to the kernel that reads it on behalf of `write` it is EFAULT, an error like any other. So the
-//! bytes that this module gives out are for the socket, and nothing else reads them: they go where there is no TLS and no
-//! HTTP/2, and in pieces too large to be put together with others.
+//! itself this is a signal; to the kernel that reads it on behalf of `write` it is EFAULT, an error like any other, and for
+//! `sendfile` the end of the file. So the bytes that this module gives out are for the socket, and nothing else reads them: they
+//! go where there is no TLS and no HTTP/2, and in pieces too large to be put together with others.
 
 use std::fs::File;
+use std::io::{self, IoSlice};
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use memmap2::Mmap;
 use pinstone_engine::blob::FileRegion;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketType};
+use smallvec::SmallVec;
+
+use crate::watch::{Owed, ticks};
 
 /// The least that is worth it, in bytes: for less, reading is as cheap.
 pub(crate) const LEAST: usize = 64 << 10;
 
-/// The most that is handed out at once, in bytes. What the socket takes of it in one go stops the worker for about a tenth
-/// of a millisecond.
-pub(crate) const MOST: usize = 512 << 10;
+/// The file is told apart by so many bytes when it is asked whether they are in memory.
+const BLOCK: usize = 512 << 10;
+
+/// For how long, in milliseconds, a block that was in memory is taken to be there: to ask takes a fifteenth of what it takes to send
+/// it. Memory that is short may lose a block within a second, and seldom one that was sent a moment ago.
+const REMEMBERED: u32 = 100;
 
 /// What the kernel tells apart, in bytes; where pages are larger, it is told of each more than once.
 const PAGE: usize = 4 << 10;
 
+/// How the bytes of a large file reach a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum LargeFiles {
+    /// They are read into memory of ours, window by window, and encrypted or framed there.
+    Read,
+    /// The kernel copies them out of a mapping.
+    Copied,
+    /// The kernel sends the pages of the file as they lie.
+    Sent,
+}
+
+impl LargeFiles {
+    /// What costs least where nothing has to be done to the bytes, unless it is said whether to send them.
+    ///
+    /// Sending pages saves a copy, and with CUBIC, which most systems have, that is a quarter to half of the CPU. BBR lets a timer
+    /// say when each packet may go; with it both the CPU and what clients take per second are better by a copy on most machines
+    /// that were measured. See `docs/performance.md`.
+    pub(crate) fn without_tls(sendfile: Option<bool>) -> Self {
+        match sendfile {
+            Some(true) => return Self::Sent,
+            Some(false) => return Self::Copied,
+            None => {}
+        }
+        // That of new sockets, to which listening ones belong.
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None);
+        let algorithm = socket.and_then(rustix::net::sockopt::tcp_congestion);
+        Self::with(algorithm.as_deref().unwrap_or_default())
+    }
+
+    /// The most that is handed out at once, in bytes. What the socket takes of it in one go stops the worker for about a tenth of a
+    /// millisecond.
+    pub(crate) fn at_once(self) -> usize {
+        if self == Self::Sent { 1 << 20 } else { 512 << 10 }
+    }
+
+    fn with(congestion_control: &str) -> Self {
+        if congestion_control.starts_with("bbr") { Self::Copied } else { Self::Sent }
+    }
+}
+
 /// A file in memory.
 #[derive(Debug)]
-pub(crate) struct Mapped(Mmap);
+pub(crate) struct Mapped {
+    bytes: Mmap,
+    file: Arc<File>,
+    /// When each [`BLOCK`] was last seen in memory, by [`now`]; 0 for never.
+    seen: Box<[AtomicU32]>,
+}
 
-/// Some bytes of it, which keep it.
+/// Some bytes of it, which keep it. The client owes to take them until they are dropped.
 #[derive(Debug)]
-struct Piece {
+pub(crate) struct Stored {
     mapped: Arc<Mapped>,
     range: Range<usize>,
+    _owed: Option<Owed>,
 }
 
 impl Mapped {
@@ -59,28 +114,112 @@ impl Mapped {
     /// Whether all of `range` is in memory, so that sending it waits for no disk. As far as that can be known: what is there
     /// now may be taken away before it is sent.
     pub(crate) fn is_resident(&self, range: Range<usize>) -> bool {
-        let start = range.start / PAGE * PAGE;
-        let mut pages = [0; MOST / PAGE + 1];
-        let Some(bytes) = self.0.get(start..range.end) else { return false };
-        let count = bytes.len().div_ceil(PAGE);
-        count <= pages.len() && residency(bytes, &mut pages[..count]) && pages[..count].iter().all(|page| page & 1 == 1)
+        self.is_resident_at(now(), range)
     }
 
-    /// The bytes of `range`, which keep the mapping. Only for a socket: see above.
+    fn is_resident_at(&self, now: u32, range: Range<usize>) -> bool {
+        if range.is_empty() || range.end > self.bytes.len() {
+            return range.end <= self.bytes.len();
+        }
+        let mut blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
+        blocks.all(|block| {
+            let seen = &self.seen[block];
+            let last = seen.load(Relaxed);
+            if last != 0 && now.wrapping_sub(last) < REMEMBERED {
+                return true;
+            }
+            let whole = block * BLOCK..(block + 1).saturating_mul(BLOCK).min(self.bytes.len());
+            if self.is_in_memory(whole.clone()) {
+                seen.store(now, Relaxed);
+                return true;
+            }
+            self.is_in_memory(whole.start.max(range.start)..whole.end.min(range.end))
+        })
+    }
+
+    /// Asks the kernel, of no more than a block.
+    fn is_in_memory(&self, range: Range<usize>) -> bool {
+        let mut pages = [0; BLOCK / PAGE];
+        let bytes = &self.bytes[range.start / PAGE * PAGE..range.end];
+        let count = bytes.len().div_ceil(PAGE);
+        residency(bytes, &mut pages[..count]) && pages[..count].iter().all(|page| page & 1 == 1)
+    }
+
+    /// The bytes of `range`. Only for a socket: see above.
     ///
     /// # Panics
     ///
     /// Where the range is not within the region.
-    pub(crate) fn bytes(self: &Arc<Self>, range: Range<usize>) -> Bytes {
-        assert!(range.start <= range.end && range.end <= self.0.len(), "{range:?} of {}", self.0.len());
-        Bytes::from_owner(Piece { mapped: Arc::clone(self), range })
+    pub(crate) fn stored(self: &Arc<Self>, range: Range<usize>, owed: Option<Owed>) -> Stored {
+        assert!(range.start <= range.end && range.end <= self.bytes.len(), "{range:?} of {}", self.bytes.len());
+        Stored { mapped: Arc::clone(self), range, _owed: owed }
     }
 }
 
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        &self.mapped.0[self.range.clone()]
+impl Stored {
+    /// The bytes themselves. Who reads them waits for the disk where they are not in memory any more.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.mapped.bytes[self.range.clone()]
     }
+
+    /// The same bytes as any others.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+
+    /// Leaves no more than the first `bytes`.
+    pub(crate) fn truncate(&mut self, bytes: usize) {
+        self.range.end = self.range.end.min(self.range.start.saturating_add(bytes));
+    }
+
+    /// Leaves all but the first `bytes`.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        assert!(bytes <= self.range.len(), "{bytes} of {:?}", self.range);
+        self.range.start += bytes;
+    }
+
+    /// Has the kernel send `before` and then these bytes to a socket that does not block, in the same packets; answers how many of
+    /// all of them it took, which are some.
+    ///
+    /// What lies before the first whole page is copied: a packet has room for as many pages as 64 KiB are, and a page that is
+    /// cut in two takes two of the places.
+    pub(crate) fn send(&self, socket: impl AsFd, before: &[IoSlice<'_>]) -> io::Result<usize> {
+        let whole_pages = self.range.start.next_multiple_of(PAGE).min(self.range.end)..self.range.end;
+        let mut copied = 0;
+        if !before.is_empty() || whole_pages.start > self.range.start {
+            let first = &self.mapped.bytes[self.range.start..whole_pages.start];
+            let first = (!first.is_empty()).then_some(first);
+            let bufs: SmallVec<[_; 4]> = before.iter().map(|buf| &**buf).chain(first).map(IoSlice::new).collect();
+            let follows = if whole_pages.is_empty() { SendFlags::empty() } else { SendFlags::MORE };
+            let flags = follows | SendFlags::NOSIGNAL;
+            copied = match &bufs[..] {
+                [one] => rustix::net::send(&socket, one, flags)?,
+                several => rustix::net::sendmsg(&socket, several, &mut SendAncillaryBuffer::default(), flags)?,
+            };
+            if whole_pages.is_empty() || copied < bufs.iter().map(|buf| buf.len()).sum() {
+                return Ok(copied);
+            }
+        }
+        let mut offset = whole_pages.start as u64;
+        match rustix::fs::sendfile(socket, &self.mapped.file, Some(&mut offset), whole_pages.len()) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(sent) => Ok(copied + sent),
+            Err(Errno::AGAIN | Errno::INTR) if copied > 0 => Ok(copied),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Stored {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+/// Milliseconds that have passed, of which only the difference says something; never 0.
+#[allow(clippy::cast_possible_truncation, reason = "what is cut off is of no account for differences")]
+fn now() -> u32 {
+    (ticks().as_millis() as u32).max(1)
 }
 
 #[allow(unsafe_code, reason = "a mapping cannot be made without")]
@@ -89,7 +228,8 @@ fn map(file: &Arc<File>, length: u64) -> Option<Arc<Mapped>> {
     // SAFETY: the file is a blob's, and does not change while it is mapped. It is read by the kernel alone, which takes a
     // page that cannot be read as an error. See the module's description.
     let bytes = unsafe { memmap2::MmapOptions::new().len(length).map(file) };
-    bytes.map(|bytes| Arc::new(Mapped(bytes))).ok()
+    let seen = (0..length.div_ceil(BLOCK)).map(|_| AtomicU32::new(0)).collect();
+    bytes.map(|bytes| Arc::new(Mapped { bytes, file: Arc::clone(file), seen })).ok()
 }
 
 /// Asks which pages of `bytes` are in memory; `bytes` has to begin with a page.
@@ -107,7 +247,7 @@ fn residency(bytes: &[u8], pages: &mut [u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     fn region(length: usize, offset: u64) -> FileRegion {
@@ -127,12 +267,15 @@ mod tests {
         drop(region);
         let want = pattern(1 << 20);
         for range in [0..1, 777..200_777, 4095..4097, (1 << 20) - 1..1 << 20, 9..9] {
-            assert!(mapped.bytes(range.clone()) == want[range.clone()], "{range:?}");
+            assert!(mapped.stored(range.clone(), None).bytes() == &want[range.clone()], "{range:?}");
             assert!(mapped.is_resident(range));
         }
-        let kept = mapped.bytes(5..10);
+        let mut kept = mapped.stored(5..10, None);
         drop(mapped);
-        assert_eq!(*kept, want[5..10]);
+        kept.truncate(100);
+        kept.advance(1);
+        kept.truncate(3);
+        assert_eq!(kept.bytes(), &want[6..9]);
     }
 
     #[test]
@@ -140,8 +283,7 @@ mod tests {
         assert!(Mapped::of(&region(LEAST - 1, 0)).is_none());
         let mapped = Mapped::of(&region(1 << 20, 0)).unwrap();
         assert!(!mapped.is_resident((1 << 20) - 1..(1 << 20) + 1));
-        assert!(!mapped.is_resident(0..MOST + PAGE + 1), "more than is handed out at once");
-        assert!(mapped.is_resident(PAGE - 1..PAGE - 1 + MOST));
+        assert!(mapped.is_resident(0..1 << 20) && mapped.is_resident(PAGE - 1..BLOCK + 1));
     }
 
     #[test]
@@ -153,11 +295,74 @@ mod tests {
         file.sync_all().unwrap();
         let region = FileRegion { file: Arc::new(file), offset: 0, length: 1 << 20 };
         let mapped = Mapped::of(&region).unwrap();
-        assert!(mapped.is_resident(0..MOST));
+        let all = 0..1 << 20;
+        assert!(mapped.is_resident_at(1000, all.clone()));
         rustix::fs::fadvise(&region.file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        assert!(!mapped.is_resident(0..MOST));
+        assert!(mapped.is_resident_at(1000 + REMEMBERED - 1, all.clone()), "it was seen a moment ago");
+        let later = 1000 + REMEMBERED;
+        assert!(!mapped.is_resident_at(later, all.clone()));
+        // Without reading ahead, as a disk that is busy leaves it.
+        rustix::fs::fadvise(&region.file, 0, None, rustix::fs::Advice::Random).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&*region.file, &mut [0; PAGE], BLOCK as u64).unwrap();
+        assert!(mapped.is_resident_at(later, BLOCK + 1..BLOCK + 9), "the rest of its block need not be there");
+        assert!(!mapped.is_resident_at(later, BLOCK - 9..BLOCK + 9) && !mapped.is_resident_at(later, all.clone()));
         std::os::unix::fs::FileExt::read_exact_at(&*region.file, &mut vec![0; 1 << 20], 0).unwrap();
-        assert!(mapped.is_resident(0..MOST));
+        assert!(mapped.is_resident_at(later, all));
+    }
+
+    #[test]
+    fn what_is_sent_is_what_comes_before_and_the_bytes_of_the_file_wherever_they_begin() {
+        let mapped = Mapped::of(&region(1 << 20, 0)).unwrap();
+        let want = pattern(1 << 20);
+        let head = [IoSlice::new(b"HTTP/1.1 200 OK\r\n"), IoSlice::new(b"\r\n")];
+        for before in [&head[..], &head[..1], &[]] {
+            for range in [0..200_000, 4096..4097, 777..100_000, 8191..8193, 5000..5010, 12_288..16_384] {
+                let (from, mut to) = UnixStream::pair().unwrap();
+                let reader = std::thread::spawn(move || {
+                    let mut got = Vec::new();
+                    to.read_to_end(&mut got).unwrap();
+                    got
+                });
+                let before_length: usize = before.iter().map(|buf| buf.len()).sum();
+                let mut rest = mapped.stored(range.clone(), None);
+                // The first call takes all that comes before, for there is room.
+                rest.advance(rest.send(&from, before).unwrap() - before_length);
+                while !rest.bytes().is_empty() {
+                    rest.advance(rest.send(&from, &[]).unwrap());
+                }
+                drop(from);
+                let all: Vec<u8> =
+                    before.iter().flat_map(|buf| buf.iter()).chain(&want[range.clone()]).copied().collect();
+                assert!(reader.join().unwrap() == all, "{range:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_full_takes_what_there_is_room_for() {
+        let mapped = Mapped::of(&region(8 << 20, 0)).unwrap();
+        let (from, _to) = UnixStream::pair().unwrap();
+        from.set_nonblocking(true).unwrap();
+        let mut rest = mapped.stored(0..8 << 20, None);
+        let error = loop {
+            match rest.send(&from, &[IoSlice::new(b"x")]) {
+                Ok(0) => panic!("it took nothing"),
+                Ok(sent) => rest.advance(sent - 1),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(!rest.bytes().is_empty());
+    }
+
+    #[test]
+    fn files_are_copied_where_a_timer_says_when_a_packet_may_go() {
+        assert_eq!(["cubic", "reno", "bbr", "bbr3", ""].map(LargeFiles::with), {
+            use LargeFiles::{Copied, Sent};
+            [Sent, Sent, Copied, Copied, Sent]
+        });
+        assert_ne!(LargeFiles::without_tls(None), LargeFiles::Read);
+        assert_eq!([true, false].map(|is| LargeFiles::without_tls(Some(is))), [LargeFiles::Sent, LargeFiles::Copied]);
     }
 
     #[test]
@@ -167,7 +372,8 @@ mod tests {
         region.file.set_len(PAGE as u64).unwrap();
         let (mut from, _to) = UnixStream::pair().unwrap();
         from.set_nonblocking(true).unwrap();
-        let error = from.write(&mapped.bytes(100_000..200_000)).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EFAULT));
+        let gone = mapped.stored(102_400..200_000, None);
+        assert_eq!(from.write(gone.bytes()).unwrap_err().raw_os_error(), Some(libc::EFAULT));
+        assert_eq!(gone.send(&from, &[]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

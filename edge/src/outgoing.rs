@@ -7,11 +7,13 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
 use crate::buffers;
+use crate::mapped::Stored;
+use crate::piece::Piece;
 
 /// Bytes beyond which nothing is added but what cannot wait: with less, a write is worth its system call; of more, a client that
 /// takes nothing would hold memory.
@@ -37,11 +39,22 @@ const LITTLE: usize = 96 << 10;
 /// From so many bytes on the socket is full anyway, and the fewest calls are best (10 MiB: 1.2 of the CPU by the above).
 const MUCH: usize = 256 << 10;
 
+/// What a connection writes to.
+pub(crate) trait WriteStored: AsyncWrite {
+    /// Writes `before`, and then what is stored in a file; answers how many bytes of both were taken.
+    fn poll_write_stored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        before: &[IoSlice<'_>],
+        stored: &Stored,
+    ) -> Poll<io::Result<usize>>;
+}
+
 /// Bytes that stay where they are, and how many of those that lie together come before them, and behind the last such piece.
 #[derive(Debug)]
 struct Large {
     before: usize,
-    bytes: Bytes,
+    piece: Piece,
 }
 
 /// Bytes that are not written yet.
@@ -90,14 +103,20 @@ impl Outgoing {
     }
 
     /// Adds bytes, which are copied where they are few.
-    pub(crate) fn push(&mut self, bytes: Bytes) {
-        if bytes.len() <= COPIED {
-            return self.append(|out| out.extend_from_slice(&bytes));
+    pub(crate) fn push(&mut self, piece: impl Into<Piece>) {
+        let piece = piece.into();
+        if let Piece::Bytes(bytes) = &piece
+            && bytes.len() <= COPIED
+        {
+            return self.append(|out| out.extend_from_slice(bytes));
         }
-        self.length += bytes.len();
+        if piece.is_empty() {
+            return;
+        }
+        self.length += piece.len();
         let before = self.together.len() - self.placed.max(self.written);
         self.placed = self.together.len();
-        self.large.push(Large { before, bytes });
+        self.large.push(Large { before, piece });
     }
 
     /// Writes it, by whole `unit`s, to a stream that does not block.
@@ -108,7 +127,7 @@ impl Outgoing {
         unit: usize,
     ) -> Poll<io::Result<()>>
     where
-        S: AsyncWrite,
+        S: WriteStored,
     {
         loop {
             let most = self.length / unit * unit;
@@ -117,10 +136,11 @@ impl Outgoing {
             }
             let most = if (LITTLE..MUCH).contains(&most) { AT_ONCE } else { most };
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = self.slices(&mut slices, most);
-            let written = match &slices[..count] {
-                [one] => stream.as_mut().poll_write(cx, one),
-                several => stream.as_mut().poll_write_vectored(cx, several),
+            let (count, stored) = self.slices(&mut slices, most);
+            let written = match (&slices[..count], stored) {
+                (before, Some(stored)) => stream.as_mut().poll_write_stored(cx, before, stored),
+                ([one], None) => stream.as_mut().poll_write(cx, one),
+                (several, None) => stream.as_mut().poll_write_vectored(cx, several),
             };
             match ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -129,8 +149,9 @@ impl Outgoing {
         }
     }
 
-    /// The next pieces, in `slices`, at most `most` bytes of them; answers how many pieces.
-    fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES], mut most: usize) -> usize {
+    /// The next pieces, in `slices`, at most `most` bytes of them; answers how many pieces, and what is stored in a file and comes
+    /// right behind them.
+    fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES], mut most: usize) -> (usize, Option<&'a Stored>) {
         let mut together = &self.together[self.written..];
         let mut count = 0;
         let mut add = |bytes: &'a [u8]| {
@@ -142,17 +163,21 @@ impl Outgoing {
                 // What comes behind it has to wait for it.
                 most = 0;
             }
+            most > 0
         };
         for large in self.large.iter().take(SLICES) {
             let (before, rest) = together.split_at(large.before);
             together = rest;
-            add(before);
-            add(&large.bytes);
+            let is_room = add(before);
+            match &large.piece {
+                Piece::Bytes(bytes) => add(bytes),
+                Piece::Stored(stored) => return (count, is_room.then_some(&**stored)),
+            };
         }
         if self.large.len() <= SLICES {
             add(together);
         }
-        count
+        (count, None)
     }
 
     /// So many bytes were written.
@@ -164,10 +189,10 @@ impl Outgoing {
             large.before -= before;
             self.written += before;
             bytes -= before;
-            let taken = bytes.min(large.bytes.len());
-            large.bytes.advance(taken);
+            let taken = bytes.min(large.piece.len());
+            large.piece.advance(taken);
             bytes -= taken;
-            if !large.bytes.is_empty() {
+            if !large.piece.is_empty() {
                 break;
             }
             taken_whole += 1;
@@ -185,13 +210,19 @@ impl Outgoing {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::mapped::Mapped;
+    use crate::pipe::Pipe;
+    use bytes::Bytes;
+    use pinstone_engine::blob::FileRegion;
+    use std::io::Write;
+    use std::task::Waker;
 
     /// All that is to be written, taken by so many bytes.
     pub(crate) fn written(out: &mut Outgoing, at_once: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while !out.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = out.slices(&mut slices, 5000);
+            let (count, _) = out.slices(&mut slices, 5000);
             let bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
             assert!(!bytes.is_empty());
             let taken = bytes.len().min(at_once);
@@ -212,7 +243,7 @@ pub(crate) mod tests {
                 want.extend_from_slice(&bytes);
                 match number % 7 {
                     0 => out.append(|out| out.extend_from_slice(&bytes)),
-                    _ => out.push(bytes.into()),
+                    _ => out.push(Bytes::from(bytes)),
                 }
             }
             assert_eq!(out.length, want.len());
@@ -229,10 +260,10 @@ pub(crate) mod tests {
             let length = if number % 50 == 0 { COPIED + 1 } else { 1000 };
             let bytes = vec![(number % 251).to_le_bytes()[0]; length];
             want.extend_from_slice(&bytes);
-            out.push(bytes.into());
+            out.push(Bytes::from(bytes));
             while number > 20 && out.length > 10_000 {
                 let mut slices = [IoSlice::new(&[]); SLICES];
-                let count = out.slices(&mut slices, 1009);
+                let (count, _) = out.slices(&mut slices, 1009);
                 let bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
                 out.advance(bytes.len());
                 seen.extend(bytes);
@@ -244,11 +275,41 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_is_stored_goes_out_in_its_place() {
+        let bytes: Vec<u8> = (0..300_000_usize).map(|at| (at % 251).to_le_bytes()[0]).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let mapped = Mapped::of(&FileRegion { file: file.into(), offset: 0, length: bytes.len() as u64 }).unwrap();
+        let stored = |range| Piece::Stored(Box::new(mapped.stored(range, None)));
+        for unwritten in [0, 1, 20_000] {
+            let (mut out, mut pipe) = (Outgoing::default(), Pipe::default());
+            let mut write = |out: &mut Outgoing| {
+                let mut cx = Context::from_waker(Waker::noop());
+                assert!(matches!(out.poll_write(Pin::new(&mut pipe), &mut cx, 1), Poll::Ready(Ok(()))));
+                pipe.0.lock().to_client.clone()
+            };
+            let mut want = Vec::new();
+            for (number, range) in [0..100_000, 4096..4097, 99_999..300_000, 5..5].into_iter().enumerate() {
+                let before = vec![number.to_le_bytes()[0]; unwritten];
+                out.push(Bytes::from(before.clone()));
+                out.push(stored(range.clone()));
+                out.append(|out| out.push(b'!'));
+                want.extend([&before, &bytes[range], &b"!"[..]].concat());
+                if number == 1 {
+                    assert!(write(&mut out) == want);
+                }
+            }
+            assert!(write(&mut out) == want, "with {unwritten} bytes before each");
+            assert_eq!(out.memory(), 0);
+        }
+    }
+
+    #[test]
     fn it_is_full_at_some_point() {
         let mut out = Outgoing::default();
         for _ in 0..ENOUGH / (8 << 10) {
             assert!(!out.is_full());
-            out.push(vec![7; 8 << 10].into());
+            out.push(Bytes::from(vec![7; 8 << 10]));
         }
         assert!(out.is_full());
     }

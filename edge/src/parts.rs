@@ -10,8 +10,10 @@ use std::vec;
 
 use bytes::Bytes;
 
-use crate::body::RegionBody;
+use crate::body::{RegionBody, owed};
 use crate::multipart::{Multipart, Part};
+use crate::piece::Piece;
+use crate::watch::InFlight;
 
 /// Sends a [`Multipart`].
 #[derive(Debug)]
@@ -55,16 +57,20 @@ impl PartsBody {
     }
 
     /// The next piece; `None` where nothing is left.
-    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        let piece = match ready!(self.source.poll_piece(cx)) {
+    pub(crate) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        in_flight: Option<&InFlight>,
+    ) -> Poll<Option<io::Result<Piece>>> {
+        let piece = match ready!(self.source.poll_piece(cx, in_flight)) {
             Some(Ok(piece)) => piece,
             Some(Err(error)) => return Poll::Ready(Some(Err(error))),
             None => match self.parts.next() {
                 Some(Part { opening, range }) => {
                     self.source.go_on_with(range);
-                    opening
+                    owed(opening, in_flight).into()
                 }
-                None => std::mem::take(&mut self.closing),
+                None => owed(std::mem::take(&mut self.closing), in_flight).into(),
             },
         };
         self.left -= piece.len() as u64;
@@ -73,14 +79,13 @@ impl PartsBody {
 }
 
 impl Source {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>, in_flight: Option<&InFlight>) -> Poll<Option<io::Result<Piece>>> {
         match self {
             Self::Memory { part, .. } => {
                 let part = std::mem::take(part);
-                Poll::Ready((!part.is_empty()).then_some(Ok(part)))
+                Poll::Ready((!part.is_empty()).then(|| Ok(owed(part, in_flight).into())))
             }
-            // Whoever sends the pieces sees to it that the client takes them.
-            Self::File { window, .. } => window.poll_window(cx, None),
+            Self::File { window, .. } => window.poll_window(cx, in_flight),
         }
     }
 
@@ -101,6 +106,7 @@ mod tests {
     use std::io::Write;
     use std::sync::Arc;
 
+    use bytes::Buf;
     use http_body_util::BodyExt;
     use pinstone_engine::blob::FileRegion;
     use pinstone_engine::hash::BlobHash;
@@ -137,7 +143,7 @@ mod tests {
         while let Some(frame) = body.frame().await {
             let piece = frame.unwrap().into_data().unwrap();
             assert!(!piece.is_empty() && piece.len() <= window.max(300), "a piece of {}", piece.len());
-            sent.extend_from_slice(&piece);
+            sent.extend_from_slice(piece.chunk());
             let left = length - sent.len() as u64;
             assert_eq!(http_body::Body::size_hint(&body).exact(), Some(left));
             assert_eq!(http_body::Body::is_end_stream(&body), left == 0);

@@ -1,7 +1,7 @@
 //! A connection in memory, for tests and fuzz targets: who polls it sees what is there, and is never woken.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -9,6 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::mapped::Stored;
+use crate::outgoing::WriteStored;
 
 /// Polls that somebody may be woken for before it comes to rest.
 const POLLS: usize = 10_000;
@@ -83,5 +86,17 @@ impl AsyncWrite for Pipe {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.lock().is_shut = true;
         Poll::Ready(Ok(()))
+    }
+}
+
+impl WriteStored for Pipe {
+    fn poll_write_stored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        before: &[IoSlice<'_>],
+        stored: &Stored,
+    ) -> Poll<io::Result<usize>> {
+        let all: Vec<u8> = before.iter().flat_map(|buf| buf.iter()).chain(stored.bytes()).copied().collect();
+        self.poll_write(cx, &all)
     }
 }

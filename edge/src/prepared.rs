@@ -21,6 +21,7 @@ use crate::place::Place;
 use crate::request::Method;
 use crate::respond;
 use crate::site::Site;
+use crate::source::Whole;
 
 mod kept;
 
@@ -50,7 +51,7 @@ pub(crate) struct Prepared {
 struct Form {
     whole: OnceLock<Arc<KeptHead>>,
     not_modified: OnceLock<Arc<KeptHead>>,
-    bytes: OnceLock<Bytes>,
+    all: OnceLock<Whole>,
 }
 
 /// The heads of the edge's own pages, each made when it is first sent.
@@ -159,14 +160,15 @@ impl Prepared {
     }
 
     /// The bytes of a form, where they are at hand.
-    pub(crate) fn bytes(&self, form: &Representation) -> Option<Bytes> {
-        self.form(form).bytes.get().cloned()
+    pub(crate) fn bytes(&self, form: &Representation) -> Option<Whole> {
+        self.form(form).all.get().cloned()
     }
 
     /// Keeps the bytes of a form at hand; answers how many.
-    pub(crate) fn keep_bytes(&self, form: &Representation, bytes: &Bytes) -> usize {
+    pub(crate) fn keep_bytes(&self, form: &Representation, whole: &Whole) -> usize {
         // Of an owner of its own: a count that the workers share would be passed between their cores.
-        if self.form(form).bytes.set(Bytes::from_owner(bytes.clone())).is_ok() { bytes.len() } else { 0 }
+        let own = Whole { bytes: Bytes::from_owner(whole.bytes.clone()), file: whole.file.clone() };
+        if self.form(form).all.set(own).is_ok() { whole.bytes.len() } else { 0 }
     }
 
     fn form(&self, form: &Representation) -> &Form {

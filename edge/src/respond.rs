@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -14,6 +13,7 @@ use crate::answer::Decided;
 use crate::body::{Content, EdgeBody, RegionBody};
 use crate::control::ControlBody;
 use crate::head::{Body, Field, Head, Status, Value};
+use crate::mapped::LargeFiles;
 use crate::parts::PartsBody;
 use crate::reply::{Reply, ReplyFields};
 use crate::source::{OpenFile, Source};
@@ -29,8 +29,8 @@ pub(crate) struct Sending {
     pub(crate) budget: Budget,
     /// Where disks are waited for.
     pub(crate) pool: Handle,
-    /// Whether a large file's bytes go straight from a mapping to the socket.
-    pub(crate) maps: bool,
+    /// How the bytes of a large file reach the socket.
+    pub(crate) large_files: LargeFiles,
 }
 
 /// Bytes of values that are not known beforehand: what is common lies beside the count of its users.
@@ -112,14 +112,18 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
             let window = region_body(&file, &(0..0), sending, &in_flight);
             Content::Parts(Box::new(PartsBody::of_file(parts, file.region.offset, window)))
         }
-        (Body::Parts(parts), Some(Source::Memory(bytes))) => {
-            Content::Parts(Box::new(PartsBody::of_memory(parts, bytes)))
+        (Body::Parts(parts), Some(Source::Memory(whole))) => {
+            Content::Parts(Box::new(PartsBody::of_memory(parts, whole.bytes)))
         }
-        (Body::File(part), Some(Source::Memory(bytes))) => {
+        (Body::File(part), Some(Source::Memory(whole))) => {
             let at = |end| usize::try_from(end).expect("a part of what is in memory fits memory");
             let part = at(part.start)..at(part.end);
-            // Mostly it is all of it, which need not be counted once more.
-            Content::Bytes(if part == (0..bytes.len()) { bytes } else { bytes.slice(part) })
+            match whole.stored(&part, sending.large_files) {
+                Some(stored) => Content::Stored(Box::new(stored)),
+                // Mostly it is all of it, which need not be counted once more.
+                None if part == (0..whole.bytes.len()) => Content::Bytes(whole.bytes),
+                None => Content::Bytes(whole.bytes.slice(part)),
+            }
         }
         (Body::Empty | Body::File(_) | Body::Parts(_), _) => Content::Empty,
     };
@@ -131,8 +135,7 @@ fn region_body(file: &OpenFile, part: &Range<u64>, sending: &Sending, in_flight:
         Some(connection) => &sending.budget.within(connection),
         None => &sending.budget,
     };
-    let mapped = file.mapped().filter(|_| sending.maps).map(Arc::clone);
-    RegionBody::new(&file.region, part, sending.window, budget, sending.pool.clone()).mapped(mapped)
+    RegionBody::new(&file.region, part, sending.window, budget, sending.pool.clone()).sent_as(sending.large_files, file)
 }
 
 /// Passes on an answer of the control plane as it is.

@@ -6,12 +6,13 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream as StdStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A connected socket that does not block.
@@ -69,6 +70,25 @@ impl Socket {
     /// Whether there is nothing to read as far as is known, and nobody would be woken when there is.
     pub(crate) fn is_drained(&self) -> bool {
         matches!(self, Self::Fresh { is_drained: true, .. })
+    }
+
+    /// Sends by `send`, which is called again when the socket takes something.
+    pub(crate) fn poll_send<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl Fn(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        if let Some(sent) = self.at_once(|stream| send(stream.as_fd())) {
+            return Poll::Ready(sent);
+        }
+        let stream = self.known()?;
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            match stream.try_io(Interest::WRITABLE, || send(stream.as_fd())) {
+                Err(error) if is_to_try_again(&error) => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
     }
 
     /// What the kernel says of a socket that the runtime does not know; nothing where that would have to be waited for.
@@ -188,11 +208,13 @@ pub(crate) mod tests {
         assert_eq!(write(&mut socket, b"an answer").await, 9);
         let bufs = [IoSlice::new(b" in two"), IoSlice::new(b" pieces")];
         assert_eq!(poll_fn(|cx| Pin::new(&mut socket).poll_write_vectored(cx, &bufs)).await.unwrap(), 14);
+        let sent = poll_fn(|cx| socket.poll_send(cx, |fd| Ok(rustix::io::write(fd, b"!")?))).await.unwrap();
+        assert_eq!(sent, 1);
         assert!(matches!(socket, Socket::Fresh { .. }));
         drop(socket);
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
-        assert_eq!(answer, "an answer in two pieces");
+        assert_eq!(answer, "an answer in two pieces!");
     }
 
     #[tokio::test]

@@ -12,6 +12,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
+use crate::mapped::Stored;
+use crate::outgoing::WriteStored;
 use crate::socket::Socket;
 use crate::turns::Turns;
 use crate::watch::Watch;
@@ -153,6 +155,27 @@ impl Drop for WatchedStream {
         if self.watch.must_reset() {
             self.transport.socket().reset_at_end();
         }
+    }
+}
+
+impl WriteStored for WatchedStream {
+    fn poll_write_stored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        before: &[IoSlice<'_>],
+        stored: &Stored,
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.has_to_wait(before.iter().map(|buf| buf.len()).sum::<usize>() + stored.bytes().len(), cx) {
+            return Poll::Pending;
+        }
+        let written = match &mut this.transport {
+            Transport::Plain(socket) => socket.poll_send(cx, |socket| stored.send(socket, before)),
+            // What is encrypted is not stored anywhere.
+            Transport::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        };
+        this.note_write(&written);
+        written
     }
 }
 

@@ -43,7 +43,7 @@ use cold::Cold;
 use corpus::Corpus;
 use measure::{Pinned, Sample};
 use publish::{Publish, Tool};
-use report::{Machine, Options, Report};
+use report::{Machine, Options, Report, USUAL_CONGESTION_CONTROL};
 use scenario::{Scenario, Work};
 use servers::{Missing, PROJECT, Place, Server, find_program};
 use settle::settle;
@@ -215,6 +215,13 @@ fn measure(
 ) -> Result<()> {
     let (rounds, seconds) = (usize::from(args.rounds), u64::from(args.seconds));
     let machine = Machine::look();
+    if machine.congestion_control != USUAL_CONGESTION_CONTROL {
+        eprintln!(
+            "congestion control is {} here, {USUAL_CONGESTION_CONTROL} on most systems, and what large answers cost depends on it; \
+             for figures like theirs: sysctl -w net.ipv4.tcp_congestion_control={USUAL_CONGESTION_CONTROL}",
+            machine.congestion_control
+        );
+    }
     let versions = report::versions(&servers);
     eprintln!("writing the corpus");
     let corpus = Corpus::create(&folder.join("root"), args.seed, &args.folder)?;

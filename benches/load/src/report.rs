@@ -30,6 +30,12 @@ pub(crate) struct Report {
     pub(crate) scenarios: Vec<Compared>,
 }
 
+/// The kernel's own choice, which distributions leave as it is.
+pub(crate) const USUAL_CONGESTION_CONTROL: &str = "cubic";
+
+/// Where the kernel says by which algorithm new connections control congestion.
+const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+
 /// Where it ran.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Machine {
@@ -37,6 +43,8 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) memory_mib: u64,
     pub(crate) kernel: String,
+    /// What the kernel controls TCP's congestion with. It is no detail of loopback: with BBR a timer says when each packet may go.
+    pub(crate) congestion_control: String,
     /// When it began, in UTC.
     pub(crate) date: String,
 }
@@ -113,6 +121,7 @@ impl Machine {
             cpu: field(&cpu, "model name").unwrap_or_else(|| "unknown".to_owned()),
             memory_mib: memory / 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            congestion_control: read(CONGESTION_CONTROL).trim().to_owned(),
             date: date
                 .map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
         }
@@ -325,7 +334,9 @@ pub(crate) mod tests {
         assert_eq!((&fair["p99"]["median"], &fair["p99_alone"]["median"]), (&3000.0.into(), &600.0.into()));
         // Of each turn by itself.
         assert_eq!(fair["p99_by_alone"]["rounds"], serde_json::json!([3.0, 6.0, 5.0]));
-        assert!(json["machine"]["kernel"].as_str().is_some_and(|kernel| !kernel.is_empty()));
+        for about in ["kernel", "congestion_control"] {
+            assert!(json["machine"][about].as_str().is_some_and(|value| !value.is_empty()), "{about}");
+        }
         let svg = fs::read_to_string(folder.path().join("cpu.svg")).unwrap();
         assert!(svg.contains("the &lt;small&gt; scenario") && svg.ends_with("</svg>\n"));
         assert!(fs::read_to_string(folder.path().join("report.md")).unwrap().contains("](cpu.svg)"));

@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http_body::Body as _;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 
 use super::receiving::{self, Receiving};
 use super::request::{self, Head, Refusal};
@@ -18,8 +17,9 @@ use crate::connection::{INPUT, TURN};
 use crate::control::BoxError;
 use crate::head;
 use crate::incoming::Incoming;
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Outgoing, WriteStored};
 use crate::pages::Page;
+use crate::piece::Piece;
 use crate::reply::Reply;
 use crate::request::{Method, Protocol};
 use crate::request_body::RequestBody;
@@ -101,7 +101,7 @@ pub(crate) struct Connection<S, F> {
 
 impl<S, F> Connection<S, F>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + WriteStored + Unpin,
     F: FnMut(Box<RequestHead>, RequestBody) -> Answering,
 {
     /// A connection of which `input` was read.
@@ -439,7 +439,7 @@ enum Came {
 }
 
 /// Adds a piece of a body; says whether that was its last.
-fn put_piece(out: &mut Outgoing, framing: &mut Framing, mut data: Bytes) -> bool {
+fn put_piece(out: &mut Outgoing, framing: &mut Framing, mut data: Piece) -> bool {
     match framing {
         Framing::Length(left) => {
             // What its head does not speak of would be taken for the next answer.

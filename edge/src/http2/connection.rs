@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 
 use super::frame::{self, Head, LARGEST_NUMBER, Reason, Violation, flag, kind, setting};
 use super::hpack::decoder::Decoder;
@@ -20,6 +20,7 @@ use crate::answering::Answering;
 use crate::connection::{RECORD, TURN};
 use crate::incoming::Incoming;
 use crate::intake::{Taken, UNASKED, intake};
+use crate::outgoing::WriteStored;
 use crate::request_body::RequestBody;
 use crate::request_head::RequestHead;
 use crate::watch::{Moved, Watch, ticks};
@@ -105,7 +106,7 @@ pub(crate) struct Connection<S, F> {
 
 impl<S, F> Connection<S, F>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + WriteStored + Unpin,
     F: FnMut(Box<RequestHead>, RequestBody) -> Answering,
 {
     /// A connection of which `input` was read.

@@ -21,9 +21,10 @@ use crate::control::BoxError;
 use crate::date;
 use crate::guard::{catch, poll_caught};
 use crate::outgoing::Outgoing;
+use crate::piece::Piece;
 use crate::reply::{Reply, ReplyFields};
 
-type Piece = Option<Result<Frame<Bytes>, BoxError>>;
+type Next = Option<Result<Frame<Piece>, BoxError>>;
 
 /// Everything of a connection that sends.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ enum What {
 /// What was waited for.
 pub(crate) enum Came {
     Answer(Reply),
-    Piece(EdgeBody, Piece),
+    Piece(EdgeBody, Next),
     /// Nothing will come, for what would have made it panicked.
     Panicked,
 }
@@ -191,12 +192,12 @@ impl Sender {
     }
 
     /// Takes the next piece of a stream's body, and sends what it may of it.
-    fn take(&mut self, stream: &mut Stream, next: Piece) -> Step {
+    fn take(&mut self, stream: &mut Stream, next: Next) -> Step {
         let Progress::Sending { body, piece } = &mut stream.progress else { return Step::Failed };
         match next.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) if data.is_empty() && !body.is_end_stream() => Step::GoesOn,
             Some(Ok(Ok(data))) => {
-                *piece = data;
+                *piece = data.into_bytes();
                 self.send_piece(stream)
             }
             Some(Ok(Err(frame))) => match frame.into_trailers() {

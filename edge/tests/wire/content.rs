@@ -113,6 +113,44 @@ async fn conditional_requests_and_ranges() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_arrive_as_they_were_however_they_are_sent() {
+    let large: Vec<u8> = (0..2_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
+    // In memory only; in memory and open; at the bounds of both; and open only.
+    let lengths = [1, 65_535, 65_536, 65_537, 100_000, 524_288, 524_289, 2_000_000];
+    let names = lengths.map(|length| format!("{length}.bin"));
+    let files: Vec<(&str, &[u8])> =
+        std::iter::zip(&names, lengths).map(|(name, length)| (&**name, &large[..length])).collect();
+    for sendfile in [true, false] {
+        let world = World::start(Clock::system(), None, |config| config.sendfile = Some(sendfile), &files).await;
+        let mut connection = world.connect();
+        // The second time it is at hand.
+        for (name, file) in files.iter().chain(&files) {
+            let target = format!("/{name}");
+            let whole = connection.get(SITE, &target, "");
+            assert!((whole.status, &*whole.body) == (200, file), "{target}, {sendfile}");
+            let last = file.len() - 1;
+            for (from, to) in
+                [(0, last), (last / 2, last), (last.min(4097), last), (0, last.min(70_000)), (last / 3, last / 2)]
+            {
+                let part = connection.get(SITE, &target, &format!("Range: bytes={from}-{to}\r\n"));
+                assert!(
+                    (part.status, &*part.body) == (206, &file[from..=to]),
+                    "{from} to {to} of {target}, {sendfile}"
+                );
+            }
+            connection.send(format!("HEAD {target} HTTP/1.1\r\nHost: {SITE}\r\n\r\n"));
+            assert_eq!(connection.receive(false).field("content-length"), Some(&*file.len().to_string()));
+        }
+        // Requests that come together have their answers in their order.
+        let all: String = names.iter().map(|name| format!("GET /{name} HTTP/1.1\r\nHost: {SITE}\r\n\r\n")).collect();
+        connection.send(all);
+        for (name, file) in &files {
+            assert!(connection.receive(true).body == *file, "{name} among others, {sendfile}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_arrives_as_it_was() {
     let large: Vec<u8> = (0..5_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
     let world = World::with(&[("large.bin", &large)]).await;

@@ -196,13 +196,14 @@ pub(crate) fn markdown(report: &Report, charts: &[(&str, &str)]) -> String {
     let (machine, options) = (&report.machine, &report.options);
     let versions: Vec<String> = report.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let mut text = format!(
-        "# Load, {}\n\n{}, {} cores, {} MiB; Linux {}. Server on core {}, load generator on core {}; {} rounds of {} s, \
+        "# Load, {}\n\n{}, {} cores, {} MiB; Linux {}, {}. Server on core {}, load generator on core {}; {} rounds of {} s, \
          seed {}.{}\n\n{}.\n\n{}\n",
         machine.date,
         machine.cpu,
         machine.cores,
         machine.memory_mib,
         machine.kernel,
+        machine.congestion_control,
         options.server_core,
         options.client_core,
         options.rounds,
