@@ -189,6 +189,8 @@ keys! {
     cache_blob_bytes: "cache.blob_bytes", "cache-blob-bytes", "SIZE";
     /// The largest file that is kept in memory [default: 512KiB]
     cache_small_blob: "cache.small_blob", "cache-small-blob", "SIZE";
+    /// Memory for larger files that are asked for often over TLS or HTTP/2, each at most an eighth of it [default: 128MiB]
+    cache_often_bytes: "cache.often_bytes", "cache-often-bytes", "SIZE";
     /// Memory for the heads of common answers, and for the small files that go with them [default: 256MiB]
     cache_hot_bytes: "cache.hot_bytes", "cache-hot-bytes", "SIZE";
     /// Files kept open, and as many more of those that are in memory [default: 1024]

@@ -121,6 +121,7 @@ impl Reader<'_> {
                 manifest_bytes: self.one("cache.manifest_bytes", size_or_zero).unwrap_or(cache.manifest_bytes),
                 blob_bytes: self.one("cache.blob_bytes", size_or_zero).unwrap_or(cache.blob_bytes),
                 small_blob: self.one("cache.small_blob", size_or_zero).unwrap_or(cache.small_blob),
+                often_bytes: self.one("cache.often_bytes", size_or_zero).unwrap_or(cache.often_bytes),
                 hot_bytes: self.one("cache.hot_bytes", size_or_zero).unwrap_or(cache.hot_bytes),
                 open_files: self.one("cache.open_files", count).unwrap_or(cache.open_files),
                 ..cache

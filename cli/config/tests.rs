@@ -131,6 +131,7 @@ fn zero_and_too_much_are_mistakes_that_name_the_key() {
             "cache.manifest_bytes",
             "cache.blob_bytes",
             "cache.small_blob",
+            "cache.often_bytes",
             "cache.hot_bytes",
             "cache.disk_bytes",
         ];

@@ -29,6 +29,7 @@ use crate::account::Facts;
 use crate::config::CacheConfig;
 use crate::error::EdgeError;
 use crate::mapped;
+use crate::often::Often;
 use crate::site::{ListLoader, Site};
 use crate::source::{OpenFile, Source, Whole};
 use crate::telemetry::{Counters, LOOKUPS, Lookup};
@@ -50,6 +51,7 @@ pub(crate) struct Caches {
     lists: ListLoader,
     small: Cache<BlobHash, Whole>,
     large: Cache<BlobHash, Source>,
+    often: Often,
     /// Places for files that are open beside what memory has of them.
     beside: Arc<Semaphore>,
     digests: Cache<BlobHash, Sha256Digest>,
@@ -122,6 +124,7 @@ impl Caches {
                     }
                 })
                 .build(),
+            often: Often::new(config.often_bytes),
             beside: Arc::new(Semaphore::new(
                 usize::try_from(config.open_files).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS),
             )),
@@ -191,7 +194,11 @@ impl Caches {
         let (what, kept) = if self.is_small(size) {
             (Lookup::SmallBlob, self.small.get(&hash).await.map(Source::Memory))
         } else {
-            (Lookup::OpenFile, self.large.get(&hash).await)
+            let kept = match self.often.get(&hash, size).await {
+                Some(whole) => Some(Source::Memory(whole)),
+                None => self.large.get(&hash).await,
+            };
+            (Lookup::OpenFile, kept)
         };
         if let Some(source) = kept {
             self.looked_up(facts, what, true);
@@ -206,17 +213,38 @@ impl Caches {
         let loaded = if self.is_small(size) {
             let load = async {
                 let (resolver, beside) = (self.resolver.clone(), Arc::clone(&self.beside));
-                self.load(async move { read_small(&resolver, hash, size, beside).await }).await
+                self.load(async move {
+                    let (bytes, region) = read_whole(&resolver, hash, size).await?;
+                    let region = region.filter(|_| bytes.len() >= mapped::LEAST);
+                    let beside = region.and_then(|region| Some((region, beside.try_acquire_owned().ok()?)));
+                    let file = beside.map(|(region, place)| Arc::new(OpenFile::new(hash, region, Some(place))));
+                    Ok(Whole { bytes, file })
+                })
+                .await
             };
             self.small.try_get_with(hash, load).await.map(Source::Memory)
         } else {
             let load = async {
                 let resolver = self.resolver.clone();
-                self.load(async move { open(&resolver, &hash, size).await.map(Source::from) }).await
+                self.load(async move { open(&resolver, &hash, size).await.map(|source| Source::of(hash, source)) })
+                    .await
             };
             self.large.try_get_with(hash, load).await
         };
         loaded.map_err(|error| edge_error(&error, EdgeError::Blob))
+    }
+
+    /// An answer has to read this file. It is loaded into memory where that happens often.
+    pub(crate) fn is_read(&self, file: &Arc<OpenFile>) {
+        let Some(wanted) = self.often.is_read(file) else { return };
+        let resolver = self.resolver.clone();
+        self.loader.spawn(async move {
+            let OpenFile { hash, region, .. } = wanted.file();
+            match read_whole(&resolver, *hash, region.length).await {
+                Ok((bytes, _)) => wanted.keep(bytes).await,
+                Err(error) => tracing::warn!(%error, "a file that is asked for often could not be read into memory"),
+            }
+        });
     }
 
     /// The SHA-256 digest of a file.
@@ -251,16 +279,17 @@ impl Caches {
     }
 
     /// What is kept, roughly: moka counts with some delay.
-    pub(crate) fn sizes(&self) -> [Size; LOOKUPS.len()] {
-        fn size<K, V, S>(what: Lookup, cache: &Cache<K, V, S>) -> Size {
+    pub(crate) fn sizes(&self) -> [Size; LOOKUPS.len() + 1] {
+        fn size<K, V, S>(name: &'static str, cache: &Cache<K, V, S>) -> Size {
             let limit = cache.policy().max_capacity().unwrap_or(u64::MAX);
-            Size { name: LOOKUPS[what as usize], entries: cache.entry_count(), weight: cache.weighted_size(), limit }
+            Size { name, entries: cache.entry_count(), weight: cache.weighted_size(), limit }
         }
         [
-            size(Lookup::Manifest, &self.manifests),
-            size(Lookup::SmallBlob, &self.small),
-            size(Lookup::OpenFile, &self.large),
-            size(Lookup::HostedImage, &self.hosted),
+            size(LOOKUPS[Lookup::Manifest as usize], &self.manifests),
+            size(LOOKUPS[Lookup::SmallBlob as usize], &self.small),
+            size(LOOKUPS[Lookup::OpenFile as usize], &self.large),
+            size(LOOKUPS[Lookup::HostedImage as usize], &self.hosted),
+            size("large_blob", self.often.files()),
         ]
     }
 
@@ -306,40 +335,33 @@ async fn open(resolver: &Resolver, hash: &BlobHash, size: u64) -> Result<BlobSou
     if source.len() == size { Ok(source) } else { Err(LoadError::Length { expected: size, actual: source.len() }) }
 }
 
-/// Reads a small blob, from where it is stored if what the local cache has of it is damaged.
-async fn read_small(
+/// Reads all of a blob, from where it is stored if what the local cache has of it is damaged; and says in which file it lies.
+async fn read_whole(
     resolver: &Resolver,
     hash: BlobHash,
     size: u64,
-    beside: Arc<Semaphore>,
-) -> Result<Whole, LoadError<Arc<ReadError>>> {
-    match read_whole(open(resolver, &hash, size).await?, hash, Arc::clone(&beside)).await {
+) -> Result<(Bytes, Option<FileRegion>), LoadError<Arc<ReadError>>> {
+    match read_checked(open(resolver, &hash, size).await?, hash).await {
         Err(LoadError::Failed(error))
             if matches!(*error, ReadError::Damaged) && resolver.forget_cached(&hash).await =>
         {
-            read_whole(open(resolver, &hash, size).await?, hash, beside).await
+            read_checked(open(resolver, &hash, size).await?, hash).await
         }
         read => read,
     }
 }
 
-/// Reads a small blob and checks it against its hash: whatever is kept in memory is what it is named for. Its file stays open
-/// where it may be sent from there, and there is a place `beside` for it.
-async fn read_whole(
+/// Reads all of a blob and checks it against its hash: whatever is kept in memory is what it is named for.
+async fn read_checked(
     source: BlobSource,
     hash: BlobHash,
-    beside: Arc<Semaphore>,
-) -> Result<Whole, LoadError<Arc<ReadError>>> {
+) -> Result<(Bytes, Option<FileRegion>), LoadError<Arc<ReadError>>> {
     let read = tokio::task::spawn_blocking(move || {
-        let whole = match source {
-            BlobSource::Memory(bytes) => bytes.into(),
-            BlobSource::File(region) => {
-                let bytes = read_region(&region)?;
-                let place = if bytes.len() < mapped::LEAST { None } else { beside.try_acquire_owned().ok() };
-                Whole { bytes, file: place.map(|place| Arc::new(OpenFile::new(region, Some(place)))) }
-            }
+        let (bytes, region) = match source {
+            BlobSource::Memory(bytes) => (bytes, None),
+            BlobSource::File(region) => (read_region(&region)?, Some(region)),
         };
-        if BlobHash::of(&whole.bytes) == hash { Ok(whole) } else { Err(ReadError::Damaged) }
+        if BlobHash::of(&bytes) == hash { Ok((bytes, region)) } else { Err(ReadError::Damaged) }
     });
     read.await.map_err(|_| LoadError::GivenUp)?.map_err(share)
 }

@@ -159,6 +159,8 @@ pub struct CacheConfig {
     pub blob_bytes: u64,
     /// The largest blob that is kept whole, in bytes; larger ones are sent from files.
     pub small_blob: u64,
+    /// Bytes of larger blobs that are asked for often over TLS or HTTP/2, in memory as a whole; none of more than an eighth of that.
+    pub often_bytes: u64,
     /// Bytes of what the workers together have at hand of the files that they sent lately: heads of answers, and small
     /// blobs, which are mostly those of `blob_bytes`.
     pub hot_bytes: u64,
@@ -180,6 +182,7 @@ impl Default for CacheConfig {
             manifest_bytes: 256 << 20,
             blob_bytes: 256 << 20,
             small_blob: 512 << 10,
+            often_bytes: 128 << 20,
             hot_bytes: 256 << 20,
             open_files: 1024,
             digests: 10_000,

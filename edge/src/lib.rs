@@ -55,6 +55,7 @@ mod mapped;
 pub mod metrics;
 pub mod multipart;
 pub mod navigation;
+mod often;
 mod outgoing;
 pub mod pages;
 mod parts;

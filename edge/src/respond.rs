@@ -16,7 +16,7 @@ use crate::head::{Body, Field, Head, Status, Value};
 use crate::mapped::LargeFiles;
 use crate::parts::PartsBody;
 use crate::reply::{Reply, ReplyFields};
-use crate::source::{OpenFile, Source};
+use crate::source::{OpenFile, Source, Whole};
 use crate::watch::InFlight;
 use crate::windows::Budget;
 
@@ -111,6 +111,13 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
             // Of no bytes yet: the parts are read one after the other, within the same window.
             let window = region_body(&file, &(0..0), sending, &in_flight);
             Content::Parts(Box::new(PartsBody::of_file(parts, file.region.offset, window)))
+        }
+        // The socket is given no more of a file at once than its turn has room for.
+        (Body::File(part), Some(Source::Memory(Whole { file: Some(file), .. })))
+            if sending.large_files != LargeFiles::Read
+                && part.end - part.start > sending.large_files.at_once() as u64 =>
+        {
+            Content::Region(Box::new(region_body(&file, &part, sending, &in_flight)))
         }
         (Body::Parts(parts), Some(Source::Memory(whole))) => {
             Content::Parts(Box::new(PartsBody::of_memory(parts, whole.bytes)))

@@ -29,6 +29,7 @@ use crate::forwarded;
 use crate::guard::caught;
 use crate::head::{self, Answer};
 use crate::https;
+use crate::mapped::LargeFiles;
 use crate::pages::Page;
 use crate::per_source::{Slot, Sources};
 use crate::reply::Reply;
@@ -36,6 +37,7 @@ use crate::request::{self, Method, Protocol};
 use crate::request_body::RequestBody;
 use crate::request_head::RequestHead;
 use crate::respond::{self, Sending};
+use crate::source;
 use crate::telemetry::{Counters, Refusal};
 use crate::tls::{Certificate, Certificates};
 use crate::watch::{InFlight, Watch};
@@ -137,6 +139,9 @@ fn finish(link: &Link, protocol: Protocol, mut decided: Decided, close: bool, in
             if link.certificate.is_some() { &shared.sending_sealed } else { &shared.sending }
         }
     };
+    if let (LargeFiles::Read, Some(source::Source::File(file))) = (sending.large_files, &decided.source) {
+        shared.caches.is_read(file);
+    }
     respond::reply(decided, sending, in_flight)
 }
 

@@ -1,13 +1,18 @@
 //! Where the bytes of an answer come from.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use pinstone_engine::blob::{BlobSource, FileRegion};
+use pinstone_engine::hash::BlobHash;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::mapped::{self, LargeFiles, Mapped, Stored};
+
+/// How often a large file is read before it is loaded into memory.
+const OFTEN: u32 = 8;
 
 /// A file's bytes, none of them copied yet.
 #[derive(Clone, Debug)]
@@ -18,11 +23,12 @@ pub(crate) enum Source {
     File(Arc<OpenFile>),
 }
 
-impl From<BlobSource> for Source {
-    fn from(source: BlobSource) -> Self {
+impl Source {
+    /// A blob that was opened.
+    pub(crate) fn of(hash: BlobHash, source: BlobSource) -> Self {
         match source {
             BlobSource::Memory(bytes) => Self::Memory(bytes.into()),
-            BlobSource::File(region) => Self::File(Arc::new(OpenFile::new(region, None))),
+            BlobSource::File(region) => Self::File(Arc::new(OpenFile::new(hash, region, None))),
         }
     }
 }
@@ -55,7 +61,10 @@ impl Whole {
 /// A file that is open for all answers that send of it.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
+    pub(crate) hash: BlobHash,
     pub(crate) region: FileRegion,
+    /// Answers that had to read it.
+    read: AtomicU32,
     mapped: OnceLock<Option<Arc<Mapped>>>,
     /// Its place among the files that are open beside what memory has of them.
     _place: Option<OwnedSemaphorePermit>,
@@ -63,8 +72,15 @@ pub(crate) struct OpenFile {
 
 impl OpenFile {
     /// The file of `region`, which has `place` until it is closed.
-    pub(crate) fn new(region: FileRegion, place: Option<OwnedSemaphorePermit>) -> Self {
-        Self { region, mapped: OnceLock::new(), _place: place }
+    pub(crate) fn new(hash: BlobHash, region: FileRegion, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { hash, region, read: AtomicU32::new(0), mapped: OnceLock::new(), _place: place }
+    }
+
+    /// One more answer has to read it. Says whether it is time to see to it that the next ones need not: at first when it was read
+    /// [`OFTEN`] times, and then more and more seldom, for there may be no room.
+    pub(crate) fn is_read_often(&self) -> bool {
+        let read = self.read.fetch_add(1, Relaxed).wrapping_add(1);
+        read >= OFTEN && read.is_power_of_two()
     }
 
     /// The file, mapped when it is first asked for; nothing where it cannot be, or is too small.

@@ -1,11 +1,15 @@
 //! HTTP/2 by prior knowledge.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::future::join_all;
+use http::header::RANGE;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use pinstone_edge::metrics::{Exposition, MetricSource};
 use tokio::net::TcpStream;
 
 use crate::world::{SITE, World};
@@ -89,6 +93,38 @@ async fn several_ranges_are_the_same_as_over_http_1() {
     }
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert!(body == over_http_1.body && body.len() > 270_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_that_is_asked_for_often_is_read_no_more() {
+    let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 253).to_le_bytes()[0]).collect();
+    let world = World::with(&[("large.bin", &large)]).await;
+    let mut sender = connect(&world).await;
+    let mut get = async |range: Option<&str>| {
+        let mut request = request(Method::GET, "/large.bin");
+        request.headers_mut().extend(range.map(|range| (RANGE, range.parse().unwrap())));
+        let response = sender.send_request(request).await.unwrap();
+        response.into_body().collect().await.unwrap().to_bytes()
+    };
+    let is_in_memory = || {
+        let mut out = Exposition::new();
+        world.metrics.write(&mut out);
+        out.into_text().contains("pinstone_edge_cache_entries{cache=\"large_blob\"} 1\n")
+    };
+    // The count of what is kept comes with some delay.
+    let mut asked = 0;
+    while !is_in_memory() {
+        assert!(get(None).await == large);
+        asked += 1;
+        assert!(asked < 1000, "it is still read");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // What it is read from is gone, so all of this is from memory.
+    std::fs::write(world.blob_file(&large), b"").unwrap();
+    assert!(get(None).await == large);
+    assert!(get(Some("bytes=5-700000")).await == large[5..=700_000]);
+    let parts = get(Some("bytes=0-9,600000-999999")).await;
+    assert!(parts.windows(400_000).any(|window| window == &large[600_000..]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
