@@ -55,6 +55,8 @@ pub(crate) enum Content {
     Bytes(Bytes),
     /// Bytes of a file that is in memory.
     Stored(Box<Stored>),
+    /// Many bytes in memory.
+    Slices(Box<Slices>),
     /// Boxed, as all that few answers have: a body is moved several times.
     Region(Box<RegionBody>),
     Parts(Box<PartsBody>),
@@ -68,7 +70,9 @@ impl EdgeBody {
             Content::Bytes(_) | Content::Stored(_) => in_flight.sending(),
             // Clients owe these piece by piece: that a disk is slow, that there is no memory for a window, or that the
             // control plane thinks, is no fault of theirs.
-            Content::Empty | Content::Region(_) | Content::Parts(_) | Content::Control(_) => in_flight,
+            Content::Empty | Content::Slices(_) | Content::Region(_) | Content::Parts(_) | Content::Control(_) => {
+                in_flight
+            }
         };
         Self { content, in_flight: Some(in_flight), account: None }
     }
@@ -112,6 +116,9 @@ impl http_body::Body for EdgeBody {
                 Content::Stored(stored) => Some(Ok(Frame::data(Piece::Stored(stored)))),
                 _ => None,
             },
+            Content::Slices(slices) => {
+                slices.next().map(|bytes| Ok(Frame::data(owed(bytes, this.in_flight.as_ref()).into())))
+            }
             Content::Region(region) => read_frame(ready!(region.poll_window(cx, this.in_flight.as_ref()))),
             Content::Parts(parts) => read_frame(ready!(parts.poll_piece(cx, this.in_flight.as_ref()))),
             Content::Control(body) => {
@@ -140,6 +147,7 @@ impl http_body::Body for EdgeBody {
             Content::Empty => true,
             Content::Bytes(bytes) => bytes.is_empty(),
             Content::Stored(stored) => stored.bytes().is_empty(),
+            Content::Slices(slices) => slices.left.is_empty(),
             Content::Region(region) => region.left.is_empty(),
             Content::Parts(parts) => parts.left() == 0,
             Content::Control(body) => body.is_end_stream(),
@@ -151,6 +159,7 @@ impl http_body::Body for EdgeBody {
             Content::Empty => SizeHint::with_exact(0),
             Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Stored(stored) => SizeHint::with_exact(stored.bytes().len() as u64),
+            Content::Slices(slices) => SizeHint::with_exact(slices.left.len() as u64),
             Content::Region(region) => SizeHint::with_exact(region.left.end - region.left.start),
             Content::Parts(parts) => SizeHint::with_exact(parts.left()),
             Content::Control(body) => body.size_hint(),
@@ -181,6 +190,27 @@ impl Drop for EdgeBody {
     fn drop(&mut self) {
         let complete = http_body::Body::is_end_stream(self);
         self.end(complete);
+    }
+}
+
+/// A part of what is in memory, sent by slices as large as windows: a client owes each of them, others have their turn in between, and
+/// what was sent is what was taken but for one.
+#[derive(Debug)]
+pub(crate) struct Slices {
+    left: Bytes,
+    window: usize,
+}
+
+impl Slices {
+    /// Sends `bytes`, at most `window` of them at once.
+    pub(crate) fn new(bytes: Bytes, window: usize) -> Self {
+        Self { left: bytes, window }
+    }
+
+    /// The next slice; `None` where nothing is left.
+    pub(crate) fn next(&mut self) -> Option<Bytes> {
+        let length = self.left.len().min(self.window);
+        (length > 0).then(|| self.left.split_to(length))
     }
 }
 

@@ -1,5 +1,5 @@
-//! What is kept in memory below the pointer table: manifests, small blobs, open files, digests, and images by their own
-//! hosts.
+//! What is kept in memory below the pointer table: manifests, small blobs and large ones that are read often, open files, digests,
+//! and images by their own hosts.
 //!
 //! Everything but the last is named by a hash, so it never expires and is never wrong. Whatever is missing is loaded on
 //! the loader's threads, once for all who ask for it at the same time; the edge's own threads only await.
@@ -28,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::account::Facts;
 use crate::config::CacheConfig;
 use crate::error::EdgeError;
-use crate::mapped;
+use crate::mapped::{self, LargeFiles};
 use crate::often::Often;
 use crate::site::{ListLoader, Site};
 use crate::source::{OpenFile, Source, Whole};
@@ -100,7 +100,15 @@ fn weight(bytes: usize) -> u32 {
 }
 
 impl Caches {
-    pub(crate) fn new(config: &CacheConfig, resolver: Resolver, loader: Handle, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(
+        config: &CacheConfig,
+        large_files: LargeFiles,
+        resolver: Resolver,
+        loader: Handle,
+        counters: Arc<Counters>,
+    ) -> Self {
+        // Who copies has no use for a file beside its bytes.
+        let beside = if large_files == LargeFiles::Sent { config.open_files } else { 0 };
         Self {
             lists: ListLoader::new(resolver.clone(), loader.clone(), config.manifest_bytes),
             resolver,
@@ -125,9 +133,7 @@ impl Caches {
                 })
                 .build(),
             often: Often::new(config.often_bytes),
-            beside: Arc::new(Semaphore::new(
-                usize::try_from(config.open_files).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS),
-            )),
+            beside: Arc::new(Semaphore::new(usize::try_from(beside).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS))),
             digests: Cache::new(config.digests),
             hosted: Cache::builder()
                 .max_capacity(config.hosted_images)
@@ -215,10 +221,7 @@ impl Caches {
                 let (resolver, beside) = (self.resolver.clone(), Arc::clone(&self.beside));
                 self.load(async move {
                     let (bytes, region) = read_whole(&resolver, hash, size).await?;
-                    let region = region.filter(|_| bytes.len() >= mapped::LEAST);
-                    let beside = region.and_then(|region| Some((region, beside.try_acquire_owned().ok()?)));
-                    let file = beside.map(|(region, place)| Arc::new(OpenFile::new(hash, region, Some(place))));
-                    Ok(Whole { bytes, file })
+                    Ok(whole(hash, bytes, region, beside))
                 })
                 .await
             };
@@ -234,14 +237,16 @@ impl Caches {
         loaded.map_err(|error| edge_error(&error, EdgeError::Blob))
     }
 
-    /// An answer has to read this file. It is loaded into memory where that happens often.
-    pub(crate) fn is_read(&self, file: &Arc<OpenFile>) {
-        let Some(wanted) = self.often.is_read(file) else { return };
-        let resolver = self.resolver.clone();
+    /// An answer has to read so many bytes of this file, which is loaded into memory where that happens often.
+    pub(crate) fn note_read(&self, file: &OpenFile, bytes: u64) {
+        let Some(wanted) = self.often.note_read(file, bytes) else { return };
+        let (resolver, beside) = (self.resolver.clone(), Arc::clone(&self.beside));
         self.loader.spawn(async move {
-            let OpenFile { hash, region, .. } = wanted.file();
-            match read_whole(&resolver, *hash, region.length).await {
-                Ok((bytes, _)) => wanted.keep(bytes).await,
+            match read_whole(&resolver, wanted.hash, wanted.size).await {
+                Ok((bytes, region)) => {
+                    let whole = whole(wanted.hash, bytes, region, beside);
+                    wanted.keep(whole).await;
+                }
                 Err(error) => tracing::warn!(%error, "a file that is asked for often could not be read into memory"),
             }
         });
@@ -333,6 +338,14 @@ fn edge_error<E>(error: &LoadError<Arc<E>>, failed: impl FnOnce(Arc<E>) -> EdgeE
 async fn open(resolver: &Resolver, hash: &BlobHash, size: u64) -> Result<BlobSource, LoadError<Arc<ReadError>>> {
     let source = resolver.open_blob(hash).await.map_err(share)?;
     if source.len() == size { Ok(source) } else { Err(LoadError::Length { expected: size, actual: source.len() }) }
+}
+
+/// A blob that was read of `region`, which stays open where the kernel may send it from there, and there is a place `beside`.
+fn whole(hash: BlobHash, bytes: Bytes, region: Option<FileRegion>, beside: Arc<Semaphore>) -> Whole {
+    let region = region.filter(|_| bytes.len() >= mapped::LEAST);
+    let beside = region.and_then(|region| Some((region, beside.try_acquire_owned().ok()?)));
+    let file = beside.map(|(region, place)| Arc::new(OpenFile::new(hash, region, Some(place))));
+    Whole { bytes, file }
 }
 
 /// Reads all of a blob, from where it is stored if what the local cache has of it is damaged; and says in which file it lies.

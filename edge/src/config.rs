@@ -157,7 +157,7 @@ pub struct CacheConfig {
     pub manifest_bytes: u64,
     /// Bytes of small blobs.
     pub blob_bytes: u64,
-    /// The largest blob that is kept whole, in bytes; larger ones are sent from files.
+    /// The largest blob that is kept whole whenever it is asked for, in bytes; larger ones are sent from files.
     pub small_blob: u64,
     /// Bytes of larger blobs that are asked for often over TLS or HTTP/2, in memory as a whole; none of more than an eighth of that.
     pub often_bytes: u64,

@@ -157,7 +157,7 @@ impl Edge {
         let sending_sealed = Sending { large_files: LargeFiles::Read, ..sending.clone() };
         let sending_streams = Sending { window: limits.window_bytes.min(STREAM_WINDOW), ..sending_sealed.clone() };
         let counters = Arc::new(Counters::new(workers));
-        let caches = Caches::new(&cache, resolver, loader.clone(), Arc::clone(&counters));
+        let caches = Caches::new(&cache, sending.large_files, resolver, loader.clone(), Arc::clone(&counters));
         let shared = Arc::new(Shared {
             hosts,
             limits,

@@ -42,7 +42,7 @@ const BLOCK: usize = 512 << 10;
 /// it. Memory that is short may lose a block within a second, and seldom one that was sent a moment ago.
 const REMEMBERED: u32 = 100;
 
-/// What the kernel tells apart, in bytes; where pages are larger, it is told of each more than once.
+/// What the kernel tells apart, in bytes; where its pages are larger, nothing is ever said to be in memory, and files are read.
 const PAGE: usize = 4 << 10;
 
 /// How the bytes of a large file reach a socket.
@@ -184,26 +184,34 @@ impl Stored {
     /// What lies before the first whole page is copied: a packet has room for as many pages as 64 KiB are, and a page that is
     /// cut in two takes two of the places.
     pub(crate) fn send(&self, socket: impl AsFd, before: &[IoSlice<'_>]) -> io::Result<usize> {
-        let whole_pages = self.range.start.next_multiple_of(PAGE).min(self.range.end)..self.range.end;
+        let pages = self.range.start.next_multiple_of(PAGE).min(self.range.end)..self.range.end;
         let mut copied = 0;
-        if !before.is_empty() || whole_pages.start > self.range.start {
-            let first = &self.mapped.bytes[self.range.start..whole_pages.start];
+        if !before.is_empty() || pages.start > self.range.start {
+            let first = &self.mapped.bytes[self.range.start..pages.start];
             let first = (!first.is_empty()).then_some(first);
             let bufs: SmallVec<[_; 4]> = before.iter().map(|buf| &**buf).chain(first).map(IoSlice::new).collect();
-            let follows = if whole_pages.is_empty() { SendFlags::empty() } else { SendFlags::MORE };
+            let follows = if pages.is_empty() { SendFlags::empty() } else { SendFlags::MORE };
             let flags = follows | SendFlags::NOSIGNAL;
             copied = match &bufs[..] {
                 [one] => rustix::net::send(&socket, one, flags)?,
                 several => rustix::net::sendmsg(&socket, several, &mut SendAncillaryBuffer::default(), flags)?,
             };
-            if whole_pages.is_empty() || copied < bufs.iter().map(|buf| buf.len()).sum() {
+            if pages.is_empty() || copied < bufs.iter().map(|buf| buf.len()).sum() {
                 return Ok(copied);
             }
         }
-        let mut offset = whole_pages.start as u64;
-        match rustix::fs::sendfile(socket, &self.mapped.file, Some(&mut offset), whole_pages.len()) {
+        let mut offset = pages.start as u64;
+        match rustix::fs::sendfile(&socket, &self.mapped.file, Some(&mut offset), pages.len()) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(sent) => Ok(copied + sent),
+            // A file system or a sandbox does not let it.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {
+                match rustix::net::send(&socket, &self.mapped.bytes[pages], SendFlags::NOSIGNAL) {
+                    Ok(sent) => Ok(copied + sent),
+                    Err(Errno::AGAIN | Errno::INTR) if copied > 0 => Ok(copied),
+                    Err(error) => Err(error.into()),
+                }
+            }
             Err(Errno::AGAIN | Errno::INTR) if copied > 0 => Ok(copied),
             Err(error) => Err(error.into()),
         }

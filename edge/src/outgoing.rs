@@ -281,8 +281,13 @@ pub(crate) mod tests {
         file.write_all(&bytes).unwrap();
         let mapped = Mapped::of(&FileRegion { file: file.into(), offset: 0, length: bytes.len() as u64 }).unwrap();
         let stored = |range| Piece::Stored(Box::new(mapped.stored(range, None)));
-        for unwritten in [0, 1, 20_000] {
+        // A write ends before what is stored, where that begins, within it, and at its end.
+        let at_once = [None, Some(777), Some(20_000), Some(20_001), Some(120_000)];
+        for (unwritten, at_once) in
+            [0, 1, 20_000].into_iter().flat_map(|before| at_once.map(|at_once| (before, at_once)))
+        {
             let (mut out, mut pipe) = (Outgoing::default(), Pipe::default());
+            pipe.0.lock().taken_at_once = at_once;
             let mut write = |out: &mut Outgoing| {
                 let mut cx = Context::from_waker(Waker::noop());
                 assert!(matches!(out.poll_write(Pin::new(&mut pipe), &mut cx, 1), Poll::Ready(Ok(()))));
@@ -299,7 +304,7 @@ pub(crate) mod tests {
                     assert!(write(&mut out) == want);
                 }
             }
-            assert!(write(&mut out) == want, "with {unwritten} bytes before each");
+            assert!(write(&mut out) == want, "with {unwritten} bytes before each, {at_once:?} at once");
             assert_eq!(out.memory(), 0);
         }
     }

@@ -10,7 +10,7 @@ use std::vec;
 
 use bytes::Bytes;
 
-use crate::body::{RegionBody, owed};
+use crate::body::{RegionBody, Slices, owed};
 use crate::multipart::{Multipart, Part};
 use crate::piece::Piece;
 use crate::watch::InFlight;
@@ -28,16 +28,16 @@ pub(crate) struct PartsBody {
 
 #[derive(Debug)]
 enum Source {
-    /// All of the file, and what is left of the part that is being sent.
-    Memory { file: Bytes, part: Bytes },
+    /// All of the file, and what is left of the part that is being sent, of which so much is handed out at once.
+    Memory { file: Bytes, part: Slices, window: usize },
     /// Where the blob begins in its file, and the window.
     File { offset: u64, window: RegionBody },
 }
 
 impl PartsBody {
-    /// The parts of `file`, in which all of them must lie.
-    pub(crate) fn of_memory(multipart: Multipart, file: Bytes) -> Self {
-        Self::new(multipart, Source::Memory { file, part: Bytes::new() })
+    /// The parts of `file`, in which all of them must lie, by pieces of `window` bytes.
+    pub(crate) fn of_memory(multipart: Multipart, file: Bytes, window: usize) -> Self {
+        Self::new(multipart, Source::Memory { file, part: Slices::new(Bytes::new(), window), window })
     }
 
     /// The parts of a blob that begins at `offset` of the file that `window` reads.
@@ -81,19 +81,16 @@ impl PartsBody {
 impl Source {
     fn poll_piece(&mut self, cx: &mut Context<'_>, in_flight: Option<&InFlight>) -> Poll<Option<io::Result<Piece>>> {
         match self {
-            Self::Memory { part, .. } => {
-                let part = std::mem::take(part);
-                Poll::Ready((!part.is_empty()).then(|| Ok(owed(part, in_flight).into())))
-            }
+            Self::Memory { part, .. } => Poll::Ready(part.next().map(|bytes| Ok(owed(bytes, in_flight).into()))),
             Self::File { window, .. } => window.poll_window(cx, in_flight),
         }
     }
 
     fn go_on_with(&mut self, range: Range<u64>) {
         match self {
-            Self::Memory { file, part } => {
+            Self::Memory { file, part, window } => {
                 let at = |end| usize::try_from(end).expect("a part of what is in memory fits memory");
-                *part = file.slice(at(range.start)..at(range.end));
+                *part = Slices::new(file.slice(at(range.start)..at(range.end)), *window);
             }
             Self::File { offset, window } => window.go_on_with(*offset + range.start..*offset + range.end),
         }
@@ -189,9 +186,9 @@ mod tests {
             let multipart = Multipart::new(etag.opaque(), "text/plain", length, ranges.clone());
             let content_length = multipart.content_length();
             let (from_memory, from_file) = Builder::new_current_thread().build().unwrap().block_on(async {
-                let of_memory = PartsBody::of_memory(multipart.clone(), blob.clone().into());
+                let of_memory = PartsBody::of_memory(multipart.clone(), blob.clone().into(), window);
                 let of_file = of_file(multipart, &file_with(&blob), blob.len(), window);
-                (collect(of_memory, usize::MAX).await, collect(of_file, window).await)
+                (collect(of_memory, window).await, collect(of_file, window).await)
             });
             prop_assert_eq!(from_memory.len() as u64, content_length);
             prop_assert!(from_memory == from_file);

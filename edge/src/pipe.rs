@@ -48,6 +48,8 @@ pub(crate) struct Ends {
     pub(crate) to_client: Vec<u8>,
     /// What one read takes at most, where not all.
     pub(crate) at_once: Option<usize>,
+    /// What one write takes at most, where not all.
+    pub(crate) taken_at_once: Option<usize>,
     /// Whether the client takes nothing.
     pub(crate) is_blocked: bool,
     /// The client has closed its side.
@@ -75,8 +77,9 @@ impl AsyncWrite for Pipe {
         if ends.is_blocked {
             return Poll::Pending;
         }
-        ends.to_client.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
+        let taken = buf.len().min(ends.taken_at_once.unwrap_or(usize::MAX));
+        ends.to_client.extend_from_slice(&buf[..taken]);
+        Poll::Ready(Ok(taken))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -96,7 +99,9 @@ impl WriteStored for Pipe {
         before: &[IoSlice<'_>],
         stored: &Stored,
     ) -> Poll<io::Result<usize>> {
-        let all: Vec<u8> = before.iter().flat_map(|buf| buf.iter()).chain(stored.bytes()).copied().collect();
-        self.poll_write(cx, &all)
+        let most = self.0.lock().taken_at_once.unwrap_or(usize::MAX);
+        let all = before.iter().flat_map(|buf| buf.iter()).chain(stored.bytes());
+        let first: Vec<u8> = all.take(most).copied().collect();
+        self.poll_write(cx, &first)
     }
 }

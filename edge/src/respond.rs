@@ -10,13 +10,13 @@ use smallvec::SmallVec;
 use tokio::runtime::Handle;
 
 use crate::answer::Decided;
-use crate::body::{Content, EdgeBody, RegionBody};
+use crate::body::{Content, EdgeBody, RegionBody, Slices};
 use crate::control::ControlBody;
 use crate::head::{Body, Field, Head, Status, Value};
 use crate::mapped::LargeFiles;
 use crate::parts::PartsBody;
 use crate::reply::{Reply, ReplyFields};
-use crate::source::{OpenFile, Source, Whole};
+use crate::source::{OpenFile, Source};
 use crate::watch::InFlight;
 use crate::windows::Budget;
 
@@ -32,6 +32,9 @@ pub(crate) struct Sending {
     /// How the bytes of a large file reach the socket.
     pub(crate) large_files: LargeFiles,
 }
+
+/// The most bytes in memory that the layer below is given as one piece.
+const ONE_PIECE: usize = 512 << 10;
 
 /// Bytes of values that are not known beforehand: what is common lies beside the count of its users.
 const VALUES: usize = 128;
@@ -112,24 +115,23 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
             let window = region_body(&file, &(0..0), sending, &in_flight);
             Content::Parts(Box::new(PartsBody::of_file(parts, file.region.offset, window)))
         }
-        // The socket is given no more of a file at once than its turn has room for.
-        (Body::File(part), Some(Source::Memory(Whole { file: Some(file), .. })))
-            if sending.large_files != LargeFiles::Read
-                && part.end - part.start > sending.large_files.at_once() as u64 =>
-        {
-            Content::Region(Box::new(region_body(&file, &part, sending, &in_flight)))
-        }
         (Body::Parts(parts), Some(Source::Memory(whole))) => {
-            Content::Parts(Box::new(PartsBody::of_memory(parts, whole.bytes)))
+            Content::Parts(Box::new(PartsBody::of_memory(parts, whole.bytes, sending.window)))
         }
         (Body::File(part), Some(Source::Memory(whole))) => {
             let at = |end| usize::try_from(end).expect("a part of what is in memory fits memory");
-            let part = at(part.start)..at(part.end);
-            match whole.stored(&part, sending.large_files) {
-                Some(stored) => Content::Stored(Box::new(stored)),
+            let within = at(part.start)..at(part.end);
+            match whole.resident(&within, sending.large_files) {
+                Some((_, mapped, range)) if range.len() <= sending.large_files.at_once() => {
+                    Content::Stored(Box::new(mapped.stored(range, None)))
+                }
+                Some((file, ..)) => Content::Region(Box::new(region_body(file, &part, sending, &in_flight))),
+                None if within.len() > ONE_PIECE => {
+                    Content::Slices(Box::new(Slices::new(whole.bytes.slice(within), sending.window)))
+                }
                 // Mostly it is all of it, which need not be counted once more.
-                None if part == (0..whole.bytes.len()) => Content::Bytes(whole.bytes),
-                None => Content::Bytes(whole.bytes.slice(part)),
+                None if within == (0..whole.bytes.len()) => Content::Bytes(whole.bytes),
+                None => Content::Bytes(whole.bytes.slice(within)),
             }
         }
         (Body::Empty | Body::File(_) | Body::Parts(_), _) => Content::Empty,

@@ -27,7 +27,7 @@ use crate::debug;
 use crate::fields::Fields;
 use crate::forwarded;
 use crate::guard::caught;
-use crate::head::{self, Answer};
+use crate::head::{self, Answer, Body};
 use crate::https;
 use crate::mapped::LargeFiles;
 use crate::pages::Page;
@@ -139,8 +139,10 @@ fn finish(link: &Link, protocol: Protocol, mut decided: Decided, close: bool, in
             if link.certificate.is_some() { &shared.sending_sealed } else { &shared.sending }
         }
     };
-    if let (LargeFiles::Read, Some(source::Source::File(file))) = (sending.large_files, &decided.source) {
-        shared.caches.is_read(file);
+    if let (LargeFiles::Read, Body::File(part), Some(source::Source::File(file))) =
+        (sending.large_files, &decided.body, &decided.source)
+    {
+        shared.caches.note_read(file, part.end - part.start);
     }
     respond::reply(decided, sending, in_flight)
 }

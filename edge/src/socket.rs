@@ -4,14 +4,13 @@
 //! kernel takes the answer, and the socket is closed. To tell the runtime of such a socket, and that it is gone, would be a
 //! third of its system calls.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream as StdStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::SendFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -73,31 +72,19 @@ impl Socket {
         matches!(self, Self::Fresh { is_drained: true, .. })
     }
 
-    /// Sends by `send`, which is called again when the socket takes something. Less than `full` bytes mean that it takes no more for
-    /// now, so that it need not be asked.
-    pub(crate) fn poll_send(
+    /// Sends by `send`, which is called again when the socket takes something.
+    pub(crate) fn poll_send<R>(
         &mut self,
         cx: &mut Context<'_>,
-        full: usize,
-        send: impl Fn(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
+        send: impl Fn(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
         if let Some(sent) = self.at_once(|stream| send(stream.as_fd())) {
             return Poll::Ready(sent);
         }
         let stream = self.known()?;
         loop {
             ready!(stream.poll_write_ready(cx))?;
-            let mut some = 0;
-            let sent = stream.try_io(Interest::WRITABLE, || match send(stream.as_fd()) {
-                Ok(sent) if 0 < sent && sent < full => {
-                    some = sent;
-                    // What has the runtime wait for the socket.
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-                sent => sent,
-            });
-            match sent {
-                Err(_) if some > 0 => return Poll::Ready(Ok(some)),
+            match stream.try_io(Interest::WRITABLE, || send(stream.as_fd())) {
                 Err(error) if is_to_try_again(&error) => {}
                 sent => return Poll::Ready(sent),
             }
@@ -147,7 +134,11 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_send(cx, buf.len(), |socket| Ok(rustix::net::send(socket, buf, SendFlags::NOSIGNAL)?))
+        let this = self.get_mut();
+        if let Some(written) = this.at_once(|mut stream| stream.write(buf)) {
+            return Poll::Ready(written);
+        }
+        Pin::new(this.known()?).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -155,8 +146,11 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let full = bufs.iter().map(|buf| buf.len()).sum();
-        self.get_mut().poll_send(cx, full, |socket| Ok(rustix::io::writev(socket, bufs)?))
+        let this = self.get_mut();
+        if let Some(written) = this.at_once(|mut stream| stream.write_vectored(bufs)) {
+            return Poll::Ready(written);
+        }
+        Pin::new(this.known()?).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -182,7 +176,6 @@ pub(crate) mod tests {
     use super::*;
     use crate::guard::poll_in_place;
     use std::future::poll_fn;
-    use std::io::Write;
     use std::net::TcpListener;
 
     /// Our end, and that of a client.
@@ -215,7 +208,7 @@ pub(crate) mod tests {
         assert_eq!(write(&mut socket, b"an answer").await, 9);
         let bufs = [IoSlice::new(b" in two"), IoSlice::new(b" pieces")];
         assert_eq!(poll_fn(|cx| Pin::new(&mut socket).poll_write_vectored(cx, &bufs)).await.unwrap(), 14);
-        let sent = poll_fn(|cx| socket.poll_send(cx, 1, |fd| Ok(rustix::io::write(fd, b"!")?))).await.unwrap();
+        let sent = poll_fn(|cx| socket.poll_send(cx, |fd| Ok(rustix::io::write(fd, b"!")?))).await.unwrap();
         assert_eq!(sent, 1);
         assert!(matches!(socket, Socket::Fresh { .. }));
         drop(socket);

@@ -170,8 +170,7 @@ impl WriteStored for WatchedStream {
             return Poll::Pending;
         }
         let written = match &mut this.transport {
-            // Less than all of it may be all that the file has left, where somebody cut it short.
-            Transport::Plain(socket) => socket.poll_send(cx, 0, |socket| stored.send(socket, before)),
+            Transport::Plain(socket) => socket.poll_send(cx, |socket| stored.send(socket, before)),
             // What is encrypted is not stored anywhere.
             Transport::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         };
