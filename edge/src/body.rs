@@ -321,7 +321,7 @@ impl RegionBody {
         let stored = mapped.stored(start..start + length, in_flight.map(InFlight::owed));
         Some(match self.large_files {
             LargeFiles::Sent => Piece::Stored(Box::new(stored)),
-            LargeFiles::Copied | LargeFiles::Read => Bytes::from_owner(stored).into(),
+            LargeFiles::Copied | LargeFiles::Read => stored.into_bytes().into(),
         })
     }
 

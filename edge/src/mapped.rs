@@ -64,14 +64,15 @@ impl LargeFiles {
     /// that were measured. See `docs/performance.md`.
     pub(crate) fn without_tls(sendfile: Option<bool>) -> Self {
         match sendfile {
-            Some(true) => return Self::Sent,
-            Some(false) => return Self::Copied,
-            None => {}
+            Some(true) => Self::Sent,
+            Some(false) => Self::Copied,
+            None => {
+                // That of new sockets, to which listening ones belong.
+                let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None);
+                let algorithm = socket.and_then(rustix::net::sockopt::tcp_congestion);
+                Self::with(algorithm.as_deref().unwrap_or_default())
+            }
         }
-        // That of new sockets, to which listening ones belong.
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None);
-        let algorithm = socket.and_then(rustix::net::sockopt::tcp_congestion);
-        Self::with(algorithm.as_deref().unwrap_or_default())
     }
 
     /// The most that is handed out at once, in bytes. What the socket takes of it in one go stops the worker for about a tenth of a
@@ -201,17 +202,16 @@ impl Stored {
             }
         }
         let mut offset = pages.start as u64;
-        match rustix::fs::sendfile(&socket, &self.mapped.file, Some(&mut offset), pages.len()) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(sent) => Ok(copied + sent),
+        let sent = match rustix::fs::sendfile(&socket, &self.mapped.file, Some(&mut offset), pages.len()) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             // A file system or a sandbox does not let it.
             Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {
-                match rustix::net::send(&socket, &self.mapped.bytes[pages], SendFlags::NOSIGNAL) {
-                    Ok(sent) => Ok(copied + sent),
-                    Err(Errno::AGAIN | Errno::INTR) if copied > 0 => Ok(copied),
-                    Err(error) => Err(error.into()),
-                }
+                rustix::net::send(&socket, &self.mapped.bytes[pages], SendFlags::NOSIGNAL)
             }
+            sent => sent,
+        };
+        match sent {
+            Ok(sent) => Ok(copied + sent),
             Err(Errno::AGAIN | Errno::INTR) if copied > 0 => Ok(copied),
             Err(error) => Err(error.into()),
         }

@@ -108,6 +108,11 @@ macro_rules! either {
     };
 }
 
+/// How many bytes lie in `bufs`.
+fn total(bufs: &[IoSlice<'_>]) -> usize {
+    bufs.iter().map(|buf| buf.len()).sum()
+}
+
 /// A stream under watch.
 #[derive(Debug)]
 pub(crate) struct WatchedStream {
@@ -141,12 +146,23 @@ impl WatchedStream {
         !goes_on
     }
 
-    fn note_write(&self, written: &Poll<io::Result<usize>>) {
-        match written {
+    /// Has `write` write so many bytes, once the connection may.
+    fn poll_in_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: usize,
+        write: impl FnOnce(&mut Transport, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.has_to_wait(bytes, cx) {
+            return Poll::Pending;
+        }
+        let written = write(&mut self.transport, cx);
+        match &written {
             Poll::Ready(Ok(written)) => self.watch.on_write(*written),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.watch.on_write_blocked(),
         }
+        written
     }
 }
 
@@ -165,17 +181,12 @@ impl WriteStored for WatchedStream {
         before: &[IoSlice<'_>],
         stored: &Stored,
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.has_to_wait(before.iter().map(|buf| buf.len()).sum::<usize>() + stored.bytes().len(), cx) {
-            return Poll::Pending;
-        }
-        let written = match &mut this.transport {
+        let bytes = total(before) + stored.bytes().len();
+        self.get_mut().poll_in_turn(cx, bytes, |transport, cx| match transport {
             Transport::Plain(socket) => socket.poll_send(cx, |socket| stored.send(socket, before)),
             // What is encrypted is not stored anywhere.
             Transport::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
-        };
-        this.note_write(&written);
-        written
+        })
     }
 }
 
@@ -199,13 +210,7 @@ impl AsyncRead for WatchedStream {
 
 impl AsyncWrite for WatchedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.has_to_wait(buf.len(), cx) {
-            return Poll::Pending;
-        }
-        let written = either!(&mut this.transport, poll_write(cx, buf));
-        this.note_write(&written);
-        written
+        self.get_mut().poll_in_turn(cx, buf.len(), |transport, cx| either!(transport, poll_write(cx, buf)))
     }
 
     fn poll_write_vectored(
@@ -213,14 +218,8 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.has_to_wait(bufs.iter().map(|buf| buf.len()).sum(), cx) {
-            return Poll::Pending;
-        }
         // TLS puts slices together itself.
-        let written = either!(&mut this.transport, poll_write_vectored(cx, bufs));
-        this.note_write(&written);
-        written
+        self.get_mut().poll_in_turn(cx, total(bufs), |transport, cx| either!(transport, poll_write_vectored(cx, bufs)))
     }
 
     fn is_write_vectored(&self) -> bool {
