@@ -269,7 +269,7 @@ impl Bench {
         self.restart(server)?;
         let (pid, port, identity) = self.endpoint(server, over != Over::Http1)?;
         if self.servers[server].0.is_pinstone() {
-            settle(self.running(server)?, "pinstone")?;
+            settle(self.running(server)?, self.servers[server].0.name)?;
         }
         let protocol = if over == Over::Http2Tls { "h2" } else { "http/1.1" };
         let tls = identity.map(|identity| identity.client(&[protocol])).transpose()?;

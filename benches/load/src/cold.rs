@@ -14,9 +14,9 @@ use rustix::fs::{Advice, fadvise, fdatasync};
 
 use crate::bench::{Turn, beside};
 use crate::corpus;
-use crate::deploy::deploy;
+use crate::deploy::publish;
 use crate::measure::Pinned;
-use crate::servers::{HOST, PROJECT, Place, Server};
+use crate::servers::{HOST, Place, Server};
 use crate::settle::settle;
 use crate::wrk::{self, Wrk};
 
@@ -58,19 +58,17 @@ impl Cold {
     }
 
     /// Measures one server once.
-    pub(crate) fn turn(&self, server: &Server, pinstone: &Path) -> Result<Turn> {
+    pub(crate) fn turn(&self, server: &Server) -> Result<Turn> {
         if server.is_floor() {
             return Ok(Turn::Skipped("answers a constant".to_owned()));
         }
-        if server.is_pinstone() && !self.place.data.exists() {
-            let empty = server.start(&self.place, "localhost", "/api/v1/health")?;
-            deploy(pinstone, &self.place, empty.port, &self.place.root, PROJECT)?;
-            settle(&empty, server.name)?;
-            empty.stop()?;
+        let data = server.data(&self.place);
+        if server.is_pinstone() && !data.exists() {
+            publish(server, &self.place)?;
         }
         drop_from_cache(&self.place.root)?;
-        if self.place.data.exists() {
-            drop_from_cache(&self.place.data)?;
+        if data.exists() {
+            drop_from_cache(&data)?;
         }
         let place = Place { group: Some(self.group.folder.clone()), ..self.place.clone() };
         let running = server.start(&place, HOST, HOT)?;

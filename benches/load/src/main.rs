@@ -45,8 +45,7 @@ use measure::{Pinned, Sample};
 use publish::{Publish, Tool};
 use report::{Machine, Options, Report, USUAL_CONGESTION_CONTROL};
 use scenario::{Scenario, Work};
-use servers::{Missing, PROJECT, Place, Server, find_program};
-use settle::settle;
+use servers::{Missing, OURS, Place, Server, find_program};
 use sites::Sites;
 use tls::Identity;
 
@@ -100,6 +99,9 @@ struct Args {
     /// The Pinstone to measure [default: `pinstone` beside this program]
     #[arg(long, value_name = "FILE")]
     pinstone: Option<PathBuf>,
+    /// Another Pinstone, such as one without a change, to measure beside as the server `before`
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// Where the report goes
     #[arg(long, value_name = "DIR", default_value = "target/load")]
     out: PathBuf,
@@ -148,8 +150,9 @@ fn run(args: &Args) -> Result<()> {
         None => std::env::current_exe()?.with_file_name("pinstone"),
     };
     // Commands run in folders of their own.
-    let pinstone = pinstone.canonicalize().with_context(|| format!("{} is not there", pinstone.display()))?;
-    let (mut servers, mut missing) = Server::find(&pinstone)?;
+    let there = |file: &PathBuf| file.canonicalize().with_context(|| format!("{} is not there", file.display()));
+    let (pinstone, before) = (there(&pinstone)?, args.before.as_ref().map(there).transpose()?);
+    let (mut servers, mut missing) = Server::find(&pinstone, before.as_deref())?;
     for (name, install) in [
         ("wrk", "apt-get install wrk"),
         ("h2load", "apt-get install nghttp2-client"),
@@ -187,7 +190,7 @@ fn run(args: &Args) -> Result<()> {
     // Servers may become other users, who have to reach the files.
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), readable)?;
-    measure(args, cores, &pinstone, servers, missing, folder.path())
+    measure(args, cores, servers, missing, folder.path())
 }
 
 fn list(args: &Args, servers: &[Server]) {
@@ -208,7 +211,6 @@ fn titles(args: &Args) -> Vec<String> {
 fn measure(
     args: &Args,
     cores: Pinned,
-    pinstone: &std::path::Path,
     servers: Vec<Server>,
     missing: Vec<Missing>,
     folder: &std::path::Path,
@@ -234,12 +236,11 @@ fn measure(
         group: None,
         tls: None,
     };
-    let own = servers.iter().find(|server| server.is_pinstone()).context("Pinstone is always there")?.clone();
+    let own = servers.iter().find(|server| server.name == OURS).context("Pinstone is always there")?.clone();
     eprintln!("publishing it");
-    let empty = own.start(&place, "localhost", "/api/v1/health")?;
-    deploy::deploy(pinstone, &place, empty.port, &corpus.root, PROJECT)?;
-    settle(&empty, own.name)?;
-    empty.stop()?;
+    for server in servers.iter().filter(|server| server.is_pinstone()) {
+        deploy::publish(server, &place)?;
+    }
     // Either all that can serve TLS or none, so that starts compare.
     let with_tls = args.check || !own.is_pinstone_without_tls();
     let tls = if with_tls { Some(Arc::new(Identity::create(folder)?)) } else { None };
@@ -255,11 +256,11 @@ fn measure(
     }
 
     let mut run = Run { samples: Samples::new(), skips: Skips::new() };
-    let files = Publish::new(folder.join("publish"), args.seed, args.publish_files, own.clone(), pinstone.to_owned());
+    let files = Publish::new(folder.join("publish"), args.seed, args.publish_files, own.clone());
     let site_folder = folder.join("sites");
     std::fs::create_dir_all(&site_folder)?;
     let no_tls = own.is_pinstone_without_tls();
-    let mut sites = Sites::new(site_folder, args.seed, seconds, cores, own, pinstone.to_owned());
+    let mut sites = Sites::new(site_folder, args.seed, seconds, cores, own);
     let wants_cold = scenarios.iter().any(|scenario| matches!(scenario.work, Work::Cold));
     let cold = if wants_cold { Some(Cold::new(&folder.join("cold"), args.seed, seconds, cores)) } else { None };
     let cold = match cold.transpose() {
@@ -290,13 +291,13 @@ fn measure(
                 Work::Cold => {
                     let Some(cold) = &cold else { continue };
                     for server in bench::order(names.len(), round, number) {
-                        let turn = cold.turn(bench.server(server), pinstone);
+                        let turn = cold.turn(bench.server(server));
                         run.keep(scenario, names[server], turn);
                     }
                 }
-                Work::Sites { sites: count } => run.keep(scenario, "pinstone", sites.load(count).map(Turn::Measured)),
+                Work::Sites { sites: count } => run.keep(scenario, OURS, sites.load(count).map(Turn::Measured)),
                 Work::ColdStartOfSites { sites: count } => {
-                    run.keep(scenario, "pinstone", sites.cold_start(count).map(Turn::Measured));
+                    run.keep(scenario, OURS, sites.cold_start(count).map(Turn::Measured));
                 }
                 // One flow measures all three, so the first that is selected makes it.
                 Work::Publish if scenarios[..number].iter().any(|before| matches!(before.work, Work::Publish)) => {}
@@ -388,7 +389,7 @@ impl Run {
         let tools: Vec<&str> = Tool::ALL.map(Tool::name).into();
         let contestants = |scenario: &Scenario| match scenario.work {
             Work::Publish => tools.clone(),
-            Work::Sites { .. } | Work::ColdStartOfSites { .. } => vec!["pinstone"],
+            Work::Sites { .. } | Work::ColdStartOfSites { .. } => vec![OURS],
             _ => servers.to_vec(),
         };
         scenarios

@@ -53,13 +53,12 @@ pub(crate) struct Publish {
     seed: u64,
     files: usize,
     pinstone: Server,
-    program: PathBuf,
 }
 
 impl Publish {
     /// Prepares; writes nothing yet.
-    pub(crate) fn new(folder: PathBuf, seed: u64, files: usize, pinstone: Server, program: PathBuf) -> Self {
-        Self { folder, seed, files, pinstone, program }
+    pub(crate) fn new(folder: PathBuf, seed: u64, files: usize, pinstone: Server) -> Self {
+        Self { folder, seed, files, pinstone }
     }
 
     /// Publishes the files, publishes them again, and once more with some changed. Gives a sample for each of
@@ -129,7 +128,7 @@ impl Publish {
         let forgot = procfs::forget_peak(server.pid());
         let mut command = 0;
         let mut sample = timed(Some(server.pid()), || {
-            command = deploy(&self.program, place, server.port, from, "published")?;
+            command = deploy(&self.pinstone, place, server.port, from, "published")?;
             Ok(())
         })?;
         // Where the kernel does not forget, it would be the peak of an earlier publish.

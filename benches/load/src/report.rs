@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::bench::Samples;
 use crate::measure::{Metric, Sample};
 use crate::scenario::Scenario;
-use crate::servers::{Missing, Server, find_program, version};
+use crate::servers::{BEFORE, Missing, OURS, Server, find_program, version};
 use crate::stats::{Summary, ratio};
 
 mod chart;
@@ -71,6 +71,8 @@ pub(crate) struct Compared {
     pub(crate) lower_is_better: bool,
     /// Servers, or for publishing programs, in a fixed order.
     pub(crate) results: Vec<Contestant>,
+    /// Pinstone's median by that of another Pinstone.
+    pub(crate) by_before: Option<f64>,
     /// Pinstone's median by nginx's.
     pub(crate) by_nginx: Option<f64>,
     /// Pinstone's median by that of the best peer.
@@ -162,17 +164,20 @@ pub(crate) fn compare(
         let median = |one: &Contestant| Some((one.name.clone(), one.metrics.get(&scenario.lead)?.median));
         results.iter().filter(|one| one.errors == 0).filter_map(median)
     };
-    let ours = medians().find(|(name, _)| name == "pinstone").map(|(_, median)| median);
+    let ours = medians().find(|(name, _)| name == OURS).map(|(_, median)| median);
+    let others = [OURS, BEFORE, "floor"];
     let of = |theirs: f64| ours.and_then(|ours| ratio(ours, theirs));
-    let peers = medians().filter(|(name, _)| name != "pinstone" && name != "floor");
+    let peers = medians().filter(|(name, _)| !others.contains(&name.as_str()));
     let best =
         peers.min_by(|(_, one), (_, other)| if lower_is_better { one.total_cmp(other) } else { other.total_cmp(one) });
+    let by = |other: &str| medians().find(|(name, _)| name == other).and_then(|(_, theirs)| of(theirs));
     Compared {
         name: scenario.name.clone(),
         title: scenario.title.clone(),
         lead: scenario.lead,
         lower_is_better,
-        by_nginx: medians().find(|(name, _)| name == "nginx").and_then(|(_, theirs)| of(theirs)),
+        by_before: by(BEFORE),
+        by_nginx: by("nginx"),
         by_best: best.and_then(|(peer, theirs)| Some(ByBest { peer, ratio: of(theirs)? })),
         skipped: skip(""),
         results,
@@ -310,15 +315,16 @@ pub(crate) mod tests {
             ("nginx", None, Some(4.0)),
             ("pinstone", None, None),
         ] {
-            let values = [("pinstone", 8.0), ("nginx", 4.0), ("h2o", 2.0)];
+            let values = [("pinstone", 8.0), ("before", 1.0), ("nginx", 4.0), ("h2o", 2.0)];
             let of = values.map(|(name, value)| {
                 let errors = u64::from(name == wrong);
                 (name.to_owned(), vec![Sample { errors, ..sample(Metric::CpuMicros, value) }])
             });
             let samples = [("one".to_owned(), of.into())].into();
-            let compared = compare(&scenario, &["pinstone", "nginx", "h2o"], &samples, &BTreeMap::new());
+            let compared = compare(&scenario, &["pinstone", "before", "nginx", "h2o"], &samples, &BTreeMap::new());
             let best = compared.by_best.map(|best| best.ratio);
             assert_eq!((compared.by_nginx, best), (by_nginx, by_best), "wrong: {wrong}");
+            assert_eq!(compared.by_before, by_nginx.or(by_best).map(|_| 8.0), "it is no peer");
         }
     }
 

@@ -22,6 +22,10 @@ mod peers;
 
 use peers::{Http2, PEERS, Peer, Tls};
 
+/// The Pinstone that all others are compared with, and another one beside it.
+pub(crate) const OURS: &str = "pinstone";
+pub(crate) const BEFORE: &str = "before";
+
 /// The name that requests carry, and the project that Pinstone shows under it.
 pub(crate) const HOST: &str = "bench.localhost";
 pub(crate) const PROJECT: &str = "bench";
@@ -74,7 +78,7 @@ pub(crate) struct Place {
     pub(crate) folder: PathBuf,
     /// The files to serve.
     pub(crate) root: PathBuf,
-    /// Pinstone's data.
+    /// Where each Pinstone has its data, in a folder by its name.
     pub(crate) data: PathBuf,
     /// The cores to run on, as `taskset --cpu-list` takes them.
     pub(crate) cores: String,
@@ -152,26 +156,16 @@ fn version_in(text: &str) -> Option<&str> {
 }
 
 impl Server {
-    /// Pinstone, the floor, and every peer that is installed; and what is missing.
-    pub(crate) fn find(pinstone: &Path) -> Result<(Vec<Self>, Vec<Missing>)> {
-        let pinstone_version = version(pinstone, "--version")
-            .with_context(|| format!("{} is no Pinstone; `make load` builds one", pinstone.display()))?;
+    /// The floor, Pinstone, another Pinstone where there is one, and every peer that is installed; and what is missing.
+    pub(crate) fn find(pinstone: &Path, before: Option<&Path>) -> Result<(Vec<Self>, Vec<Missing>)> {
         let own = std::env::current_exe().context("cannot find this program")?;
-        let knows = |flag| says(pinstone, &["serve", "--help"], flag);
-        let knows = Knows {
-            tls: knows("--tls-listen"),
-            per_source: knows("--edge-connections-per-source"),
-            metrics: knows("--metrics-listen"),
-        };
         let mut servers = vec![
             Self { name: "floor", version: env!("CARGO_PKG_VERSION").to_owned(), program: own, kind: Kind::Floor },
-            Self {
-                name: "pinstone",
-                version: pinstone_version,
-                program: pinstone.to_owned(),
-                kind: Kind::Pinstone(knows),
-            },
+            Self::pinstone(OURS, pinstone)?,
         ];
+        if let Some(before) = before {
+            servers.push(Self::pinstone(BEFORE, before)?);
+        }
         let mut missing = Vec::new();
         for peer in &PEERS {
             let found = find_program(peer.program);
@@ -185,12 +179,34 @@ impl Server {
         Ok((servers, missing))
     }
 
+    fn pinstone(name: &'static str, program: &Path) -> Result<Self> {
+        let version = version(program, "--version")
+            .with_context(|| format!("{} is no Pinstone; `make load` builds one", program.display()))?;
+        let knows = |flag| says(program, &["serve", "--help"], flag);
+        let knows = Knows {
+            tls: knows("--tls-listen"),
+            per_source: knows("--edge-connections-per-source"),
+            metrics: knows("--metrics-listen"),
+        };
+        Ok(Self { name, version, program: program.to_owned(), kind: Kind::Pinstone(knows) })
+    }
+
     /// Whether it only answers a constant.
     pub(crate) fn is_floor(&self) -> bool {
         matches!(self.kind, Kind::Floor)
     }
 
-    /// Whether it is the one that all others are compared with.
+    /// The program itself.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Where it has its data, where it is a Pinstone.
+    pub(crate) fn data(&self, place: &Place) -> PathBuf {
+        place.data.join(self.name)
+    }
+
+    /// Whether it is a Pinstone, which has to be published to.
     pub(crate) fn is_pinstone(&self) -> bool {
         matches!(self.kind, Kind::Pinstone(_))
     }
@@ -284,7 +300,7 @@ impl Server {
                 command.args(["floor", "--port"]).arg(port);
             }
             Kind::Pinstone(knows) => {
-                command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&place.data);
+                command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(self.data(place));
                 if knows.per_source {
                     // All load comes from one address.
                     command.args(["--edge-connections-per-source", "0"]);

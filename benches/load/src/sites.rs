@@ -32,27 +32,19 @@ pub(crate) struct Sites {
     seconds: u64,
     cores: Pinned,
     pinstone: Server,
-    program: PathBuf,
     /// The numbers of sites whose data folders are filled.
     filled: HashSet<usize>,
 }
 
 impl Sites {
     /// Prepares; imports nothing yet.
-    pub(crate) fn new(
-        folder: PathBuf,
-        seed: u64,
-        seconds: u64,
-        cores: Pinned,
-        pinstone: Server,
-        program: PathBuf,
-    ) -> Self {
-        Self { folder, seed, seconds, cores, pinstone, program, filled: HashSet::new() }
+    pub(crate) fn new(folder: PathBuf, seed: u64, seconds: u64, cores: Pinned, pinstone: Server) -> Self {
+        Self { folder, seed, seconds, cores, pinstone, filled: HashSet::new() }
     }
 
     /// Why sites cannot be measured, if so.
     pub(crate) fn unavailable(&self) -> Option<&'static str> {
-        let knows = says(&self.program, &["admin", "import", "--help"], "--sites");
+        let knows = says(self.pinstone.program(), &["admin", "import", "--help"], "--sites");
         (!knows).then_some("this Pinstone has no `admin import --sites`")
     }
 
@@ -101,26 +93,29 @@ impl Sites {
 
     fn start(&mut self, sites: usize) -> Result<Running> {
         self.fill(sites)?;
-        let (data, from) = self.folders(sites);
-        let cores = self.cores.server.to_string();
-        let place = Place { folder: self.folder.clone(), root: from, data, cores, group: None, tls: None };
-        self.pinstone.start(&place, &host(sites), PATH)
+        self.pinstone.start(&self.place(sites), &host(sites), PATH)
     }
 
-    /// The data folder of that many sites, and what every site is made from.
-    fn folders(&self, sites: usize) -> (PathBuf, PathBuf) {
-        (self.folder.join(format!("data-{sites}")), self.folder.join("from"))
+    /// What every site is made from, and where the data of that many are.
+    fn place(&self, sites: usize) -> Place {
+        let (root, data) = (self.folder.join("from"), self.folder.join(format!("data-{sites}")));
+        let cores = self.cores.server.to_string();
+        Place { folder: self.folder.clone(), root, data, cores, group: None, tls: None }
     }
 
     fn fill(&mut self, sites: usize) -> Result<()> {
-        let (data, from) = self.folders(sites);
         if !self.filled.contains(&sites) {
+            let place = self.place(sites);
+            let (data, from) = (self.pinstone.data(&place), place.root);
             fs::create_dir_all(&from)?;
             fs::write(from.join("1k.bin"), Random::new(self.seed).bytes(1024))?;
             fs::write(from.join("index.html"), "<!doctype html><title>A site</title>\n")?;
             fs::write(from.join("site.txt"), "its own\n")?;
             let mut command = Command::new("taskset");
-            command.args(["--cpu-list", &all_cores()]).arg(&self.program).args(["--quiet", "admin", "import"]);
+            command
+                .args(["--cpu-list", &all_cores()])
+                .arg(self.pinstone.program())
+                .args(["--quiet", "admin", "import"]);
             command.arg("--data").arg(&data).args(["--sites", &sites.to_string()]).arg("--from").arg(&from);
             command.arg("--distinct");
             clean_environment(&mut command, &self.folder);

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::{Compared, Contestant, Report};
 use crate::measure::Metric;
+use crate::servers::BEFORE;
 
 /// The share of rounds from which on a mark is set.
 const MARKED: f64 = 0.5;
@@ -84,10 +85,11 @@ fn compared(scenarios: &[&Compared], quartiles: bool) -> Vec<Vec<String>> {
     let names = contestants(scenarios);
     let mut header = vec!["scenario".to_owned(), "figure".to_owned()];
     header.extend(names.iter().cloned());
-    let with_nginx = names.iter().any(|name| name == "nginx");
-    if with_nginx {
-        header.push("÷ nginx".to_owned());
-    }
+    let ratios: [(_, fn(&Compared) -> _); 2] =
+        [(BEFORE, |scenario| scenario.by_before), ("nginx", |scenario| scenario.by_nginx)];
+    let ratios = ratios.map(|(other, ratio)| names.iter().any(|name| name == other).then_some((other, ratio)));
+    let ratios = || ratios.iter().flatten();
+    header.extend(ratios().map(|(other, _)| format!("÷ {other}")));
     header.push("÷ best peer".to_owned());
     let mut rows = vec![header];
     for scenario in scenarios.iter().filter(|scenario| scenario.skipped.is_none()) {
@@ -98,9 +100,7 @@ fn compared(scenarios: &[&Compared], quartiles: bool) -> Vec<Vec<String>> {
             row
         };
         let mut leading = row(scenario.lead);
-        if with_nginx {
-            leading.push(or_dash(scenario.by_nginx.map(|ratio| format!("{ratio:.2}"))));
-        }
+        leading.extend(ratios().map(|(_, ratio)| or_dash(ratio(scenario).map(|ratio| format!("{ratio:.2}")))));
         leading.push(or_dash(scenario.by_best.as_ref().map(|best| format!("{:.2} ({})", best.ratio, best.peer))));
         let columns = leading.len();
         rows.push(leading);
