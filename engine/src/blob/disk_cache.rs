@@ -333,8 +333,8 @@ struct Incoming {
     file: Arc<File>,
     path: PathBuf,
     hasher: blake3::Hasher,
-    batch: Vec<Bytes>,
-    batched: usize,
+    /// What is to be written next, at once: see `object_writer.rs`.
+    batch: Vec<u8>,
     written: u64,
     has_name: bool,
 }
@@ -562,8 +562,7 @@ impl Shared {
         let mut options = File::options();
         let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let hasher = blake3::Hasher::new();
-        let incoming =
-            Incoming { file: Arc::new(file), path, hasher, batch: Vec::new(), batched: 0, written: 0, has_name: false };
+        let incoming = Incoming { file: Arc::new(file), path, hasher, batch: Vec::new(), written: 0, has_name: false };
         let reserve =
             || rustix::fs::fallocate(&*incoming.file, FallocateFlags::empty(), 0, length).map_err(io::Error::from);
         match reserve() {
@@ -629,9 +628,8 @@ impl Sink {
         match self {
             Self::Memory(bytes) => bytes.extend_from_slice(&piece),
             Self::File(incoming) => {
-                incoming.batched += piece.len();
-                incoming.batch.push(piece);
-                if incoming.batched >= BATCH {
+                incoming.batch.extend_from_slice(&piece);
+                if incoming.batch.len() >= BATCH {
                     incoming.flush().await?;
                 }
             }
@@ -646,18 +644,16 @@ impl Incoming {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let (batch, file, at) = (std::mem::take(&mut self.batch), Arc::clone(&self.file), self.written);
+        let (mut batch, file, at) = (std::mem::take(&mut self.batch), Arc::clone(&self.file), self.written);
         let mut hasher = std::mem::take(&mut self.hasher);
-        self.written += self.batched as u64;
-        self.batched = 0;
+        self.written += batch.len() as u64;
         let written = off_thread(move || {
-            // In one write, as `object_writer.rs` does.
-            let batch = batch.concat();
             hasher.update(&batch);
             file.write_all_at(&batch, at)?;
-            Ok(hasher)
+            batch.clear();
+            Ok((hasher, batch))
         });
-        self.hasher = written.await?.map_err(Failure::disk)?;
+        (self.hasher, self.batch) = written.await?.map_err(Failure::disk)?;
         Ok(())
     }
 }
