@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
-use crate::corpus::{Corpus, Page, Random, SIZES};
+use crate::corpus::{Corpus, OF_RANGES, Page, Random, SIZES};
 use crate::h2load::H2load;
 use crate::handshake::Handshakes;
 use crate::http::{Answer, Connection};
@@ -205,7 +205,7 @@ impl Bench {
 
     /// Why ranges cannot be compared: a server that sends everything would pass for one that answers.
     fn range_problem(&self, port: u16) -> Result<Option<String>> {
-        let (path, size) = SIZES[3];
+        let (path, size) = OF_RANGES;
         let page = self.corpus.sizes.iter().find(|page| page.url == path).context("the corpus has it")?;
         let start = size / 3;
         let field = format!("Range: bytes={start}-{}", start + RANGE - 1);
@@ -335,9 +335,9 @@ fn skipped(reason: &str) -> Turn {
     Turn::Skipped(reason.to_owned())
 }
 
-/// A thousand ranges at any byte of the 10 MiB file.
+/// A thousand ranges at any byte of their file.
 fn ranges(seed: u64) -> String {
-    let (path, size) = SIZES[3];
+    let (path, size) = OF_RANGES;
     let mut random = Random::new(seed);
     let mut text = String::new();
     for _ in 0..1000 {
@@ -388,7 +388,7 @@ mod tests {
         for line in ranges(3).lines() {
             let (start, end) = line.split_once("bytes=").unwrap().1.split_once('-').unwrap();
             let (start, end): (usize, usize) = (start.parse().unwrap(), end.parse().unwrap());
-            assert!(end - start + 1 == RANGE && end < SIZES[3].1, "{line}");
+            assert!(end - start + 1 == RANGE && end < OF_RANGES.1, "{line}");
         }
     }
 }

@@ -14,8 +14,10 @@ const SMALLEST_PAGE: f64 = 700.0;
 const LARGEST_PAGE: f64 = 20_480.0;
 
 /// Files of one size, by URL path.
-pub(crate) const SIZES: [(&str, usize); 4] =
-    [("/1k.bin", 1 << 10), ("/16k.bin", 16 << 10), ("/100k.bin", 100 << 10), ("/10m.bin", 10 << 20)];
+pub(crate) const SIZES: [(&str, usize); 5] =
+    [("/1k.bin", 1 << 10), ("/16k.bin", 16 << 10), ("/100k.bin", 100 << 10), ("/10m.bin", 10 << 20), OF_RANGES];
+/// The one that ranges are of: servers may be told to send it in another way than what is sent whole.
+pub(crate) const OF_RANGES: (&str, usize) = ("/ranges.bin", 10 << 20);
 /// What no server has.
 pub(crate) const MISSING: &str = "/no/such/page.html";
 /// What a server that knows about it shows instead.
@@ -49,7 +51,7 @@ impl Corpus {
         fs::create_dir_all(root.join("pages")).with_context(|| format!("cannot create {}", root.display()))?;
         let mut random = Random::new(seed);
         let mut sizes = Vec::new();
-        for (url, size) in SIZES {
+        for (url, size) in SIZES.into_iter().filter(|file| *file != OF_RANGES) {
             sizes.push(write(root, url.to_owned(), &random.bytes(size))?);
         }
         fs::write(root.join("404.html"), NOT_FOUND_PAGE)?;
@@ -58,6 +60,8 @@ impl Corpus {
             let bytes = random.page();
             pages.push(write(root, format!("/pages/{:02}/page-{number:04}.html", number % 40), &bytes)?);
         }
+        // Behind them, so that a seed makes the pages that it always made.
+        sizes.push(write(root, OF_RANGES.0.to_owned(), &random.bytes(OF_RANGES.1))?);
         let mut sets = Vec::new();
         for (number, folder) in folders.iter().enumerate() {
             let mut found = Vec::new();

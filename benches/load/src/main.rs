@@ -105,7 +105,7 @@ struct Args {
     /// Where the report goes
     #[arg(long, value_name = "DIR", default_value = "target/load")]
     out: PathBuf,
-    /// Where temporary files go; needs some 4 GB [default: the system's]
+    /// Where temporary files go; needs some 4 GB, and 2 more with --before [default: the system's]
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
     /// Name scenarios, servers and what is missing, and measure nothing

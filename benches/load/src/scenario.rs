@@ -103,7 +103,7 @@ pub(crate) enum Target {
     One(&'static str),
     Pages,
     Folder(usize),
-    /// 64 KiB of the 10 MiB file, anywhere.
+    /// 64 KiB of a file of 10 MiB, anywhere.
     Ranges,
 }
 
