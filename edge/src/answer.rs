@@ -248,6 +248,14 @@ impl Call<'_> {
         let (kind, status, body) = match decision {
             Decision::Whole if is_lasting => (Kind::Whole, StatusCode::OK, head::whole(self.method, form)),
             Decision::NotModified if is_lasting => (Kind::NotModified, StatusCode::NOT_MODIFIED, Body::Empty),
+            Decision::Part(part) if is_lasting => {
+                let mut fields = self.head(file, form, Kind::Part, || head::of_parts(entity, form));
+                for (field, value) in head::of_part(&part, form.length) {
+                    respond::add(&mut fields, field, value);
+                }
+                let body = Body::File(part);
+                return Decided { status: StatusCode::PARTIAL_CONTENT, fields, body, source: None };
+            }
             decision => return head::decided(self.method, entity, form, decision).into(),
         };
         let fields = self.head(file, form, kind, || head::decided(self.method, entity, form, decision).head);
@@ -546,6 +554,14 @@ mod tests {
                 }
             }
         }
+        // The head of a part is that of the whole, but for what says which part it is.
+        for world in [&kept, &looked_up] {
+            let mut want = world.get("/a.txt", &[]).await.fields.map();
+            let length = want.insert(header::CONTENT_LENGTH, http::HeaderValue::from_static("2")).unwrap();
+            let content_range = format!("bytes 1-2/{}", length.to_str().unwrap());
+            want.insert(header::CONTENT_RANGE, http::HeaderValue::try_from(content_range).unwrap());
+            assert_eq!(world.get("/a.txt", &[("range", "bytes=1-2")]).await.fields.map(), want);
+        }
         assert!(kept.at_hand("/a.txt") && kept.at_hand("404.html"));
         assert!(!looked_up.at_hand("/a.txt"), "there is room for nothing");
         assert!(matches!(kept.leads_to("/none/such"), Some(LeadsTo::Nothing(Some(_)))));
@@ -607,6 +623,8 @@ mod tests {
             let sent = world.get("/a.txt", &[]).await;
             let want = format!("Thu, 01 Jan 1970 {date} GMT");
             assert_eq!(field(&sent, header::LAST_MODIFIED), Some(&*want));
+            let part = world.get("/a.txt", &[("range", "bytes=1-2")]).await;
+            assert_eq!(field(&part, header::LAST_MODIFIED), Some(&*want));
             world.clock.advance(std::time::Duration::from_secs(2));
         }
     }

@@ -133,9 +133,11 @@ impl Head {
     }
 
     fn with_content(self, content_type: impl Into<Value>, length: u64) -> Self {
-        self.with(Field::ContentType, content_type)
-            .with(Field::ContentTypeOptions, "nosniff")
-            .with(Field::ContentLength, length.to_string())
+        self.with_type(content_type).with(Field::ContentLength, length.to_string())
+    }
+
+    fn with_type(self, content_type: impl Into<Value>) -> Self {
+        self.with(Field::ContentType, content_type).with(Field::ContentTypeOptions, "nosniff")
     }
 }
 
@@ -178,10 +180,9 @@ pub fn decided(method: Method, entity: &Entity<'_>, representation: &Representat
     let (head, body) = match decision {
         Decision::Whole => (with_form(head(Status::Ok), content_type, representation), Body::File(0..length)),
         Decision::Part(part) => {
-            let head = head(Status::PartialContent)
-                .with_content(content_type.to_owned(), part.end - part.start)
-                .with(Field::ContentRange, multipart::content_range(&part, length));
-            (head, Body::File(part))
+            let mut head = of_parts(entity, representation);
+            head.fields.extend(of_part(&part, length));
+            return Answer { head, body: sent(method, Body::File(part)) };
         }
         Decision::Parts(parts) => {
             let parts = Multipart::new(etag.opaque(), content_type, length, parts);
@@ -197,6 +198,21 @@ pub fn decided(method: Method, entity: &Entity<'_>, representation: &Representat
         }
     };
     Answer { head: head.with(Field::AcceptRanges, "bytes"), body: sent(method, body) }
+}
+
+/// What the heads of all answers with one part of `representation` have in common.
+#[must_use]
+pub fn of_parts(entity: &Entity<'_>, representation: &Representation) -> Head {
+    with_validators(Head::new(Status::PartialContent), entity, &ETag::of(&representation.blob))
+        .with_type(entity.published.content_type.to_owned())
+        .with(Field::AcceptRanges, "bytes")
+}
+
+/// What a head says of the one part of `length` bytes that its answer has.
+#[must_use]
+pub fn of_part(part: &Range<u64>, length: u64) -> [(Field, Value); 2] {
+    let bytes = (part.end - part.start).to_string();
+    [(Field::ContentLength, bytes.into()), (Field::ContentRange, multipart::content_range(part, length).into())]
 }
 
 /// What of a body is sent: nothing of one that has no bytes, or that is asked about by HEAD.

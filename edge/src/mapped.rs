@@ -40,7 +40,7 @@ const BLOCK: usize = 512 << 10;
 
 /// For how long, in milliseconds, a block that was in memory is taken to be there: to ask takes a fifteenth of what it takes to send
 /// it. Memory that is short may lose a block within a second, and seldom one that was sent a moment ago.
-const REMEMBERED: u32 = 100;
+pub(crate) const REMEMBERED: u32 = 100;
 
 /// What the kernel tells apart, in bytes; where its pages are larger, nothing is ever said to be in memory, and files are read.
 const PAGE: usize = 4 << 10;
@@ -95,7 +95,7 @@ pub(crate) struct Mapped {
     seen: Box<[AtomicU32]>,
 }
 
-/// Some bytes of it, which keep it. The client owes to take them until they are dropped.
+/// Some bytes of it, which keep it. Where that is said, the client owes to take them until they are dropped.
 #[derive(Debug)]
 pub(crate) struct Stored {
     mapped: Arc<Mapped>,
@@ -134,7 +134,8 @@ impl Mapped {
                 seen.store(now, Relaxed);
                 return true;
             }
-            self.is_in_memory(whole.start.max(range.start)..whole.end.min(range.end))
+            let part = whole.start.max(range.start)..whole.end.min(range.end);
+            part != whole && self.is_in_memory(part)
         })
     }
 
@@ -182,31 +183,33 @@ impl Stored {
     /// Has the kernel send `before` and then these bytes to a socket that does not block, in the same packets; answers how many of
     /// all of them it took, which are some.
     ///
-    /// What lies before the first whole page is copied: a packet has room for as many pages as 64 KiB are, and a page that is
-    /// cut in two takes two of the places.
+    /// What lies before the first whole page is copied with `before`: a packet has room for as many pages as 64 KiB are, and a page
+    /// that is cut in two takes two of the places. Where the socket took a part of a page, the rest of it goes on behind that, in the
+    /// same place of the packet.
     pub(crate) fn send(&self, socket: impl AsFd, before: &[IoSlice<'_>]) -> io::Result<usize> {
-        let pages = self.range.start.next_multiple_of(PAGE).min(self.range.end)..self.range.end;
+        let Range { mut start, end } = self.range;
         let mut copied = 0;
-        if !before.is_empty() || pages.start > self.range.start {
-            let first = &self.mapped.bytes[self.range.start..pages.start];
+        if !before.is_empty() {
+            let first = &self.mapped.bytes[start..start.next_multiple_of(PAGE).min(end)];
+            start += first.len();
             let first = (!first.is_empty()).then_some(first);
             let bufs: SmallVec<[_; 4]> = before.iter().map(|buf| &**buf).chain(first).map(IoSlice::new).collect();
-            let follows = if pages.is_empty() { SendFlags::empty() } else { SendFlags::MORE };
+            let follows = if start == end { SendFlags::empty() } else { SendFlags::MORE };
             let flags = follows | SendFlags::NOSIGNAL;
             copied = match &bufs[..] {
                 [one] => rustix::net::send(&socket, one, flags)?,
                 several => rustix::net::sendmsg(&socket, several, &mut SendAncillaryBuffer::default(), flags)?,
             };
-            if pages.is_empty() || copied < bufs.iter().map(|buf| buf.len()).sum() {
+            if start == end || copied < bufs.iter().map(|buf| buf.len()).sum() {
                 return Ok(copied);
             }
         }
-        let mut offset = pages.start as u64;
-        let sent = match rustix::fs::sendfile(&socket, &self.mapped.file, Some(&mut offset), pages.len()) {
+        let mut offset = start as u64;
+        let sent = match rustix::fs::sendfile(&socket, &self.mapped.file, Some(&mut offset), end - start) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             // A file system or a sandbox does not let it.
             Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {
-                rustix::net::send(&socket, &self.mapped.bytes[pages], SendFlags::NOSIGNAL)
+                rustix::net::send(&socket, &self.mapped.bytes[start..end], SendFlags::NOSIGNAL)
             }
             sent => sent,
         };
@@ -226,7 +229,7 @@ impl AsRef<[u8]> for Stored {
 
 /// Milliseconds that have passed, of which only the difference says something; never 0.
 #[allow(clippy::cast_possible_truncation, reason = "what is cut off is of no account for differences")]
-fn now() -> u32 {
+pub(crate) fn now() -> u32 {
     (ticks().as_millis() as u32).max(1)
 }
 

@@ -51,6 +51,7 @@ pub(crate) struct Prepared {
 struct Form {
     whole: OnceLock<Arc<KeptHead>>,
     not_modified: OnceLock<Arc<KeptHead>>,
+    part: OnceLock<Arc<KeptHead>>,
     all: OnceLock<Whole>,
 }
 
@@ -76,6 +77,8 @@ pub(crate) enum Kind {
     Whole,
     /// Of one that says that the client has it.
     NotModified,
+    /// Of one that has a part, but for what says which.
+    Part,
 }
 
 impl Prepared {
@@ -149,6 +152,7 @@ impl Prepared {
         let kept = match kind {
             Kind::Whole => &form.whole,
             Kind::NotModified => &form.not_modified,
+            Kind::Part => &form.part,
         };
         let mut added = 0;
         let head = kept.get_or_init(|| {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -107,9 +108,8 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
     let Decided { status, fields, body, source } = decided;
     let content = match (body, source) {
         (Body::Page(page), _) => Content::Bytes(Bytes::from_static(page.html().as_bytes())),
-        (Body::File(part), Some(Source::File(file))) => {
-            Content::Region(Box::new(region_body(&file, &part, sending, &in_flight)))
-        }
+        (Body::File(part), Some(Source::File(file))) => one_piece(&file, &part, sending.large_files, &in_flight)
+            .unwrap_or_else(|| Content::Region(Box::new(region_body(&file, &part, sending, &in_flight)))),
         (Body::Parts(parts), Some(Source::File(file))) => {
             // Of no bytes yet: the parts are read one after the other, within the same window.
             let window = region_body(&file, &(0..0), sending, &in_flight);
@@ -121,7 +121,11 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
         (Body::File(part), Some(Source::Memory(whole))) => {
             let at = |end| usize::try_from(end).expect("a part of what is in memory fits memory");
             let within = at(part.start)..at(part.end);
-            match whole.resident(&within, sending.large_files) {
+            let bring_back = |file: &Arc<OpenFile>| {
+                let file = Arc::clone(file);
+                drop(sending.pool.spawn_blocking(move || file.bring_back()));
+            };
+            match whole.resident(&within, sending.large_files, bring_back) {
                 Some((_, mapped, range)) if range.len() <= sending.large_files.at_once() => {
                     Content::Stored(Box::new(mapped.stored(range, None)))
                 }
@@ -137,6 +141,20 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
         (Body::Empty | Body::File(_) | Body::Parts(_), _) => Content::Empty,
     };
     Reply { status, fields, body: EdgeBody::new(content, in_flight) }
+}
+
+/// A part of a file that is in the page cache and can be handed out at once.
+fn one_piece(file: &OpenFile, part: &Range<u64>, large_files: LargeFiles, in_flight: &InFlight) -> Option<Content> {
+    let part = usize::try_from(part.start).ok()?..usize::try_from(part.end).ok()?;
+    if large_files == LargeFiles::Read || part.len() > large_files.at_once() {
+        return None;
+    }
+    let (mapped, range) = file.resident(&part)?;
+    let stored = mapped.stored(range, Some(in_flight.owed()));
+    Some(match large_files {
+        LargeFiles::Sent => Content::Stored(Box::new(stored)),
+        LargeFiles::Copied | LargeFiles::Read => Content::Bytes(stored.into_bytes()),
+    })
 }
 
 fn region_body(file: &OpenFile, part: &Range<u64>, sending: &Sending, in_flight: &InFlight) -> RegionBody {
