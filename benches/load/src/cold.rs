@@ -62,13 +62,13 @@ impl Cold {
         if server.is_floor() {
             return Ok(Turn::Skipped("answers a constant".to_owned()));
         }
-        let data = server.data(&self.place);
-        if server.is_pinstone() && !data.exists() {
+        if server.is_pinstone() && !server.data(&self.place).exists() {
             publish(server, &self.place)?;
         }
         drop_from_cache(&self.place.root)?;
-        if data.exists() {
-            drop_from_cache(&data)?;
+        // That of every Pinstone, whoever has this turn: what the last one left in the group's memory is not for this one to clear.
+        if self.place.data.exists() {
+            drop_from_cache(&self.place.data)?;
         }
         let place = Place { group: Some(self.group.folder.clone()), ..self.place.clone() };
         let running = server.start(&place, HOST, HOT)?;
