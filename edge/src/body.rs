@@ -63,6 +63,15 @@ pub(crate) enum Content {
     Control(ControlBody),
 }
 
+impl From<Piece> for Content {
+    fn from(piece: Piece) -> Self {
+        match piece {
+            Piece::Bytes(bytes) => Self::Bytes(bytes),
+            Piece::Stored(stored) => Self::Stored(stored),
+        }
+    }
+}
+
 impl EdgeBody {
     /// A body that keeps its request in flight until it is dropped.
     pub(crate) fn new(content: Content, in_flight: InFlight) -> Self {
@@ -319,10 +328,7 @@ impl RegionBody {
         }
         self.left.start += length as u64;
         let stored = mapped.stored(start..start + length, in_flight.map(InFlight::owed));
-        Some(match self.large_files {
-            LargeFiles::Sent => Piece::Stored(Box::new(stored)),
-            LargeFiles::Copied | LargeFiles::Read => stored.into_bytes().into(),
-        })
+        Some(Piece::of_file(stored, self.large_files))
     }
 
     /// Takes what the page cache has, or says that only the pool can read it.

@@ -256,7 +256,7 @@ fn residency(bytes: &[u8], pages: &mut [u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
@@ -265,6 +265,16 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&pattern(length)).unwrap();
         FileRegion { file: Arc::new(file), offset, length: length as u64 - offset }
+    }
+
+    /// A file with these bytes, which its disk has too, so that they can be taken out of memory.
+    pub(crate) fn on_disk(bytes: &[u8]) -> FileRegion {
+        // Where the program lies: the system's folder for temporary files may be memory itself.
+        let program = std::env::current_exe().unwrap();
+        let mut file = tempfile::tempfile_in(program.parent().unwrap()).unwrap();
+        file.write_all(bytes).unwrap();
+        file.sync_all().unwrap();
+        FileRegion { file: Arc::new(file), offset: 0, length: bytes.len() as u64 }
     }
 
     fn pattern(length: usize) -> Vec<u8> {
@@ -299,12 +309,7 @@ mod tests {
 
     #[test]
     fn what_is_not_in_memory_is_said_to_be_so() {
-        // Where the program lies: the system's folder for temporary files may be memory itself.
-        let folder = std::env::current_exe().unwrap();
-        let mut file = tempfile::tempfile_in(folder.parent().unwrap()).unwrap();
-        file.write_all(&pattern(1 << 20)).unwrap();
-        file.sync_all().unwrap();
-        let region = FileRegion { file: Arc::new(file), offset: 0, length: 1 << 20 };
+        let region = on_disk(&pattern(1 << 20));
         let mapped = Mapped::of(&region).unwrap();
         let all = 0..1 << 20;
         assert!(mapped.is_resident_at(1000, all.clone()));

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::mapped::Stored;
+use crate::mapped::{LargeFiles, Stored};
 
 /// Some bytes of a body.
 #[derive(Debug)]
@@ -14,6 +14,14 @@ pub(crate) enum Piece {
 }
 
 impl Piece {
+    /// Bytes of a file, as they reach the socket.
+    pub(crate) fn of_file(stored: Stored, large_files: LargeFiles) -> Self {
+        match large_files {
+            LargeFiles::Sent => Self::Stored(Box::new(stored)),
+            LargeFiles::Copied | LargeFiles::Read => Self::Bytes(stored.into_bytes()),
+        }
+    }
+
     /// How many bytes they are.
     pub(crate) fn len(&self) -> usize {
         match self {

@@ -16,6 +16,7 @@ use crate::control::ControlBody;
 use crate::head::{Body, Field, Head, Status, Value};
 use crate::mapped::LargeFiles;
 use crate::parts::PartsBody;
+use crate::piece::Piece;
 use crate::reply::{Reply, ReplyFields};
 use crate::source::{OpenFile, Source};
 use crate::watch::InFlight;
@@ -151,10 +152,7 @@ fn one_piece(file: &OpenFile, part: &Range<u64>, large_files: LargeFiles, in_fli
     }
     let (mapped, range) = file.resident(&part)?;
     let stored = mapped.stored(range, Some(in_flight.owed()));
-    Some(match large_files {
-        LargeFiles::Sent => Content::Stored(Box::new(stored)),
-        LargeFiles::Copied | LargeFiles::Read => Content::Bytes(stored.into_bytes()),
-    })
+    Some(Piece::of_file(stored, large_files).into())
 }
 
 fn region_body(file: &OpenFile, part: &Range<u64>, sending: &Sending, in_flight: &InFlight) -> RegionBody {

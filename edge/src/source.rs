@@ -119,14 +119,12 @@ impl OpenFile {
         let FileRegion { file, offset, length } = &self.region;
         // The kernel would read no more than a device takes at once if it were advised to (`POSIX_FADV_WILLNEED`).
         let mut scratch = vec![0; READ_AT_ONCE];
-        let mut at = 0;
-        while at < *length {
+        for at in (0..*length).step_by(READ_AT_ONCE) {
             let wanted = usize::try_from(length - at).map_or(READ_AT_ONCE, |left| left.min(READ_AT_ONCE));
             if let Err(error) = file.read_exact_at(&mut scratch[..wanted], offset + at) {
                 tracing::debug!(%error, "a file that is asked for often could not be read into the page cache");
                 break;
             }
-            at += wanted as u64;
         }
         self.absent.is_read.store(false, Relaxed);
     }
@@ -187,6 +185,7 @@ impl Absent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapped::tests::on_disk;
     use std::io::Write;
 
     #[test]
@@ -213,14 +212,9 @@ mod tests {
     #[test]
     fn what_is_asked_for_often_is_brought_back() {
         const LENGTH: usize = 256 << 10;
-        // Where the program lies: the system's folder for temporary files may be memory itself.
-        let program = std::env::current_exe().unwrap();
-        let mut file = tempfile::tempfile_in(program.parent().unwrap()).unwrap();
         let bytes = Bytes::from(vec![7; LENGTH]);
-        file.write_all(&bytes).unwrap();
-        file.sync_all().unwrap();
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        let region = FileRegion { file: file.into(), offset: 0, length: LENGTH as u64 };
+        let region = on_disk(&bytes);
+        rustix::fs::fadvise(&region.file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         let file = Some(Arc::new(OpenFile::new(BlobHash::of(&bytes), region, None)));
         let whole = Whole { bytes, file };
         let wanted = std::cell::RefCell::new(Vec::new());
