@@ -1,8 +1,11 @@
 //! The body of an answer: shared bytes, or a region of a file in bounded windows; never gathered.
 //!
-//! A window is first taken from the page cache without waiting. Where that would wait, the window is read on the pool,
-//! so that a cold disk never stops a thread that serves others. A file that ends too early ends the connection: fewer
-//! bytes than announced must not look like an answer.
+//! What the page cache has is sent at once. What it has not is read on the pool, so that a cold disk never stops a thread that
+//! serves others. A file that ends too early ends the connection: fewer bytes than announced must not look like an answer.
+//!
+//! To ask the kernel for bytes that are not in memory is work even where it is told not to wait (`RWF_NOWAIT`): it finds room for
+//! them and for what it reads ahead, up to megabytes at once, takes that from others, and asks the disk for it. That is half a
+//! millisecond and more in which nobody else is served, so it is left to the pool too: see [`RegionBody::lies`].
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -223,6 +226,21 @@ impl Slices {
     }
 }
 
+/// How much of a file that was waited for has to be in memory before the rest of it is sent without the pool: the most that the kernel
+/// was seen to read ahead. What lies at the end of that is marked, and who comes upon the mark has the next bytes read ahead.
+const READ_AHEAD: usize = 8 << 20;
+
+/// Where the next bytes of a file are, as far as that can be told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Lies {
+    /// At least so many of them in memory.
+    Here(usize),
+    /// Not in memory, or not far enough.
+    OnDisk,
+    /// The attempt to read them will tell.
+    Untold,
+}
+
 /// A part of a file, sent window by window.
 #[derive(Debug)]
 pub(crate) struct RegionBody {
@@ -237,9 +255,11 @@ pub(crate) struct RegionBody {
     reading: Option<JoinHandle<io::Result<Buffer>>>,
     /// Whether the file system can say that a read would wait.
     nowait: bool,
-    /// The file, where what is in memory of it goes to the socket from there.
+    /// The file, where it can tell what is in memory of it.
     mapped: Option<Arc<Mapped>>,
     large_files: LargeFiles,
+    /// Whether the pool had to read some of it.
+    has_waited: bool,
 }
 
 impl RegionBody {
@@ -262,12 +282,13 @@ impl RegionBody {
             nowait: true,
             mapped: None,
             large_files: LargeFiles::Read,
+            has_waited: false,
         }
     }
 
     /// Has what is in memory of `file` reach the socket in this way.
     pub(crate) fn sent_as(mut self, large_files: LargeFiles, file: &OpenFile) -> Self {
-        self.mapped = if large_files == LargeFiles::Read { None } else { file.mapped().map(Arc::clone) };
+        self.mapped = file.mapped().map(Arc::clone);
         self.large_files = large_files;
         self
     }
@@ -287,21 +308,26 @@ impl RegionBody {
         if self.left.is_empty() {
             return Poll::Ready(None);
         }
-        if self.room.is_none()
-            && let Some(piece) = self.take_mapped(in_flight)
-        {
-            return Poll::Ready(Some(Ok(piece)));
-        }
         let wanted = usize::try_from(self.left.end - self.left.start).map_or(self.window, |left| left.min(self.window));
-        if self.room.is_none() {
-            self.room = Some(ready!(self.windows.poll_room(cx, wanted)));
-        }
         if self.reading.is_none() {
-            match self.read_resident(wanted) {
-                Some(Ok(window)) => return Poll::Ready(Some(Ok(self.take(window, in_flight)))),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => {}
+            let lies = self.lies(wanted);
+            if let Lies::Here(length) = lies
+                && self.room.is_none()
+                && let Some(piece) = self.take_mapped(length, in_flight)
+            {
+                return Poll::Ready(Some(Ok(piece)));
             }
+            if self.room.is_none() {
+                self.room = Some(ready!(self.windows.poll_room(cx, wanted)));
+            }
+            if lies != Lies::OnDisk {
+                match self.read_resident(wanted) {
+                    Some(Ok(window)) => return Poll::Ready(Some(Ok(self.take(window, in_flight)))),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    None => {}
+                }
+            }
+            self.has_waited = true;
         }
         let reading = self.reading.get_or_insert_with(|| {
             let (file, offset) = (Arc::clone(&self.file), self.left.start);
@@ -313,21 +339,41 @@ impl RegionBody {
         });
         let read = ready!(Pin::new(reading).poll(cx));
         self.reading = None;
+        if let Some(in_flight) = in_flight {
+            in_flight.wait_for_turn();
+        }
         let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
         Poll::Ready(Some(read.map(|window| self.take(window, in_flight))))
     }
 
+    /// Where the next `window` bytes are, or more of them where more can be sent at once.
+    fn lies(&self, window: usize) -> Lies {
+        let Some((mapped, start)) = self.mapped.as_ref().zip(usize::try_from(self.left.start).ok()) else {
+            return Lies::Untold;
+        };
+        let left = usize::try_from(self.left.end - self.left.start).unwrap_or(usize::MAX - start);
+        if self.has_waited {
+            let ahead = left.min(READ_AHEAD);
+            if mapped.resident(start..start + ahead) < ahead {
+                return Lies::OnDisk;
+            }
+        }
+        let window = left.min(window);
+        let most = if self.large_files == LargeFiles::Read { window } else { self.large_files.at_once().min(left) };
+        match mapped.resident(start..start + most.max(window)) {
+            here if here >= window => Lies::Here(here.min(most)),
+            _ => Lies::OnDisk,
+        }
+    }
+
     /// Takes a piece as it lies in the page cache, which costs no memory of ours.
-    fn take_mapped(&mut self, in_flight: Option<&InFlight>) -> Option<Piece> {
-        let mapped = self.mapped.as_ref()?;
-        let start = usize::try_from(self.left.start).ok()?;
-        let most = self.large_files.at_once();
-        let length = usize::try_from(self.left.end - self.left.start).map_or(most, |left| left.min(most));
-        if length < mapped::LEAST || !mapped.is_resident(start..start + length) {
+    fn take_mapped(&mut self, length: usize, in_flight: Option<&InFlight>) -> Option<Piece> {
+        if length < mapped::LEAST || self.large_files == LargeFiles::Read {
             return None;
         }
+        let start = usize::try_from(self.left.start).ok()?;
+        let stored = self.mapped.as_ref()?.stored(start..start + length, in_flight.map(InFlight::owed));
         self.left.start += length as u64;
-        let stored = mapped.stored(start..start + length, in_flight.map(InFlight::owed));
         Some(Piece::of_file(stored, self.large_files))
     }
 
@@ -378,10 +424,13 @@ impl Drop for RegionBody {
 mod tests {
     use super::*;
     use crate::config::Limits;
+    use crate::mapped::tests::on_disk;
     use crate::watch::Watch;
     use bytes::Buf;
     use futures_util::{StreamExt, stream};
     use http_body_util::{BodyExt, StreamBody};
+    use pinstone_engine::hash::BlobHash;
+    use std::future::poll_fn;
     use std::io::Write;
     use std::time::Duration;
 
@@ -420,6 +469,56 @@ mod tests {
                 assert!(sent == bytes[from..to], "{part:?}, nowait: {nowait}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_in_memory_is_left_to_the_pool_until_enough_of_it_is() {
+        const WINDOW: usize = 256 << 10;
+        let read_ahead = READ_AHEAD as u64;
+        let length = read_ahead + (4 << 20);
+        let region = on_disk(&vec![7; READ_AHEAD + (4 << 20)]);
+        let forget = |from: u64, bytes: u64| {
+            let bytes = std::num::NonZeroU64::new(bytes);
+            rustix::fs::fadvise(&region.file, from, bytes, rustix::fs::Advice::DontNeed).unwrap();
+        };
+        // Each looks with eyes of its own: what was in memory is taken to be there for a while.
+        let body = |large_files, at: u64| {
+            let file = OpenFile::new(BlobHash::of(b""), region.clone(), None);
+            let body = RegionBody::new(&region, &(at..length), WINDOW, &Budget::new(1 << 20), Handle::current());
+            body.sent_as(large_files, &file)
+        };
+        let lies = |large_files, at| body(large_files, at).lies(WINDOW);
+        let behind_disk = |at| {
+            let mut body = body(LargeFiles::Sent, at);
+            body.has_waited = true;
+            body.lies(WINDOW)
+        };
+        let whole = LargeFiles::Sent.at_once();
+        assert_eq!([LargeFiles::Read, LargeFiles::Sent].map(|way| lies(way, 0)), [WINDOW, whole].map(Lies::Here));
+        assert_eq!(behind_disk(0), Lies::Here(whole));
+
+        forget(read_ahead - (1 << 20), 1 << 20);
+        assert_eq!([lies(LargeFiles::Sent, 0), behind_disk(0)], [Lies::Here(whole), Lies::OnDisk]);
+        assert_eq!(behind_disk(read_ahead), Lies::Here(whole), "what lies before is of no account");
+        let before_it = read_ahead - (1 << 20) - WINDOW as u64;
+        assert_eq!(lies(LargeFiles::Sent, before_it), Lies::Here(WINDOW), "less can be sent than at once");
+        for way in [LargeFiles::Read, LargeFiles::Copied, LargeFiles::Sent] {
+            assert_eq!(lies(way, before_it + WINDOW as u64), Lies::OnDisk);
+        }
+        assert_eq!(lies(LargeFiles::Read, before_it), Lies::Here(WINDOW));
+
+        for way in [LargeFiles::Read, LargeFiles::Sent] {
+            forget(read_ahead - (1 << 20), 1 << 20);
+            let (watch, mut waits) = (Watch::new(), body(way, before_it + WINDOW as u64));
+            let in_flight = watch.begin(false);
+            let mut window = poll_fn(|cx| waits.poll_window(cx, Some(&in_flight)));
+            assert!(Pin::new(&mut window).poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+            assert!(watch.needs_no_turn());
+            assert_eq!(window.await.unwrap().unwrap().len(), WINDOW);
+            assert!(waits.has_waited && !watch.needs_no_turn(), "others have their turn before it is written");
+        }
+        let small = RegionBody::new(&region, &(0..length), WINDOW, &Budget::new(1 << 20), Handle::current());
+        assert_eq!(small.lies(WINDOW), Lies::Untold, "of a file that is not mapped");
     }
 
     #[tokio::test]

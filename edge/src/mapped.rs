@@ -28,6 +28,7 @@ use memmap2::Mmap;
 use pinstone_engine::blob::FileRegion;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketType};
+use rustix::param::page_size;
 use smallvec::SmallVec;
 
 use crate::watch::{Owed, ticks};
@@ -42,8 +43,8 @@ const BLOCK: usize = 512 << 10;
 /// it. Memory that is short may lose a block within a second, and seldom one that was sent a moment ago.
 pub(crate) const REMEMBERED: u32 = 100;
 
-/// What the kernel tells apart, in bytes; where its pages are larger, nothing is ever said to be in memory, and files are read.
-const PAGE: usize = 4 << 10;
+/// The smallest page of any kernel that this is built for, in bytes.
+const SMALLEST_PAGE: usize = 4 << 10;
 
 /// How the bytes of a large file reach a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,36 +116,51 @@ impl Mapped {
     /// Whether all of `range` is in memory, so that sending it waits for no disk. As far as that can be known: what is there
     /// now may be taken away before it is sent.
     pub(crate) fn is_resident(&self, range: Range<usize>) -> bool {
-        self.is_resident_at(now(), range)
+        let length = range.len();
+        range.end <= self.bytes.len() && self.resident(range) == length
     }
 
-    fn is_resident_at(&self, now: u32, range: Range<usize>) -> bool {
-        if range.is_empty() || range.end > self.bytes.len() {
-            return range.end <= self.bytes.len();
+    /// How many bytes at the beginning of `range` are in memory.
+    pub(crate) fn resident(&self, range: Range<usize>) -> usize {
+        self.resident_at(now(), range)
+    }
+
+    fn resident_at(&self, now: u32, range: Range<usize>) -> usize {
+        let end = range.end.min(self.bytes.len());
+        let mut at = range.start;
+        while at < end {
+            let end_of_block = (at / BLOCK + 1).saturating_mul(BLOCK);
+            at = self.resident_to(now, at);
+            if at < end_of_block {
+                break;
+            }
         }
-        let mut blocks = range.start / BLOCK..range.end.div_ceil(BLOCK);
-        blocks.all(|block| {
-            let seen = &self.seen[block];
-            let last = seen.load(Relaxed);
-            if last != 0 && now.wrapping_sub(last) < REMEMBERED {
-                return true;
-            }
-            let whole = block * BLOCK..(block + 1).saturating_mul(BLOCK).min(self.bytes.len());
-            if self.is_in_memory(whole.clone()) {
-                seen.store(now, Relaxed);
-                return true;
-            }
-            let part = whole.start.max(range.start)..whole.end.min(range.end);
-            part != whole && self.is_in_memory(part)
-        })
+        at.min(end).saturating_sub(range.start)
     }
 
-    /// Asks the kernel, of no more than a block.
-    fn is_in_memory(&self, range: Range<usize>) -> bool {
-        let mut pages = [0; BLOCK / PAGE];
-        let bytes = &self.bytes[range.start / PAGE * PAGE..range.end];
-        let count = bytes.len().div_ceil(PAGE);
-        residency(bytes, &mut pages[..count]) && pages[..count].iter().all(|page| page & 1 == 1)
+    /// Up to where everything is in memory from `at` on, as far as its block goes.
+    fn resident_to(&self, now: u32, at: usize) -> usize {
+        let block = at / BLOCK;
+        let whole = block * BLOCK..(block + 1).saturating_mul(BLOCK).min(self.bytes.len());
+        let seen = &self.seen[block];
+        let last = seen.load(Relaxed);
+        if last != 0 && now.wrapping_sub(last) < REMEMBERED {
+            return whole.end;
+        }
+        let (page, mut pages) = (page_size(), [0; BLOCK / SMALLEST_PAGE]);
+        let pages = &mut pages[..whole.len().div_ceil(page)];
+        if !residency(&self.bytes[whole.clone()], pages) {
+            return at;
+        }
+        let is_absent = |page: &u8| page & 1 == 0;
+        let first = (at - whole.start) / page;
+        if let Some(here) = pages[first..].iter().position(is_absent) {
+            return at.max(whole.start + (first + here) * page);
+        }
+        if !pages[..first].iter().any(is_absent) {
+            seen.store(now, Relaxed);
+        }
+        whole.end
     }
 
     /// The bytes of `range`. Only for a socket: see above.
@@ -190,7 +206,7 @@ impl Stored {
         let Range { mut start, end } = self.range;
         let mut copied = 0;
         if !before.is_empty() {
-            let first = &self.mapped.bytes[start..start.next_multiple_of(PAGE).min(end)];
+            let first = &self.mapped.bytes[start..start.next_multiple_of(page_size()).min(end)];
             start += first.len();
             let first = (!first.is_empty()).then_some(first);
             let bufs: SmallVec<[_; 4]> = before.iter().map(|buf| &**buf).chain(first).map(IoSlice::new).collect();
@@ -246,12 +262,12 @@ fn map(file: &Arc<File>, length: u64) -> Option<Arc<Mapped>> {
 /// Asks which pages of `bytes` are in memory; `bytes` has to begin with a page.
 #[allow(unsafe_code, reason = "the call has no safe form")]
 fn residency(bytes: &[u8], pages: &mut [u8]) -> bool {
-    if bytes.is_empty() || pages.len() < bytes.len().div_ceil(PAGE) {
+    if bytes.is_empty() || pages.len() < bytes.len().div_ceil(page_size()) {
         return bytes.is_empty();
     }
     let address = bytes.as_ptr().cast_mut().cast();
     // SAFETY: `bytes` is a slice, so it is mapped; the kernel reads nothing of it, and writes a byte for each page, which
-    // `pages` has room for: its pages are not smaller than `PAGE`.
+    // `pages` has room for.
     unsafe { libc::mincore(address, bytes.len(), pages.as_mut_ptr()) == 0 }
 }
 
@@ -272,7 +288,8 @@ pub(crate) mod tests {
         // Where the program lies: the system's folder for temporary files may be memory itself.
         let program = std::env::current_exe().unwrap();
         let mut file = tempfile::tempfile_in(program.parent().unwrap()).unwrap();
-        file.write_all(bytes).unwrap();
+        // What was written at once may lie together in memory, and goes together.
+        bytes.chunks(LEAST).for_each(|chunk| file.write_all(chunk).unwrap());
         file.sync_all().unwrap();
         FileRegion { file: Arc::new(file), offset: 0, length: bytes.len() as u64 }
     }
@@ -304,7 +321,7 @@ pub(crate) mod tests {
         assert!(Mapped::of(&region(LEAST - 1, 0)).is_none());
         let mapped = Mapped::of(&region(1 << 20, 0)).unwrap();
         assert!(!mapped.is_resident((1 << 20) - 1..(1 << 20) + 1));
-        assert!(mapped.is_resident(0..1 << 20) && mapped.is_resident(PAGE - 1..BLOCK + 1));
+        assert!(mapped.is_resident(0..1 << 20) && mapped.is_resident(page_size() - 1..BLOCK + 1));
     }
 
     #[test]
@@ -312,18 +329,21 @@ pub(crate) mod tests {
         let region = on_disk(&pattern(1 << 20));
         let mapped = Mapped::of(&region).unwrap();
         let all = 0..1 << 20;
-        assert!(mapped.is_resident_at(1000, all.clone()));
+        let is_resident_at = |now, range: Range<usize>| mapped.resident_at(now, range.clone()) == range.len();
+        assert!(is_resident_at(1000, all.clone()));
         rustix::fs::fadvise(&region.file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-        assert!(mapped.is_resident_at(1000 + REMEMBERED - 1, all.clone()), "it was seen a moment ago");
+        assert!(is_resident_at(1000 + REMEMBERED - 1, all.clone()), "it was seen a moment ago");
         let later = 1000 + REMEMBERED;
-        assert!(!mapped.is_resident_at(later, all.clone()));
+        assert!(!is_resident_at(later, all.clone()));
         // Without reading ahead, as a disk that is busy leaves it.
         rustix::fs::fadvise(&region.file, 0, None, rustix::fs::Advice::Random).unwrap();
-        std::os::unix::fs::FileExt::read_exact_at(&*region.file, &mut [0; PAGE], BLOCK as u64).unwrap();
-        assert!(mapped.is_resident_at(later, BLOCK + 1..BLOCK + 9), "the rest of its block need not be there");
-        assert!(!mapped.is_resident_at(later, BLOCK - 9..BLOCK + 9) && !mapped.is_resident_at(later, all.clone()));
+        std::os::unix::fs::FileExt::read_exact_at(&*region.file, &mut [0; SMALLEST_PAGE], BLOCK as u64).unwrap();
+        assert!(is_resident_at(later, BLOCK + 1..BLOCK + 9), "the rest of its block need not be there");
+        assert_eq!(mapped.resident_at(later, BLOCK + 1..1 << 20), SMALLEST_PAGE.max(page_size()) - 1);
+        assert_eq!(mapped.resident_at(later, 5..1 << 20), 0);
+        assert!(!is_resident_at(later, BLOCK - 9..BLOCK + 9) && !is_resident_at(later, all.clone()));
         std::os::unix::fs::FileExt::read_exact_at(&*region.file, &mut vec![0; 1 << 20], 0).unwrap();
-        assert!(mapped.is_resident_at(later, all));
+        assert!(is_resident_at(later, all));
     }
 
     #[test]
@@ -385,7 +405,7 @@ pub(crate) mod tests {
     fn a_file_that_was_cut_short_is_an_error_of_the_socket() {
         let region = region(1 << 20, 0);
         let mapped = Mapped::of(&region).unwrap();
-        region.file.set_len(PAGE as u64).unwrap();
+        region.file.set_len(SMALLEST_PAGE as u64).unwrap();
         let (mut from, _to) = UnixStream::pair().unwrap();
         from.set_nonblocking(true).unwrap();
         let gone = mapped.stored(102_400..200_000, None);

@@ -137,7 +137,7 @@ impl WatchedStream {
             written < TURN_BYTES
         } else {
             // Woken by what else it waits for, it has no more than it had.
-            written + (bytes as u64) < MUCH && !self.watch.waits_for_turn()
+            written + (bytes as u64) < MUCH && self.watch.needs_no_turn()
         };
         // Without a task of its own it has one soon, and tries again.
         if !goes_on && !self.watch.has_no_task() {
@@ -298,6 +298,28 @@ mod tests {
             assert!(longest < TURN_BYTES + at_once as u64, "{longest}");
             assert_eq!(read, ALL);
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_waited_for_needs_a_turn() {
+        let (socket, mut client) = pair();
+        let (watch, turns) = (Watch::new(), Arc::new(Turns::default()));
+        watch.set_task();
+        let mut stream = WatchedStream::new(Transport::Plain(socket), Arc::clone(&watch), Arc::clone(&turns));
+        let write = |stream: &mut WatchedStream, cx: &mut Context<'_>| {
+            watch.begin_turn();
+            Pin::new(stream).poll_write(cx, b"few")
+        };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(write(&mut stream, &mut cx).is_ready());
+        watch.need_turn();
+        assert!(write(&mut stream, &mut cx).is_pending() && watch.waits_for_turn());
+        watch.give_turn();
+        watch.need_turn();
+        assert!(write(&mut stream, &mut cx).is_ready(), "it was about to have one");
+        assert!(write(&mut stream, &mut cx).is_ready(), "once is enough");
+        drop(stream);
+        assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 9);
     }
 
     /// Writes so many bytes, and few or many at once; the most that were in one turn, and what the client read.

@@ -87,6 +87,8 @@ pub(crate) struct Watch {
 #[repr(u8)]
 enum Much {
     No,
+    /// It may not even write little before it has waited until it may.
+    Needs,
     /// It waits until it may.
     Waits,
     /// It may in the next one.
@@ -230,6 +232,16 @@ impl Watch {
     /// Has the connection wait for a turn in which it may write much; says whether it did not yet.
     pub(crate) fn wait_for_turn(&self) -> bool {
         self.much.swap(Much::Waits as u8, Relaxed) != Much::Waits as u8
+    }
+
+    /// Has the connection write nothing before it has had a turn, unless it has one.
+    pub(crate) fn need_turn(&self) {
+        let _ = self.much.compare_exchange(Much::No as u8, Much::Needs as u8, Relaxed, Relaxed);
+    }
+
+    /// Whether it may write a little without one.
+    pub(crate) fn needs_no_turn(&self) -> bool {
+        self.much.load(Relaxed) == Much::No as u8
     }
 
     /// Whether it waits for one.

@@ -20,6 +20,8 @@ pub(crate) const SIZES: [(&str, usize); 5] =
 pub(crate) const OF_RANGES: (&str, usize) = ("/ranges.bin", 10 << 20);
 /// What no server has.
 pub(crate) const MISSING: &str = "/no/such/page.html";
+/// What no server has either, and which servers that can be told to remember that look for each time.
+pub(crate) const LOOKED_FOR: &str = "/no/such/page-looked-for.html";
 /// What a server that knows about it shows instead.
 const NOT_FOUND_PAGE: &str = "<!doctype html><title>Not found</title><p>There is no such page.\n";
 

@@ -1,6 +1,6 @@
 //! What is measured: the list of scenarios, and which of their figures is compared.
 
-use crate::corpus::{MISSING, PAGES};
+use crate::corpus::{LOOKED_FOR, MISSING, PAGES};
 use crate::measure::Metric;
 use crate::report::figure;
 
@@ -145,7 +145,9 @@ pub(crate) fn all(folders: &[String], publish_files: usize) -> Vec<Scenario> {
     let ranges = Http { target: Target::Ranges, status: 206, ..get("") };
     add("range-64k", "64 KiB ranges of 10 MiB", cpu, Work::Http(ranges));
     add("304", "304 to a validator", cpu, Work::Http(Http { conditional: true, status: 304, ..get("/1k.bin") }));
-    add("404", "404", cpu, Work::Http(Http { status: 404, ..get(MISSING) }));
+    let not_found = |path| Work::Http(Http { status: 404, ..get(path) });
+    add("404", "404", cpu, not_found(MISSING));
+    add("404-looked-for", "404, looked for each time", cpu, not_found(LOOKED_FOR));
     add("1k-c1000", "1 KiB, 1,000 connections", cpu, Work::Http(Http { connections: 1000, ..small() }));
     add("1k-close", "1 KiB, a connection per request", cpu, Work::Http(Http { close: true, ..small() }));
     let h2 = |path, streams, tls| Work::Http2 { path, clients: 4, streams, tls };

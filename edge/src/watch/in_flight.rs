@@ -48,6 +48,12 @@ impl InFlight {
         Bytes::from_owner(Kept { bytes, _until: self })
     }
 
+    /// What was waited for is there. The connection needs a turn before it writes: others may be waiting that needed nothing, and
+    /// where the next bytes are there at once each time, the runtime would not look for those in between.
+    pub(crate) fn wait_for_turn(&self) {
+        self.watch.need_turn();
+    }
+
     /// From now on, and until what is returned is dropped, the client has to take a piece of the body.
     pub(crate) fn owed(&self) -> Owed {
         let watch = &self.watch;

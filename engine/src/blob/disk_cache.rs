@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,14 +31,15 @@ use tokio::time::Instant;
 
 use super::{BlobSource, FileRegion, ReadError};
 
+mod area;
+mod incoming;
 mod lru;
 
-use lru::Lru;
+use area::{Area, make_private};
+use incoming::{Incoming, Sink};
 
 /// Blobs up to this many bytes arrive in memory and are handed out from there.
 const SMALL: u64 = 64 << 10;
-/// What of a larger one is in memory before it is written, in bytes.
-const BATCH: usize = 512 << 10;
 /// What is fetched into memory where the disk takes nothing, in bytes, and how many of them at a time.
 const SPARE: u64 = 8 << 20;
 const SPARES: usize = 8;
@@ -168,12 +169,6 @@ struct Shared {
     spares: Semaphore,
     /// How the store did of late.
     health: Mutex<Health>,
-}
-
-/// A folder of the cache with a bound of its own.
-struct Area {
-    folder: PathBuf,
-    lru: Mutex<Lru>,
 }
 
 /// Whether the store is there.
@@ -319,31 +314,6 @@ impl Flight<'_> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         self.remove();
-    }
-}
-
-/// Where the bytes of a fetch go.
-enum Sink {
-    Memory(BytesMut),
-    File(Box<Incoming>),
-}
-
-/// A file that grows.
-struct Incoming {
-    file: Arc<File>,
-    path: PathBuf,
-    hasher: blake3::Hasher,
-    /// What is to be written next, at once: see `object_writer.rs`.
-    batch: Vec<u8>,
-    written: u64,
-    has_name: bool,
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if !self.has_name {
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 
@@ -559,10 +529,7 @@ impl Shared {
     /// A file with room for `length` bytes. A full disk has room once the cache gives some of it back.
     fn make_incoming(&self, length: u64) -> io::Result<Incoming> {
         let path = self.incoming.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let mut options = File::options();
-        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        let hasher = blake3::Hasher::new();
-        let incoming = Incoming { file: Arc::new(file), path, hasher, batch: Vec::new(), written: 0, has_name: false };
+        let incoming = Incoming::create(path)?;
         let reserve =
             || rustix::fs::fallocate(&*incoming.file, FallocateFlags::empty(), 0, length).map_err(io::Error::from);
         match reserve() {
@@ -623,139 +590,6 @@ impl Shared {
     }
 }
 
-impl Sink {
-    async fn take(&mut self, piece: Bytes) -> Result<(), Failure> {
-        match self {
-            Self::Memory(bytes) => bytes.extend_from_slice(&piece),
-            Self::File(incoming) => {
-                incoming.batch.extend_from_slice(&piece);
-                if incoming.batch.len() >= BATCH {
-                    incoming.flush().await?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Incoming {
-    /// Hashes and writes what was gathered.
-    async fn flush(&mut self) -> Result<(), Failure> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let (mut batch, file, at) = (std::mem::take(&mut self.batch), Arc::clone(&self.file), self.written);
-        let mut hasher = std::mem::take(&mut self.hasher);
-        self.written += batch.len() as u64;
-        let written = off_thread(move || {
-            hasher.update(&batch);
-            file.write_all_at(&batch, at)?;
-            batch.clear();
-            Ok((hasher, batch))
-        });
-        (self.hasher, self.batch) = written.await?.map_err(Failure::disk)?;
-        Ok(())
-    }
-}
-
-impl Area {
-    /// Takes in what is in `folder`: the files whose names are digests, the youngest of them as the last used.
-    fn scan(folder: PathBuf) -> io::Result<Self> {
-        make_private(&folder)?;
-        let mut found = Vec::new();
-        for fan in fs::read_dir(&folder)? {
-            let fan = fan?;
-            if !fan.file_type()?.is_dir() {
-                continue;
-            }
-            for file in fs::read_dir(fan.path())? {
-                let file = file?;
-                let Some(key) = file.file_name().to_str().and_then(crate::hex::decode::<32>) else { continue };
-                let about = file.metadata()?;
-                if about.is_file() {
-                    found.push((about.modified().ok(), key, about.len()));
-                }
-            }
-        }
-        found.sort_unstable();
-        let mut lru = Lru::default();
-        for (_, key, size) in found {
-            lru.insert(key, size, false);
-        }
-        Ok(Self { folder, lru: Mutex::new(lru) })
-    }
-
-    fn path(&self, key: &Key) -> PathBuf {
-        let name = crate::hex::encode(key);
-        self.folder.join(&name[..2]).join(name)
-    }
-
-    /// Opens a file that should have `size` bytes.
-    fn open(&self, key: &Key, size: u64) -> io::Result<File> {
-        let file = File::open(self.path(key))?;
-        if file.metadata()?.len() == size { Ok(file) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-
-    /// Remembers that a file is handed out.
-    fn opened(&self, key: &Key, file: File) -> Arc<File> {
-        let file = Arc::new(file);
-        self.lru.lock().opened(key, &file);
-        file
-    }
-
-    /// Gives a file its name, and whatever is now too much up. A file that is too large for the cache stays nameless.
-    fn adopt(&self, key: Key, size: u64, incoming: &mut Incoming) -> io::Result<()> {
-        if !self.lru.lock().has_room_for(size) {
-            return Ok(());
-        }
-        let path = self.path(&key);
-        match fs::rename(&incoming.path, &path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_private(path.parent().unwrap_or(&self.folder))?;
-                fs::rename(&incoming.path, &path)?;
-            }
-            other => other?,
-        }
-        incoming.has_name = true;
-        let victims = {
-            let mut lru = self.lru.lock();
-            let victims = lru.insert(key, size, true);
-            lru.opened(&key, &incoming.file);
-            victims
-        };
-        self.unlink(&victims);
-        Ok(())
-    }
-
-    fn remove(&self, key: &Key) -> bool {
-        let was_there = self.lru.lock().remove(key);
-        self.unlink(&[*key]);
-        was_there
-    }
-
-    fn shrink_to(&self, bytes: u64) {
-        let victims = self.lru.lock().set_limit(bytes);
-        self.unlink(&victims);
-    }
-
-    /// Gives at least `bytes` back, if there are as many.
-    fn free(&self, bytes: u64) {
-        let victims = self.lru.lock().free(bytes);
-        self.unlink(&victims);
-    }
-
-    fn unlink(&self, keys: &[Key]) {
-        for key in keys {
-            match fs::remove_file(self.path(key)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, "a cached file cannot be removed");
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
 fn hash_file(mut file: &File) -> io::Result<Key> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 256 << 10];
@@ -789,12 +623,6 @@ fn found_no_store(_: &object_store::Error) -> bool {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// A folder that only this user may look into: what it holds may be a protected site's.
-fn make_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// How much the cache may take where nobody said: the disk is the metadata's too.

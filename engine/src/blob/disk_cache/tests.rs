@@ -8,6 +8,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 
+use super::incoming::BATCH;
 use super::*;
 
 /// A store that counts what it is asked, and waits or fails where a test says so.
