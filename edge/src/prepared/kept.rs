@@ -17,6 +17,7 @@ const OWN: usize = 4;
 
 /// A head that is kept.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct KeptHead {
     /// Its lines. First, with the length, as nothing else of it is looked at over HTTP/1: where there are many files, each line
     /// of memory is one that no core has near.
@@ -47,6 +48,11 @@ impl KeptHead {
     /// Its lines, as HTTP/1 has them.
     pub(crate) fn lines(&self) -> &[u8] {
         &self.lines
+    }
+
+    /// The same lines.
+    pub(super) fn shared_lines(&self) -> Bytes {
+        self.lines.clone()
     }
 }
 
