@@ -200,9 +200,14 @@ impl Caches {
         let (what, kept) = if self.is_small(size) {
             (Lookup::SmallBlob, self.small.get(&hash).await.map(Source::Memory))
         } else {
-            let kept = match self.often.get(&hash, size).await {
-                Some(whole) => Some(Source::Memory(whole)),
-                None => self.large.get(&hash).await,
+            // One look-up for most: few files are in memory, and of those that are not mostly the open file knows that.
+            let kept = match self.large.get(&hash).await {
+                Some(Source::File(file)) => match self.often.bytes_of(&file).await {
+                    Some(whole) => Some(Source::Memory(whole)),
+                    None => Some(Source::File(file)),
+                },
+                Some(source) => Some(source),
+                None => self.often.get(&hash, size).await.map(Source::Memory),
             };
             (Lookup::OpenFile, kept)
         };
@@ -238,13 +243,13 @@ impl Caches {
     }
 
     /// An answer has to read so many bytes of this file, which is loaded into memory where that happens often.
-    pub(crate) fn note_read(&self, file: &OpenFile, bytes: u64) {
+    pub(crate) fn note_read(&self, file: &Arc<OpenFile>, bytes: u64) {
         let Some(wanted) = self.often.note_read(file, bytes) else { return };
         let (resolver, beside) = (self.resolver.clone(), Arc::clone(&self.beside));
         self.loader.spawn(async move {
-            match read_whole(&resolver, wanted.hash, wanted.size).await {
+            match read_whole(&resolver, wanted.file.hash, wanted.file.region.length).await {
                 Ok((bytes, region)) => {
-                    let whole = whole(wanted.hash, bytes, region, beside);
+                    let whole = whole(wanted.file.hash, bytes, region, beside);
                     wanted.keep(whole).await;
                 }
                 Err(error) => tracing::warn!(%error, "a file that is asked for often could not be read into memory"),

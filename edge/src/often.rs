@@ -5,6 +5,7 @@
 //! dropped. Without room nothing is loaded, and files are read as they always can be.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use moka::future::Cache;
@@ -32,8 +33,7 @@ pub(crate) struct Often {
 /// A file that is to be loaded, and the room for it.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    pub(crate) hash: BlobHash,
-    pub(crate) size: u64,
+    pub(crate) file: Arc<OpenFile>,
     files: Cache<BlobHash, Whole>,
     room: OwnedSemaphorePermit,
     _loader: OwnedSemaphorePermit,
@@ -70,25 +70,38 @@ impl Often {
         if size > self.largest { None } else { self.files.get(hash).await }
     }
 
+    /// The bytes of a file that is open, if they are in memory. Mostly that is known without a look-up.
+    pub(crate) async fn bytes_of(&self, file: &OpenFile) -> Option<Whole> {
+        if !file.is_loaded.load(Relaxed) {
+            return None;
+        }
+        let whole = self.files.get(&file.hash).await;
+        if whole.is_none() {
+            file.is_loaded.store(false, Relaxed);
+        }
+        whole
+    }
+
     /// An answer has to read so many bytes of `file`, which is to be loaded where that happens often, and there is room.
-    pub(crate) fn note_read(&self, file: &OpenFile, bytes: u64) -> Option<Wanted> {
-        let (hash, size) = (file.hash, file.region.length);
+    pub(crate) fn note_read(&self, file: &Arc<OpenFile>, bytes: u64) -> Option<Wanted> {
+        let size = file.region.length;
         if size > self.largest || !file.note_read(bytes) {
             return None;
         }
         let loader = Arc::clone(&self.loader).try_acquire_owned().ok()?;
         let units = u32::try_from(size.div_ceil(UNIT)).ok()?;
         let room = Arc::clone(&self.room).try_acquire_many_owned(units).ok()?;
-        Some(Wanted { hash, size, files: self.files.clone(), room, _loader: loader })
+        Some(Wanted { file: Arc::clone(file), files: self.files.clone(), room, _loader: loader })
     }
 }
 
 impl Wanted {
     /// Keeps it.
     pub(crate) async fn keep(self, whole: Whole) {
-        let Self { hash, files, room, .. } = self;
+        let Self { file: open, files, room, .. } = self;
         let Whole { bytes, file } = whole;
-        files.insert(hash, Whole { bytes: Bytes::from_owner(Loaded { bytes, _room: room }), file }).await;
+        files.insert(open.hash, Whole { bytes: Bytes::from_owner(Loaded { bytes, _room: room }), file }).await;
+        open.is_loaded.store(true, Relaxed);
     }
 }
 
@@ -110,7 +123,7 @@ mod tests {
     }
 
     /// Reads it until it is to be loaded, at most a thousand times.
-    fn read_often(often: &Often, file: &OpenFile) -> Option<Wanted> {
+    fn read_often(often: &Often, file: &Arc<OpenFile>) -> Option<Wanted> {
         (0..1000).find_map(|_| often.note_read(file, file.region.length))
     }
 
@@ -121,17 +134,23 @@ mod tests {
         let one = file(0, LENGTH);
         assert!((0..7).all(|_| often.note_read(&one, LENGTH).is_none()), "seven times is not often");
         assert!((0..1000).all(|_| often.note_read(&file(1, LENGTH), 1).is_none()), "nor are single bytes");
-        let mut held = Vec::new();
+        let (mut held, mut files) = (Vec::new(), Vec::new());
         for number in 0..8 {
             let file = file(number, LENGTH);
             let wanted = read_often(&often, &file).expect("there is room");
             assert!(read_often(&often, &one).is_none(), "one at a time");
             wanted.keep(Bytes::from(vec![number; 1 << 20]).into()).await;
-            if let Some(kept) = often.get(&file.hash, LENGTH).await {
+            if let Some(kept) = often.bytes_of(&file).await {
                 assert!(kept.bytes[..] == vec![number; 1 << 20]);
+                assert!(often.get(&file.hash, LENGTH).await.is_some_and(|same| same.bytes == kept.bytes));
                 held.push(kept);
             }
             often.files.run_pending_tasks().await;
+            files.push(file);
+        }
+        for file in &files {
+            let is_kept = often.bytes_of(file).await.is_some();
+            assert_eq!(file.is_loaded.load(Relaxed), is_kept, "what is gone is looked for once");
         }
         assert!(held.len() == 8 && often.files.weighted_size() <= 6 << 20);
         let ninth = file(9, LENGTH);

@@ -86,6 +86,8 @@ pub(crate) struct OpenFile {
     pub(crate) region: FileRegion,
     /// Bytes of it that answers had to read.
     read: AtomicU64,
+    /// Whether all of it is in memory, or was: see `often.rs`.
+    pub(crate) is_loaded: AtomicBool,
     mapped: OnceLock<Option<Arc<Mapped>>>,
     absent: Absent,
     /// Its place among the files that are open beside what memory has of them.
@@ -99,6 +101,7 @@ impl OpenFile {
             hash,
             region,
             read: AtomicU64::new(0),
+            is_loaded: AtomicBool::new(false),
             mapped: OnceLock::new(),
             absent: Absent::default(),
             _place: place,
