@@ -227,8 +227,12 @@ impl Slices {
 }
 
 /// How much of a file that was waited for has to be in memory before the rest of it is sent without the pool: the most that the kernel
-/// was seen to read ahead. What lies at the end of that is marked, and who comes upon the mark has the next bytes read ahead.
+/// was seen to read ahead. Somewhere in that it left a mark, and who comes upon the mark has the next bytes read ahead.
 const READ_AHEAD: usize = 8 << 20;
+
+/// How far the pool goes through such a file each time, in bytes, so that what it reads ahead is asked for there: windows may be
+/// much smaller (HTTP/2).
+const GO_THROUGH: u64 = 256 << 10;
 
 /// Where the next bytes of a file are, as far as that can be told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -258,8 +262,8 @@ pub(crate) struct RegionBody {
     /// The file, where it can tell what is in memory of it.
     mapped: Option<Arc<Mapped>>,
     large_files: LargeFiles,
-    /// Whether the pool had to read some of it.
-    has_waited: bool,
+    /// Up to where the pool has gone through the file, where it had to: no marks of the kernel's are left there.
+    gone_through: Option<u64>,
 }
 
 impl RegionBody {
@@ -282,7 +286,7 @@ impl RegionBody {
             nowait: true,
             mapped: None,
             large_files: LargeFiles::Read,
-            has_waited: false,
+            gone_through: None,
         }
     }
 
@@ -321,26 +325,31 @@ impl RegionBody {
                 self.room = Some(ready!(self.windows.poll_room(cx, wanted)));
             }
             if lies != Lies::OnDisk {
+                let wanted = if let Lies::Here(length) = lies { length.min(wanted) } else { wanted };
                 match self.read_resident(wanted) {
                     Some(Ok(window)) => return Poll::Ready(Some(Ok(self.take(window, in_flight)))),
                     Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                     None => {}
                 }
             }
-            self.has_waited = true;
-        }
-        let reading = self.reading.get_or_insert_with(|| {
             let (file, offset) = (Arc::clone(&self.file), self.left.start);
-            self.pool.spawn_blocking(move || {
+            let read = offset + wanted as u64;
+            // The first window is not to wait for others.
+            let through =
+                if self.gone_through.is_none() { read } else { read.max(offset + GO_THROUGH).min(self.left.end) };
+            self.gone_through = Some(through);
+            self.reading = Some(self.pool.spawn_blocking(move || {
                 let mut window = Buffer::new(wanted);
                 file.read_exact_at(window.as_mut_slice(), offset)?;
+                go_through(&file, read..through);
                 Ok(window)
-            })
-        });
+            }));
+        }
+        let reading = self.reading.as_mut().expect("it is read since now, or since before");
         let read = ready!(Pin::new(reading).poll(cx));
         self.reading = None;
         if let Some(in_flight) = in_flight {
-            in_flight.wait_for_turn();
+            in_flight.need_turn();
         }
         let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
         Poll::Ready(Some(read.map(|window| self.take(window, in_flight))))
@@ -352,16 +361,17 @@ impl RegionBody {
             return Lies::Untold;
         };
         let left = usize::try_from(self.left.end - self.left.start).unwrap_or(usize::MAX - start);
-        if self.has_waited {
+        let mut most = if self.large_files == LargeFiles::Read { window } else { self.large_files.at_once() }.min(left);
+        let least = window.min(most);
+        if let Some(through) = self.gone_through {
             let ahead = left.min(READ_AHEAD);
             if mapped.resident(start..start + ahead) < ahead {
-                return Lies::OnDisk;
+                // No further than the pool has gone.
+                most = usize::try_from(through.saturating_sub(self.left.start)).map_or(most, |safe| safe.min(most));
             }
         }
-        let window = left.min(window);
-        let most = if self.large_files == LargeFiles::Read { window } else { self.large_files.at_once().min(left) };
-        match mapped.resident(start..start + most.max(window)) {
-            here if here >= window => Lies::Here(here.min(most)),
+        match mapped.resident(start..start + most) {
+            here if here >= least => Lies::Here(here),
             _ => Lies::OnDisk,
         }
     }
@@ -408,6 +418,18 @@ impl RegionBody {
         self.left.start += window.len() as u64;
         let room = self.room.take().expect("room was taken before the window was read");
         windows::window(window, room, in_flight.map(InFlight::owed)).into()
+    }
+}
+
+/// Has the kernel read so much of a file, and what it reads ahead of that. What fails will fail again, when it is wanted.
+fn go_through(file: &File, mut range: Range<u64>) {
+    let mut scratch = [0; 16 << 10];
+    while !range.is_empty() {
+        let wanted = usize::try_from(range.end - range.start).map_or(scratch.len(), |left| left.min(scratch.len()));
+        match file.read_at(&mut scratch[..wanted], range.start) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => range.start += read as u64,
+        }
     }
 }
 
@@ -471,8 +493,46 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_is_not_in_memory_is_left_to_the_pool_until_enough_of_it_is() {
+    /// Runs it where the pool has one thread.
+    fn with_one_reader(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn small_windows_are_not_each_waited_for() {
+        with_one_reader(async {
+            const WINDOW: usize = 16 << 10;
+            const LENGTH: usize = 1 << 20;
+            let region = on_disk(&vec![7; LENGTH]);
+            // As where a device reads little ahead: what is not asked for is not there.
+            rustix::fs::fadvise(&region.file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+            rustix::fs::fadvise(&region.file, 0, None, rustix::fs::Advice::Random).unwrap();
+            let file = OpenFile::new(BlobHash::of(b""), region.clone(), None);
+            let budget = Budget::new(1 << 20);
+            let body = RegionBody::new(&region, &(0..LENGTH as u64), WINDOW, &budget, Handle::current());
+            let mut body = body.sent_as(LargeFiles::Read, &file);
+            let (mut waited, mut windows) = (0, 0);
+            while let Some(window) = poll_fn(|cx| {
+                let polled = body.poll_window(cx, None);
+                waited += u32::from(polled.is_pending());
+                polled
+            })
+            .await
+            {
+                assert_eq!(window.unwrap().len(), WINDOW);
+                windows += 1;
+            }
+            assert_eq!(windows, LENGTH / WINDOW);
+            assert!((1..=LENGTH as u64 / GO_THROUGH + 1).contains(&waited.into()), "{waited} of {windows}");
+        });
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_left_to_the_pool_until_enough_of_it_is() {
+        with_one_reader(what_is_left_to_the_pool());
+    }
+
+    async fn what_is_left_to_the_pool() {
         const WINDOW: usize = 256 << 10;
         let read_ahead = READ_AHEAD as u64;
         let length = read_ahead + (4 << 20);
@@ -490,7 +550,7 @@ mod tests {
         let lies = |large_files, at| body(large_files, at).lies(WINDOW);
         let behind_disk = |at| {
             let mut body = body(LargeFiles::Sent, at);
-            body.has_waited = true;
+            body.gone_through = Some(at);
             body.lies(WINDOW)
         };
         let whole = LargeFiles::Sent.at_once();
@@ -512,10 +572,18 @@ mod tests {
             let (watch, mut waits) = (Watch::new(), body(way, before_it + WINDOW as u64));
             let in_flight = watch.begin(false);
             let mut window = poll_fn(|cx| waits.poll_window(cx, Some(&in_flight)));
+            // The pool has one thread, which is kept from it meanwhile.
+            let (go_on, waiting) = std::sync::mpsc::channel::<()>();
+            let holder = tokio::task::spawn_blocking(move || waiting.recv());
             assert!(Pin::new(&mut window).poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
             assert!(watch.needs_no_turn());
+            drop(go_on);
+            assert!(holder.await.unwrap().is_err());
             assert_eq!(window.await.unwrap().unwrap().len(), WINDOW);
-            assert!(waits.has_waited && !watch.needs_no_turn(), "others have their turn before it is written");
+            assert!(
+                waits.gone_through.is_some() && !watch.needs_no_turn(),
+                "others have their turn before it is written"
+            );
         }
         let small = RegionBody::new(&region, &(0..length), WINDOW, &Budget::new(1 << 20), Handle::current());
         assert_eq!(small.lies(WINDOW), Lies::Untold, "of a file that is not mapped");

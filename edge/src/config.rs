@@ -164,7 +164,8 @@ pub struct CacheConfig {
     /// Bytes of what the workers together have at hand of the files that they sent lately: heads of answers, and small
     /// blobs, which are mostly those of `blob_bytes`.
     pub hot_bytes: u64,
-    /// Files kept open; as many more may be of those that are in memory.
+    /// Files kept open, each with a mapping of its own (the kernel has `vm.max_map_count` for a process, mostly 65,530); as many more
+    /// may be of those that are in memory.
     pub open_files: u64,
     /// SHA-256 digests of files that were asked for with their digests, some 100 bytes each.
     pub digests: u64,

@@ -254,9 +254,11 @@ fn map(file: &Arc<File>, length: u64) -> Option<Arc<Mapped>> {
     let length = usize::try_from(length).ok()?;
     // SAFETY: the file is a blob's, and does not change while it is mapped. It is read by the kernel alone, which takes a
     // page that cannot be read as an error. See the module's description.
-    let bytes = unsafe { memmap2::MmapOptions::new().len(length).map(file) };
+    let bytes = unsafe { memmap2::MmapOptions::new().len(length).map(file) }.ok()?;
+    // Where a sandbox forbids to ask, it is of no use: nothing would ever be said to be in memory.
+    let can_tell = residency(&bytes[..length.min(1)], &mut [0]);
     let seen = (0..length.div_ceil(BLOCK)).map(|_| AtomicU32::new(0)).collect();
-    bytes.map(|bytes| Arc::new(Mapped { bytes, file: Arc::clone(file), seen })).ok()
+    can_tell.then(|| Arc::new(Mapped { bytes, file: Arc::clone(file), seen }))
 }
 
 /// Asks which pages of `bytes` are in memory; `bytes` has to begin with a page.

@@ -88,6 +88,11 @@ impl Often {
         if size > self.largest || !file.note_read(bytes) {
             return None;
         }
+        if self.files.contains_key(&file.hash) {
+            // It was loaded for another one, which was open before.
+            file.is_loaded.store(true, Relaxed);
+            return None;
+        }
         let loader = Arc::clone(&self.loader).try_acquire_owned().ok()?;
         let units = u32::try_from(size.div_ceil(UNIT)).ok()?;
         let room = Arc::clone(&self.room).try_acquire_many_owned(units).ok()?;

@@ -30,7 +30,8 @@ pub(crate) use kept::{KeptHead, Shapes};
 
 /// A file at a place.
 ///
-/// In this order, what most answers need lies in three lines of a core's cache: where there are many files, no core has them near.
+/// In this order, what leads on to other memory lies in three lines of a core's cache, and comes first: where there are many files, no
+/// core has them near. See [`Form::touch`].
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Prepared {

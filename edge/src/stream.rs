@@ -136,7 +136,7 @@ impl WatchedStream {
         let goes_on = if self.watch.has_turn() {
             written < TURN_BYTES
         } else {
-            // Woken by what else it waits for, it has no more than it had.
+            // Woken by what else it waits for, it has no more than it had; and what a disk was waited for comes after who needed none.
             written + (bytes as u64) < MUCH && self.watch.needs_no_turn()
         };
         // Without a task of its own it has one soon, and tries again.

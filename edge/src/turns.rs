@@ -2,7 +2,8 @@
 //!
 //! A small answer takes the kernel some 10 µs; half a megabyte that it copies, or a whole one that it sends as it lies, some hundred.
 //! Where each of several downloads wrote whenever its socket has room, small answers would wait for all of them each time; and were
-//! it the runtime that has them take turns, it would look for what came only when all had theirs.
+//! it the runtime that has them take turns, it would look for what came only when all had theirs. So does who writes what a disk
+//! was waited for, however little it is: there may be more of it at once each time.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

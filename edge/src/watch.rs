@@ -73,7 +73,7 @@ pub(crate) struct Watch {
     turn_since: AtomicU64,
     /// What `written` was when its turn began.
     written_before: AtomicU64,
-    /// Whether it may write much: a [`Much`].
+    /// What it may write: a [`Much`].
     much: AtomicU8,
     /// The connection is to be reset when it ends, so that its end is not taken for that of an answer.
     is_broken: AtomicBool,
@@ -82,10 +82,11 @@ pub(crate) struct Watch {
     carrier: AtomicWaker,
 }
 
-/// Whether a connection may write much in its turn.
+/// What a connection may write in its turn.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 enum Much {
+    /// A little.
     No,
     /// It may not even write little before it has waited until it may.
     Needs,
@@ -249,12 +250,15 @@ impl Watch {
         self.much.load(Relaxed) == Much::Waits as u8
     }
 
-    /// The next turn is one in which it may write much. From now on the client has its time again; whether it takes anything was
+    /// The next turn is one in which it may write much. What it waited is no time of the client's; whether it takes anything was
     /// not asked meanwhile, so where it did not before, that stands.
     pub(crate) fn give_turn(&self) {
         self.much.store(Much::Next as u8, Relaxed);
         if self.sending.load(Relaxed) > 0 {
-            self.progress_at.store(self.since_opened(), Relaxed);
+            // Roughly: it may have been polled meanwhile.
+            let now = self.since_opened();
+            let waited = now.saturating_sub(self.turn_since.load(Relaxed));
+            self.progress_at.store(self.progress_at.load(Relaxed).saturating_add(waited).min(now), Relaxed);
         }
     }
 

@@ -50,7 +50,7 @@ impl InFlight {
 
     /// What was waited for is there. The connection needs a turn before it writes: others may be waiting that needed nothing, and
     /// where the next bytes are there at once each time, the runtime would not look for those in between.
-    pub(crate) fn wait_for_turn(&self) {
+    pub(crate) fn need_turn(&self) {
         self.watch.need_turn();
     }
 
