@@ -28,7 +28,7 @@ use crate::control::{BoxError, ControlBody};
 use crate::mapped::{self, LargeFiles, Mapped, Stored};
 use crate::parts::PartsBody;
 use crate::piece::Piece;
-use crate::source::OpenFile;
+use crate::source::{self, OpenFile};
 use crate::watch::InFlight;
 use crate::windows::{self, Budget, Room, Windows};
 
@@ -324,9 +324,13 @@ impl RegionBody {
             if self.room.is_none() {
                 self.room = Some(ready!(self.windows.poll_room(cx, wanted)));
             }
-            if lies != Lies::OnDisk {
-                let wanted = if let Lies::Here(length) = lies { length.min(wanted) } else { wanted };
-                match self.read_resident(wanted) {
+            let at_hand = match lies {
+                Lies::Here(length) => Some(length.min(wanted)),
+                Lies::Untold => Some(wanted),
+                Lies::OnDisk => None,
+            };
+            if let Some(at_hand) = at_hand {
+                match self.read_resident(at_hand) {
                     Some(Ok(window)) => return Poll::Ready(Some(Ok(self.take(window, in_flight)))),
                     Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                     None => {}
@@ -341,7 +345,8 @@ impl RegionBody {
             self.reading = Some(self.pool.spawn_blocking(move || {
                 let mut window = Buffer::new(wanted);
                 file.read_exact_at(window.as_mut_slice(), offset)?;
-                go_through(&file, read..through);
+                // What fails will fail again, when it is wanted.
+                let _ = source::read_through(&file, read..through);
                 Ok(window)
             }));
         }
@@ -361,19 +366,14 @@ impl RegionBody {
             return Lies::Untold;
         };
         let left = usize::try_from(self.left.end - self.left.start).unwrap_or(usize::MAX - start);
-        let mut most = if self.large_files == LargeFiles::Read { window } else { self.large_files.at_once() }.min(left);
-        let least = window.min(most);
-        if let Some(through) = self.gone_through {
-            let ahead = left.min(READ_AHEAD);
-            if mapped.resident(start..start + ahead) < ahead {
-                // No further than the pool has gone.
-                most = usize::try_from(through.saturating_sub(self.left.start)).map_or(most, |safe| safe.min(most));
-            }
+        let most = if self.large_files == LargeFiles::Read { window } else { self.large_files.at_once() }.min(left);
+        let ahead = if self.gone_through.is_some() { left.min(READ_AHEAD) } else { 0 };
+        let mut here = mapped.resident(start..start + most.max(ahead));
+        if let Some(through) = self.gone_through.filter(|_| here < ahead) {
+            // No further than the pool has gone.
+            here = usize::try_from(through.saturating_sub(self.left.start)).map_or(here, |safe| safe.min(here));
         }
-        match mapped.resident(start..start + most) {
-            here if here >= least => Lies::Here(here),
-            _ => Lies::OnDisk,
-        }
+        if here >= window.min(most) { Lies::Here(here.min(most)) } else { Lies::OnDisk }
     }
 
     /// Takes a piece as it lies in the page cache, which costs no memory of ours.
@@ -418,18 +418,6 @@ impl RegionBody {
         self.left.start += window.len() as u64;
         let room = self.room.take().expect("room was taken before the window was read");
         windows::window(window, room, in_flight.map(InFlight::owed)).into()
-    }
-}
-
-/// Has the kernel read so much of a file, and what it reads ahead of that. What fails will fail again, when it is wanted.
-fn go_through(file: &File, mut range: Range<u64>) {
-    let mut scratch = [0; 16 << 10];
-    while !range.is_empty() {
-        let wanted = usize::try_from(range.end - range.start).map_or(scratch.len(), |left| left.min(scratch.len()));
-        match file.read_at(&mut scratch[..wanted], range.start) {
-            Ok(0) | Err(_) => break,
-            Ok(read) => range.start += read as u64,
-        }
     }
 }
 

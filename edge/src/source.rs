@@ -1,5 +1,7 @@
 //! Where the bytes of an answer come from.
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -18,9 +20,6 @@ const OFTEN: u32 = 3;
 /// How many times its length has to be copied from memory until it is worth it to read a file for the answers to come: to copy 100 KiB
 /// takes some 5 µs more than to send them, and to read them some 100 µs.
 const WORTH_A_READ: u64 = 64;
-
-/// Bytes that are read at once to have a file in the page cache.
-const READ_AT_ONCE: usize = 128 << 10;
 
 /// A file's bytes, none of them copied yet.
 #[derive(Clone, Debug)]
@@ -121,13 +120,8 @@ impl OpenFile {
     pub(crate) fn bring_back(&self) {
         let FileRegion { file, offset, length } = &self.region;
         // The kernel would read no more than a device takes at once if it were advised to (`POSIX_FADV_WILLNEED`).
-        let mut scratch = vec![0; READ_AT_ONCE];
-        for at in (0..*length).step_by(READ_AT_ONCE) {
-            let wanted = usize::try_from(length - at).map_or(READ_AT_ONCE, |left| left.min(READ_AT_ONCE));
-            if let Err(error) = file.read_exact_at(&mut scratch[..wanted], offset + at) {
-                tracing::debug!(%error, "a file that is asked for often could not be read into the page cache");
-                break;
-            }
+        if let Err(error) = read_through(file, *offset..offset + length) {
+            tracing::debug!(%error, "a file that is asked for often could not be read into the page cache");
         }
         self.absent.is_read.store(false, Relaxed);
     }
@@ -148,6 +142,16 @@ impl OpenFile {
     pub(crate) fn mapped(&self) -> Option<&Arc<Mapped>> {
         self.mapped.get_or_init(|| Mapped::of(&self.region)).as_ref()
     }
+}
+
+/// Reads so much of a file, so that it is in the page cache, as is what the kernel reads ahead of it. May wait for a disk.
+pub(crate) fn read_through(file: &File, range: Range<u64>) -> io::Result<()> {
+    let mut scratch = [0; 16 << 10];
+    for at in range.clone().step_by(scratch.len()) {
+        let wanted = usize::try_from(range.end - at).map_or(scratch.len(), |left| left.min(scratch.len()));
+        file.read_exact_at(&mut scratch[..wanted], at)?;
+    }
+    Ok(())
 }
 
 /// What is known of a file that is not in the page cache though its bytes are in memory.
