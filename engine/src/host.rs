@@ -7,6 +7,33 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::id::ImageId;
 use crate::name::{EnvironmentName, ProjectName};
 
+/// The most characters of a name (RFC 1035 section 2.3.4).
+const LONGEST: usize = 253;
+/// The most of one of its labels.
+const LONGEST_LABEL: usize = 63;
+
+/// What a byte of a name is. Bits, so that what all of them are is one number.
+const LOWER: u8 = 1;
+const UPPER: u8 = 2;
+const DOT: u8 = 4;
+const NEVER: u8 = 8;
+
+/// The kind of each byte: every host of every request is read by it.
+const KINDS: [u8; 256] = {
+    let mut kinds = [NEVER; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        kinds[byte as usize] = match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => LOWER,
+            b'A'..=b'Z' => UPPER,
+            b'.' => DOT,
+            _ => NEVER,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
 /// Why a text is not a host. A request that carries one is answered with 400.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a host is a DNS name or an IP address, and perhaps a port")]
@@ -37,37 +64,38 @@ impl<'a> HostName<'a> {
             let address: Ipv6Addr = address.parse().map_err(|_| NotAHost)?;
             return Ok(Self { text: Cow::Owned(address.to_string()), ip: Some(address.into()) });
         }
-        let (host, port) = match authority.find(':') {
+        let (host, port) = match authority.bytes().position(|byte| byte == b':') {
             Some(colon) => authority.split_at(colon),
             None => (authority, ""),
         };
         check_port(port)?;
         let host = host.strip_suffix('.').unwrap_or(host);
-        if let Ok(address) = host.parse::<Ipv4Addr>() {
+        // An address begins with a digit, as few names do.
+        if host.as_bytes().first().is_some_and(u8::is_ascii_digit)
+            && let Ok(address) = host.parse::<Ipv4Addr>()
+        {
             return Ok(Self { text: Cow::Borrowed(host), ip: Some(address.into()) });
         }
-        if host.is_empty() || host.len() > 253 {
+        if host.len() > LONGEST {
             return Err(NotAHost);
         }
-        let mut upper = false;
-        let mut label = 0;
+        let (mut seen, mut label) = (0, 0);
         for byte in host.bytes() {
-            match byte {
-                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label += 1,
-                b'A'..=b'Z' => {
-                    upper = true;
-                    label += 1;
-                }
-                b'.' if label > 0 => label = 0,
-                _ => return Err(NotAHost),
+            let kind = KINDS[usize::from(byte)];
+            seen |= kind;
+            if kind != DOT {
+                label += 1;
+                continue;
             }
-            if label > 63 {
+            if label == 0 || label > LONGEST_LABEL {
                 return Err(NotAHost);
             }
+            label = 0;
         }
-        if label == 0 {
+        if label == 0 || label > LONGEST_LABEL || seen & NEVER != 0 {
             return Err(NotAHost);
         }
+        let upper = seen & UPPER != 0;
         let text = if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) };
         Ok(Self { text, ip: None })
     }
