@@ -140,26 +140,32 @@ where
         self.asked = 0;
         loop {
             if self.exchange.is_some() {
-                if self.poll_receive(cx)? == Came::NobodyWaits {
+                // A body is taken as it comes. Whether the client leaves is asked only where its answer waits for something.
+                let has_body = self.receiving.is_some();
+                if has_body && self.poll_receive(cx)? == Came::NobodyWaits {
                     self.send_the_last(cx);
                     return Poll::Ready(Ok(()));
                 }
                 match self.poll_exchange(cx) {
-                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Ok(())) => {
+                        if self.exchange.is_none()
+                            || self.out.poll_write(Pin::new(&mut self.stream), cx, self.unit)?.is_ready()
+                        {
+                            continue;
+                        }
+                    }
                     Poll::Ready(Err(broken)) => {
                         self.send_the_last(cx);
                         return Poll::Ready(Err(broken));
                     }
-                    Poll::Pending => {
-                        // What there is of the answer is not kept back for what has to be waited for.
-                        ready!(self.poll_send(cx))?;
-                        return Poll::Pending;
-                    }
+                    // What there is of the answer is not kept back for what has to be waited for.
+                    Poll::Pending => _ = self.poll_send(cx)?,
                 }
-                if self.exchange.is_some() {
-                    ready!(self.out.poll_write(Pin::new(&mut self.stream), cx, self.unit))?;
+                if !has_body && self.poll_receive(cx)? == Came::NobodyWaits {
+                    self.send_the_last(cx);
+                    return Poll::Ready(Ok(()));
                 }
-                continue;
+                return Poll::Pending;
             }
             let is_busy = self.out.is_full() || self.asked >= TURN;
             if !self.is_last && !is_busy && self.begin_next() {
