@@ -23,6 +23,17 @@ const LARGEST: usize = 4 << 10;
 /// The most fields that there is room for in one that is kept.
 const MOST: usize = 64;
 
+/// Each byte, letters as small ones: names are too short for what the standard library does, which takes twice as much.
+const SMALL: [u8; 256] = {
+    let mut small = [0; 256];
+    let mut byte = 0_u8;
+    loop {
+        small[byte as usize] = byte.to_ascii_lowercase();
+        let Some(next) = byte.checked_add(1) else { break small };
+        byte = next;
+    }
+};
+
 /// The head of a request.
 ///
 /// Whoever puts it together says what a request may have. Each part is what the type of `http` for it takes, so that
@@ -41,13 +52,11 @@ pub(crate) struct RequestHead {
     text: Vec<u8>,
 }
 
-/// The line of a field.
+/// Where the name of a field is, and its value.
 #[derive(Clone, Debug)]
 struct Line {
-    start: usize,
-    /// Where its name ends and its value begins.
-    colon: usize,
-    end: usize,
+    name: Range<usize>,
+    value: Range<usize>,
 }
 
 impl RequestHead {
@@ -121,14 +130,27 @@ impl RequestHead {
         self.scheme = None;
     }
 
-    /// Adds a field, in whatever case its name is.
-    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
+    /// Adds a field, in whatever case its name is; answers the name in small letters.
+    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) -> &[u8] {
         let start = self.text.len();
         self.text.extend_from_slice(name);
         let colon = self.text.len();
-        self.text[start..].make_ascii_lowercase();
         self.text.extend_from_slice(value);
-        self.fields.push(Line { start, colon, end: self.text.len() });
+        self.add_line(start..colon, colon..self.text.len())
+    }
+
+    /// Adds the text that lines are in which are [added](Self::add_line) next.
+    pub(crate) fn add_text(&mut self, text: &[u8]) {
+        self.text.extend_from_slice(text);
+    }
+
+    /// Adds the field whose name and value are there in the text; answers the name in small letters.
+    pub(crate) fn add_line(&mut self, name: Range<usize>, value: Range<usize>) -> &[u8] {
+        for byte in &mut self.text[name.clone()] {
+            *byte = SMALL[usize::from(*byte)];
+        }
+        self.fields.push(Line { name: name.clone(), value });
+        &self.text[name]
     }
 
     fn put(&mut self, part: &str) -> Range<usize> {
@@ -169,7 +191,10 @@ impl RequestHead {
     /// The path of the target, empty where it has none, and its query.
     pub(crate) fn path_then_query(&self) -> (&str, Option<&str>) {
         let target = self.path_and_query().unwrap_or_default();
-        target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)))
+        match memchr::memchr(b'?', target.as_bytes()) {
+            Some(end) => (&target[..end], Some(&target[end + 1..])),
+            None => (target, None),
+        }
     }
 
     /// How many fields there are.
@@ -179,7 +204,7 @@ impl RequestHead {
 
     /// The fields in their order, their names in small letters.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|line| (&self.text[line.start..line.colon], &self.text[line.colon..line.end]))
+        self.fields.iter().map(|line| (&self.text[line.name.clone()], &self.text[line.value.clone()]))
     }
 
     /// The values of a field, whose name is in small letters.
@@ -222,7 +247,9 @@ pub(crate) mod tests {
     /// A head that has these fields.
     pub(crate) fn head(fields: &[(&str, &str)]) -> Box<RequestHead> {
         let mut head = RequestHead::new(Protocol::Http11);
-        fields.iter().for_each(|(name, value)| head.add(name.as_bytes(), value.as_bytes()));
+        for (name, value) in fields {
+            head.add(name.as_bytes(), value.as_bytes());
+        }
         head
     }
 

@@ -4,6 +4,7 @@
 //! none, or that differs from another, and a transfer coding beside a length.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use http::Uri;
 use http::uri::PathAndQuery;
@@ -100,9 +101,11 @@ pub(super) fn parse(input: &[u8], most_fields: usize) -> Result<Option<(Head, us
     let (mut request, mut facts) = (RequestHead::new(protocol), Facts::default());
     request.set_method(method);
     put_target(&mut request, target)?;
+    // Copied as a whole: one after the other would take as much again as all of this.
+    request.add_text(&input[..length]);
     for field in parsed.headers {
-        facts.note(field.name, field.value)?;
-        request.add(field.name.as_bytes(), field.value);
+        let name = request.add_line(place(input, field.name.as_bytes()), place(input, field.value));
+        facts.note(name, field.value)?;
     }
     let framing = facts.framing(protocol)?;
     let is_1_1 = protocol == Protocol::Http11;
@@ -113,6 +116,12 @@ pub(super) fn parse(input: &[u8], most_fields: usize) -> Result<Option<(Head, us
         expects_continue: facts.expects_continue && is_1_1,
     };
     Ok(Some((head, length)))
+}
+
+/// Where `part` is in `whole`, of which it is a slice.
+fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
 }
 
 /// The most bytes of a target, as many as the type for them takes.
@@ -143,42 +152,86 @@ fn put_target(request: &mut RequestHead, target: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What a byte of a target is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    /// One that may be anywhere.
+    Any,
+    /// One that may be in a path alone.
+    OfPath,
+    /// One that may be in a query alone.
+    OfQuery,
+    /// What begins a query, and may be in one.
+    Query,
+    /// What begins a fragment.
+    Fragment,
+    /// One that no target has.
+    Never,
+}
+
+/// What each byte is: as `http` has it, which knows what browsers send beyond RFC 3986.
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Any; 256];
+    let mut byte = 0_u8;
+    // All beyond ASCII may be anywhere.
+    while byte < 0x80 {
+        kinds[byte as usize] = match byte {
+            b'?' => Kind::Query,
+            b'#' => Kind::Fragment,
+            b'!' | b'$'..=b';' | b'=' | b'@'..=b'_' | b'a'..=b'~' => Kind::Any,
+            b'"' => Kind::OfPath,
+            b'`' => Kind::OfQuery,
+            _ => Kind::Never,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
 /// A path with perhaps a query, without the fragment that may be behind it, which is nobody's but the client's. Nothing where it
-/// has bytes that neither may have: as `http` has it, which knows what browsers send beyond RFC 3986.
+/// has bytes that neither may have.
 fn path_and_query(target: &str) -> Option<&str> {
-    let mut is_query = false;
-    for (at, byte) in target.bytes().enumerate() {
-        match byte {
-            b'?' => is_query = true,
-            b'#' => return Some(&target[..at]),
-            b'!' | b'$'..=b';' | b'=' | b'@'..=b'_' | b'a'..=b'~' | 0x80.. => {}
-            b'"' if !is_query => {}
-            b'`' if is_query => {}
-            _ => return None,
+    let (mut is_query, mut at) = (false, 0);
+    // Each byte of each request is looked at here, so there is one look-up for most.
+    while let Some(next) = target.as_bytes()[at..].iter().position(|byte| KINDS[usize::from(*byte)] != Kind::Any) {
+        at += next;
+        match KINDS[usize::from(target.as_bytes()[at])] {
+            Kind::Query => is_query = true,
+            Kind::Fragment => return Some(&target[..at]),
+            Kind::OfPath if !is_query => {}
+            Kind::OfQuery if is_query => {}
+            Kind::Any => {}
+            Kind::OfPath | Kind::OfQuery | Kind::Never => return None,
         }
+        at += 1;
     }
     Some(target)
 }
 
 impl Facts {
-    fn note(&mut self, name: &str, value: &[u8]) -> Result<(), Refusal> {
-        if name.eq_ignore_ascii_case("content-length") {
-            let length = content_length(value).ok_or(Refusal::Malformed)?;
-            if self.length.is_some_and(|known| known != length) {
-                return Err(Refusal::Malformed);
+    /// Notes what a field says, whose name is in small letters.
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        match name {
+            b"content-length" => {
+                let length = content_length(value).ok_or(Refusal::Malformed)?;
+                if self.length.is_some_and(|known| known != length) {
+                    return Err(Refusal::Malformed);
+                }
+                self.length = Some(length);
             }
-            self.length = Some(length);
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            self.codings += 1;
-            self.is_chunked = value.eq_ignore_ascii_case(b"chunked");
-        } else if name.eq_ignore_ascii_case("connection") {
-            for option in value.split(|byte| *byte == b',') {
-                let option = option.trim_ascii();
-                self.says_close |= option.eq_ignore_ascii_case(b"close");
-                self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            b"transfer-encoding" => {
+                self.codings += 1;
+                self.is_chunked = value.eq_ignore_ascii_case(b"chunked");
             }
-        } else if name.eq_ignore_ascii_case("expect") {
-            self.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
+            b"connection" => {
+                for option in value.split(|byte| *byte == b',') {
+                    let option = option.trim_ascii();
+                    self.says_close |= option.eq_ignore_ascii_case(b"close");
+                    self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            b"expect" => self.expects_continue = value.eq_ignore_ascii_case(b"100-continue"),
+            _ => {}
         }
         Ok(())
     }
