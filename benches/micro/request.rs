@@ -88,7 +88,7 @@ fn decisions(c: &mut Criterion) {
         ("206 of several parts", &none, Some("bytes=0-99,65536-131071,-100")),
         ("304", &by_etag, None),
     ] {
-        let asked = Asked { preconditions: preconditions.clone(), range: range.map(str::as_bytes), accepted };
+        let asked = Asked { preconditions, range: range.map(str::as_bytes), accepted };
         group.bench_function(name, |b| {
             b.iter(|| head::file(Method::Get, black_box(&asked), black_box(&entity)));
         });

@@ -15,7 +15,7 @@ use crate::digest;
 use crate::encoding::Accepted;
 use crate::entity::{Asked, Decision, Entity, Published, Representation};
 use crate::error::EdgeError;
-use crate::fields::Fields;
+use crate::fields::{Fields, List};
 use crate::head::{self, Answer, Body, Field, Head};
 use crate::hot::{Hot, LeadsTo};
 use crate::navigation;
@@ -173,7 +173,7 @@ impl Call<'_> {
                 self.not_found(missing(page), facts).await
             }
             Resolution::Shell { shell, page } => {
-                let (mode, accept) = (self.fields.sec_fetch_mode.iter(), self.fields.accept.iter());
+                let (mode, accept) = (self.fields.lines(List::SecFetchMode), self.fields.lines(List::Accept));
                 let mut decided = if navigation::is_navigation(mode, accept) {
                     self.file(&prepare(&shell, self.path), facts).await?
                 } else {
@@ -225,7 +225,7 @@ impl Call<'_> {
         let now = self.worker.caches.resolver().clock().coarse().as_secs();
         let last_modified = file.place().last_modified.as_secs();
         let asked = Asked {
-            preconditions: self.fields.preconditions.clone(),
+            preconditions: &self.fields.preconditions,
             range: self.fields.range(),
             accepted: self.accepted(&published),
         };
@@ -358,12 +358,11 @@ impl Call<'_> {
         if decided.status != StatusCode::OK && decided.status != StatusCode::PARTIAL_CONTENT {
             return;
         }
-        let Fields { want_repr_digest, want_unencoded_digest, .. } = self.fields;
         for (wish, field, blob) in [
-            (want_repr_digest, Field::ReprDigest, sent.blob),
-            (want_unencoded_digest, Field::UnencodedDigest, published.blob),
+            (List::WantReprDigest, Field::ReprDigest, sent.blob),
+            (List::WantUnencodedDigest, Field::UnencodedDigest, published.blob),
         ] {
-            if !digest::wants_sha256(wish.iter()) {
+            if !digest::wants_sha256(self.fields.lines(wish)) {
                 continue;
             }
             match self.worker.caches.sha256(blob).await {

@@ -74,6 +74,15 @@ pub struct Preconditions<'r> {
     pub if_range: Option<&'r [u8]>,
 }
 
+/// No preconditions.
+pub(crate) static NONE: Preconditions<'static> = Preconditions {
+    if_match: Vec::new(),
+    if_unmodified_since: None,
+    if_none_match: Vec::new(),
+    if_modified_since: None,
+    if_range: None,
+};
+
 impl Preconditions<'_> {
     /// Whether there is none that [`evaluate`] looks at.
     #[must_use]

@@ -84,14 +84,20 @@ pub struct Entity<'e> {
 }
 
 /// What a request asks of a file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Asked<'r> {
     /// The conditional fields.
-    pub preconditions: Preconditions<'r>,
+    pub preconditions: &'r Preconditions<'r>,
     /// The value of the one Range field, if there is one.
     pub range: Option<&'r [u8]>,
     /// What Accept-Encoding says.
     pub accepted: Accepted,
+}
+
+impl Default for Asked<'_> {
+    fn default() -> Self {
+        Self { preconditions: &conditional::NONE, range: None, accepted: Accepted::default() }
+    }
 }
 
 /// What a GET or HEAD for a file comes to.
@@ -119,7 +125,7 @@ impl Entity<'_> {
         let verdict = if asked.preconditions.is_empty() {
             Verdict::Proceed
         } else {
-            conditional::evaluate(&asked.preconditions, &self.validators(&representation))
+            conditional::evaluate(asked.preconditions, &self.validators(&representation))
         };
         let decision = match (verdict, ranges) {
             (Verdict::NotModified, _) => Decision::NotModified,
@@ -148,7 +154,7 @@ impl Entity<'_> {
         // Range is defined for GET only.
         if let (Method::Get, Some(range)) = (method, asked.range) {
             let identity = self.published.identity();
-            if conditional::range_applies(&asked.preconditions, &self.validators(&identity)) {
+            if conditional::range_applies(asked.preconditions, &self.validators(&identity)) {
                 match range::parse(range, identity.length) {
                     RangeVerdict::Whole => {}
                     parts => return (identity, parts),
@@ -247,7 +253,7 @@ mod tests {
                 (Method::Get, known.clone(), None, 304),
                 (Method::Head, known, None, 304),
             ] {
-                let asked = Asked { preconditions, range, accepted: Accepted::default() };
+                let asked = Asked { preconditions: &preconditions, range, accepted: Accepted::default() };
                 let (answer, _) = head::file(method, &asked, &entity);
                 assert_eq!((answer.head.status.code(), answer.head.get(Field::Vary)), (status, vary), "{asked:?}");
             }
@@ -276,7 +282,8 @@ mod tests {
                 if_match: if_match.map(str::as_bytes).into_iter().collect(),
                 ..Preconditions::default()
             };
-            let asked = Asked { preconditions, range: None, accepted: Accepted::parse([accept.as_bytes()]) };
+            let accepted = Accepted::parse([accept.as_bytes()]);
+            let asked = Asked { preconditions: &preconditions, range: None, accepted };
             let (answer, _) = head::file(Method::Get, &asked, &entity());
             let what = format!("{accept:?}, If-None-Match: {if_none_match:?}, If-Match: {if_match:?}");
             assert_eq!(answer.head.status.code(), status, "{what}");
@@ -306,7 +313,7 @@ mod tests {
         ] {
             let preconditions = Preconditions { if_range: if_range.map(str::as_bytes), ..Preconditions::default() };
             let accepted = Accepted::parse([&b"gzip, br"[..]]);
-            let asked = Asked { preconditions, range: range.map(str::as_bytes), accepted };
+            let asked = Asked { preconditions: &preconditions, range: range.map(str::as_bytes), accepted };
             let (representation, got) = entity().select(method, &asked);
             assert_eq!((representation.coding, &got), (coding, ranges), "{why}: {range:?}, {if_range:?}");
         }

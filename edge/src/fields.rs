@@ -5,6 +5,19 @@
 use crate::conditional::Preconditions;
 use crate::encoding::Accepted;
 
+/// A field whose lines, where there are several, are one list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum List {
+    AcceptEncoding,
+    Accept,
+    SecFetchMode,
+    WantReprDigest,
+    WantUnencodedDigest,
+}
+
+/// How many of those there are.
+const LISTS: usize = List::WantUnencodedDigest as usize + 1;
+
 /// What the head of a request says.
 #[derive(Debug, Default)]
 pub(crate) struct Fields<'r> {
@@ -12,11 +25,10 @@ pub(crate) struct Fields<'r> {
     pub(crate) hosts: [Option<&'r [u8]>; 2],
     pub(crate) preconditions: Preconditions<'r>,
     range: Once<'r>,
-    accept_encoding: Lines<'r>,
-    pub(crate) accept: Lines<'r>,
-    pub(crate) sec_fetch_mode: Lines<'r>,
-    pub(crate) want_repr_digest: Lines<'r>,
-    pub(crate) want_unencoded_digest: Lines<'r>,
+    /// The first line of each list.
+    lists: [Option<&'r [u8]>; LISTS],
+    /// The lines behind those, in their order. Mostly there is none.
+    more: Vec<(List, &'r [u8])>,
     pub(crate) has_transfer_encoding: bool,
     /// Whether there is an Authorization or a Cookie.
     pub(crate) has_credentials: bool,
@@ -40,11 +52,11 @@ impl<'r> Fields<'r> {
                 b"if-unmodified-since" => if_unmodified_since.add(value),
                 b"if-range" => if_range.add(value),
                 b"range" => fields.range.add(value),
-                b"accept-encoding" => fields.accept_encoding.add(value),
-                b"accept" => fields.accept.add(value),
-                b"sec-fetch-mode" => fields.sec_fetch_mode.add(value),
-                b"want-repr-digest" => fields.want_repr_digest.add(value),
-                b"want-unencoded-digest" => fields.want_unencoded_digest.add(value),
+                b"accept-encoding" => fields.add(List::AcceptEncoding, value),
+                b"accept" => fields.add(List::Accept, value),
+                b"sec-fetch-mode" => fields.add(List::SecFetchMode, value),
+                b"want-repr-digest" => fields.add(List::WantReprDigest, value),
+                b"want-unencoded-digest" => fields.add(List::WantUnencodedDigest, value),
                 b"transfer-encoding" => fields.has_transfer_encoding = true,
                 b"authorization" | b"cookie" => fields.has_credentials = true,
                 _ => {}
@@ -62,35 +74,27 @@ impl<'r> Fields<'r> {
         self.range.only()
     }
 
+    /// The lines of a list, in their order.
+    pub(crate) fn lines(&self, list: List) -> impl Iterator<Item = &'r [u8]> {
+        let more = self.more.iter().filter(move |(of, _)| *of == list).map(|(_, line)| *line);
+        self.lists[list as usize].into_iter().chain(more)
+    }
+
+    fn add(&mut self, list: List, line: &'r [u8]) {
+        match &mut self.lists[list as usize] {
+            Some(_) => self.more.push((list, line)),
+            first => *first = Some(line),
+        }
+    }
+
     /// Whether there is a wish for digests.
     pub(crate) fn wants_digests(&self) -> bool {
-        self.want_repr_digest.first.is_some() || self.want_unencoded_digest.first.is_some()
+        [List::WantReprDigest, List::WantUnencodedDigest].into_iter().any(|list| self.lists[list as usize].is_some())
     }
 
     /// What Accept-Encoding says.
     pub(crate) fn accepted(&self) -> Accepted {
-        Accepted::parse(self.accept_encoding.iter())
-    }
-}
-
-/// The lines of a list field. One line, as it mostly is, costs no memory.
-#[derive(Debug, Default)]
-pub(crate) struct Lines<'r> {
-    first: Option<&'r [u8]>,
-    others: Vec<&'r [u8]>,
-}
-
-impl<'r> Lines<'r> {
-    fn add(&mut self, line: &'r [u8]) {
-        if self.first.is_none() {
-            self.first = Some(line);
-        } else {
-            self.others.push(line);
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &'r [u8]> {
-        self.first.into_iter().chain(self.others.iter().copied())
+        Accepted::parse(self.lines(List::AcceptEncoding))
     }
 }
 
@@ -165,9 +169,9 @@ mod tests {
             if_range: Some(b""),
         };
         assert_eq!(fields.preconditions, want);
-        assert_eq!(fields.accept_encoding.iter().count(), 2);
+        assert_eq!(fields.lines(List::AcceptEncoding).collect::<Vec<_>>(), [b"br"; 2]);
         let one = head(&[("Accept", "a")]);
-        assert_eq!(Fields::of(one.fields()).accept.iter().collect::<Vec<_>>(), [b"a"]);
+        assert_eq!(Fields::of(one.fields()).lines(List::Accept).collect::<Vec<_>>(), [b"a"]);
     }
 
     #[test]

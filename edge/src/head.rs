@@ -318,7 +318,7 @@ mod tests {
     }
 
     fn file(method: Method, asked: &Preconditions<'_>, range: Option<&[u8]>, entity: &Entity<'_>) -> Answer {
-        let asked = Asked { preconditions: asked.clone(), range, accepted: Accepted::default() };
+        let asked = Asked { preconditions: asked, range, accepted: Accepted::default() };
         super::file(method, &asked, entity).0
     }
 
