@@ -47,6 +47,28 @@ impl From<Answer> for Decided {
     }
 }
 
+/// What an answer waits for, where it is not at hand.
+#[derive(Debug)]
+pub(crate) enum Awaited {
+    /// The image that this host is the image's own host of.
+    Image(Box<HostName<'static>>),
+    /// What the path leads to at this place.
+    Path(Arc<Place>),
+    /// What the answer with a file lacks.
+    File(Box<Incomplete>),
+    /// The bytes of the site's page for what is missing.
+    NotFound(Arc<Prepared>),
+}
+
+/// The answer with a file, which lacks bytes or digests.
+#[derive(Debug)]
+pub(crate) struct Incomplete {
+    file: Arc<Prepared>,
+    /// What of the file is answered with.
+    form: Representation,
+    decided: Decided,
+}
+
 /// A request for a site.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'r> {
@@ -61,17 +83,48 @@ pub(crate) struct Call<'r> {
 }
 
 impl Call<'_> {
-    /// Answers it as `host`, which stands for `target`.
-    pub(crate) async fn answer(self, host: &HostName<'_>, target: HostTarget<'_>, facts: &mut Facts) -> Decided {
-        let answered = match place::find(self.worker, host, target, self.path, facts).await {
-            Ok(place) => self.answer_at(&place, facts).await,
-            Err(Nowhere::Page(page)) => return self.nothing_shown(target, page),
-            Err(Nowhere::Moved(domain)) => return self.moved(domain.as_str()),
-        };
-        answered.unwrap_or_else(|error| {
-            error.report();
-            self.page(error.page())
-        })
+    /// Answers it as `host`, which stands for `target`, with what is at hand.
+    ///
+    /// # Errors
+    ///
+    /// Says what has to be [waited for](Self::wait_for).
+    pub(crate) fn answer(
+        self,
+        host: &HostName<'_>,
+        target: HostTarget<'_>,
+        facts: &mut Facts,
+    ) -> Result<Decided, Awaited> {
+        match place::find(self.worker, host, target, self.path, facts) {
+            Ok(place) => self.answer_at(&place, facts),
+            Err(Nowhere::Page(page)) => Ok(self.nothing_shown(target, page)),
+            Err(Nowhere::Moved(domain)) => Ok(self.moved(domain.as_str())),
+            Err(Nowhere::Image) => Err(Awaited::Image(Box::new(host.clone().into_owned()))),
+        }
+    }
+
+    /// Waits for what was not at hand, and answers.
+    pub(crate) async fn wait_for(self, mut awaited: Awaited, facts: &mut Facts) -> Decided {
+        loop {
+            let answered = match awaited {
+                Awaited::Image(host) => match place::find_image(self.worker, &host, facts).await {
+                    Ok(place) => match self.answer_at(&place, facts) {
+                        Ok(decided) => return decided,
+                        Err(next) => {
+                            awaited = next;
+                            continue;
+                        }
+                    },
+                    Err(page) => return self.nothing_shown(self.worker.hosts.target(&host), page),
+                },
+                Awaited::Path(place) => Box::pin(self.look_up(&place, facts)).await,
+                Awaited::File(incomplete) => self.complete(*incomplete, facts).await,
+                Awaited::NotFound(page) => self.fetch_not_found(Some(page), facts).await,
+            };
+            return answered.unwrap_or_else(|error| {
+                error.report();
+                self.page(error.page())
+            });
+        }
     }
 
     /// Answers where a host shows nothing: with the page that says why, or with the way to the name that its project has
@@ -107,7 +160,7 @@ impl Call<'_> {
         self.authority.or(field).unwrap_or_default()
     }
 
-    async fn answer_at(self, place: &Arc<Place>, facts: &mut Facts) -> Result<Decided, EdgeError> {
+    fn answer_at(self, place: &Arc<Place>, facts: &mut Facts) -> Result<Decided, Awaited> {
         match self.method {
             Method::Get | Method::Head => {}
             Method::Options => return Ok(head::options().into()),
@@ -118,12 +171,11 @@ impl Call<'_> {
         if leads_to.is_some() {
             self.worker.caches.looked_up(facts, Lookup::Manifest, true);
         }
-        // Boxed, as all that is rare or waits: what lies within the future of a request is moved with it.
         match leads_to {
-            Some(LeadsTo::File(file)) => self.file(&file, facts).await,
-            Some(LeadsTo::Nothing(Some(page))) => Box::pin(self.not_found(Some(page), facts)).await,
+            Some(LeadsTo::File(file)) => self.file(file, facts).map_err(Awaited::File),
+            Some(LeadsTo::Nothing(Some(page))) => self.not_found(page, facts).map_err(Awaited::NotFound),
             Some(LeadsTo::Nothing(None)) => Ok(self.page(Page::NotFound)),
-            None => Box::pin(self.look_up(place, facts)).await,
+            None => Err(Awaited::Path(Arc::clone(place))),
         }
     }
 
@@ -163,21 +215,21 @@ impl Call<'_> {
             Resolution::Found(entry) => {
                 let file = prepare(&entry, self.path);
                 keep(&file);
-                self.file(&file, facts).await
+                self.fetch_file(file, facts).await
             }
             Resolution::Redirect(location) => Ok(head::redirect(location).into()),
             Resolution::NotFound(page) => {
                 if let Some(hot) = hot {
                     hot.keep_missing(place, self.path, page.as_ref().map(|page| page.path));
                 }
-                self.not_found(missing(page), facts).await
+                self.fetch_not_found(missing(page), facts).await
             }
             Resolution::Shell { shell, page } => {
                 let (mode, accept) = (self.fields.lines(List::SecFetchMode), self.fields.lines(List::Accept));
                 let mut decided = if navigation::is_navigation(mode, accept) {
-                    self.file(&prepare(&shell, self.path), facts).await?
+                    self.fetch_file(prepare(&shell, self.path), facts).await?
                 } else {
-                    self.not_found(missing(page), facts).await?
+                    self.fetch_not_found(missing(page), facts).await?
                 };
                 respond::vary(&mut decided.fields, navigation::DEPENDS_ON);
                 Ok(decided)
@@ -186,33 +238,39 @@ impl Call<'_> {
     }
 
     /// Answers with a file: 200, or what the conditions and the range of the request make of it.
-    async fn file(self, file: &Arc<Prepared>, facts: &mut Facts) -> Result<Decided, EdgeError> {
-        let (form, mut decided) = self.decide(file, file.published());
-        let is_complete = self.take_from_memory(file, &form, &mut decided, facts);
+    ///
+    /// # Errors
+    ///
+    /// What is there of an answer that has to be [completed](Self::complete).
+    fn file(self, file: Arc<Prepared>, facts: &mut Facts) -> Result<Decided, Box<Incomplete>> {
+        let (form, mut decided) = self.decide(&file, file.published());
+        let is_complete = self.take_from_memory(&file, &form, &mut decided, facts);
         if is_complete && !self.fields.wants_digests() {
             return Ok(decided);
         }
-        Box::pin(self.complete(file, form, decided, facts)).await
+        Err(Box::new(Incomplete { file, form, decided }))
+    }
+
+    async fn fetch_file(self, file: Arc<Prepared>, facts: &mut Facts) -> Result<Decided, EdgeError> {
+        match self.file(file, facts) {
+            Ok(decided) => Ok(decided),
+            Err(incomplete) => self.complete(*incomplete, facts).await,
+        }
     }
 
     /// Fetches what the answer with a file lacks: bytes, if it has not taken them from memory, and digests.
-    async fn complete(
-        self,
-        file: &Arc<Prepared>,
-        mut form: Representation,
-        mut decided: Decided,
-        facts: &mut Facts,
-    ) -> Result<Decided, EdgeError> {
+    async fn complete(self, incomplete: Incomplete, facts: &mut Facts) -> Result<Decided, EdgeError> {
+        let Incomplete { file, mut form, mut decided } = incomplete;
         let mut published = file.published();
         loop {
-            match self.fetch(file, &form, decided, facts).await {
+            match self.fetch(&file, &form, decided, facts).await {
                 Ok(fetched) => {
                     decided = fetched;
                     break;
                 }
                 Err(error) => give_up_variants(&form, &mut published, error)?,
             }
-            (form, decided) = self.decide(file, published);
+            (form, decided) = self.decide(&file, published);
         }
         if self.fields.wants_digests() {
             Box::pin(self.add_digests(&mut decided, &form, &published)).await;
@@ -262,22 +320,37 @@ impl Call<'_> {
         Decided { status, fields, body, source: None }
     }
 
-    /// Answers a miss with the site's own page, where it has one.
-    async fn not_found(self, page: Option<Arc<Prepared>>, facts: &mut Facts) -> Result<Decided, EdgeError> {
+    /// Answers a miss with the site's own page.
+    ///
+    /// # Errors
+    ///
+    /// The page, where its bytes have to be [fetched](Self::fetch_not_found).
+    fn not_found(self, page: Arc<Prepared>, facts: &mut Facts) -> Result<Decided, Arc<Prepared>> {
+        let (form, mut decided) = self.decide_not_found(&page, page.published());
+        if self.take_from_memory(&page, &form, &mut decided, facts) { Ok(decided) } else { Err(page) }
+    }
+
+    /// The same, where the site may have none.
+    async fn fetch_not_found(self, page: Option<Arc<Prepared>>, facts: &mut Facts) -> Result<Decided, EdgeError> {
         let Some(page) = page else { return Ok(self.page(Page::NotFound)) };
         let mut published = page.published();
-        let accepted = self.accepted(&published);
         loop {
-            let form = published.negotiate(&accepted);
-            let make = || head::not_found(self.method, &accepted, &published).0.head;
-            let fields = self.head(&page, &form, Kind::Whole, make);
-            let body = head::whole(self.method, &form);
-            let decided = Decided { status: StatusCode::NOT_FOUND, fields, body, source: None };
+            let (form, decided) = self.decide_not_found(&page, published);
             match self.fetch(&page, &form, decided, facts).await {
                 Ok(decided) => return Ok(decided),
                 Err(error) => give_up_variants(&form, &mut published, error)?,
             }
         }
+    }
+
+    /// Decides in which form the site's own page is the answer to a miss.
+    fn decide_not_found(&self, page: &Arc<Prepared>, published: Published<'_>) -> (Representation, Decided) {
+        let accepted = self.accepted(&published);
+        let form = published.negotiate(&accepted);
+        let make = || head::not_found(self.method, &accepted, &published).0.head;
+        let fields = self.head(page, &form, Kind::Whole, make);
+        let body = head::whole(self.method, &form);
+        (form, Decided { status: StatusCode::NOT_FOUND, fields, body, source: None })
     }
 
     /// One of the edge's own pages.

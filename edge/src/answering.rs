@@ -1,13 +1,11 @@
 //! The answer to a request, as a connection waits for it: mostly it is there at once.
 //!
-//! What makes an answer takes 4 KiB while it may wait. It is put where the last one was (the allocator hands out what was freed
-//! last), polled once, and freed; what a connection gets is the answer itself. Over a thousand connections, each with a place of
-//! its own for it, there would be 4 MiB of them, which no core has near.
+//! Only an answer that has to wait for something is a future, which takes some KiB; all else is made without one.
 
 use std::pin::Pin;
 use std::task::Poll;
 
-use crate::guard::poll_caught;
+use crate::guard::{catch, poll_caught};
 use crate::reply::Reply;
 
 /// An answer, or what makes it.
@@ -21,7 +19,12 @@ pub(crate) enum Answering {
 }
 
 impl Answering {
-    /// Begins to answer. `answer` must be polled again where it is not done.
+    /// What `begin` makes of a request.
+    pub(crate) fn of(begin: impl FnOnce() -> Self) -> Self {
+        catch(begin).unwrap_or(Self::Panicked)
+    }
+
+    /// Begins to wait for an answer. It must be polled again where it is not done.
     pub(crate) fn begin(answer: impl Future<Output = Reply> + Send + 'static) -> Self {
         let mut answer = Box::pin(answer);
         match poll_caught(answer.as_mut()) {

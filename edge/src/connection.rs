@@ -80,7 +80,7 @@ pub(crate) async fn serve(worker: Arc<Worker>, accepted: Accepted, watch: Arc<Wa
     let link = Arc::new(link);
     let answer = move |head: Box<RequestHead>, body: RequestBody| {
         link.watch.on_request();
-        Answering::begin(service::serve(Arc::clone(&link), head, body))
+        Answering::of(|| service::serve(Arc::clone(&link), head, body))
     };
     let ended: Result<(), BoxError> = if is_http2 {
         watch.set_multiplexed();

@@ -11,9 +11,9 @@ pub(crate) fn poll_in_place<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What `poll` came to, or the panic that it ended in. After a panic, what was polled is only to be dropped.
-pub(crate) fn catch<R>(poll: impl FnOnce() -> Poll<R>) -> thread::Result<Poll<R>> {
-    catch_unwind(AssertUnwindSafe(poll))
+/// What `work` came to, or the panic that it ended in. After a panic, what was worked at is only to be dropped.
+pub(crate) fn catch<R>(work: impl FnOnce() -> R) -> thread::Result<R> {
+    catch_unwind(AssertUnwindSafe(work))
 }
 
 /// The same of a future that nobody waits for yet.

@@ -102,6 +102,8 @@ pub(crate) enum Nowhere {
     Page(Page),
     /// Visitors are sent to another host.
     Moved(DomainName),
+    /// It is an image's own host, and the image is to be [found](find_image).
+    Image,
 }
 
 impl From<Page> for Nowhere {
@@ -111,7 +113,7 @@ impl From<Page> for Nowhere {
 }
 
 /// Finds what a host shows at a path, or the page that says why it shows nothing.
-pub(crate) async fn find(
+pub(crate) fn find(
     worker: &Worker,
     host: &HostName<'_>,
     target: HostTarget<'_>,
@@ -130,9 +132,7 @@ pub(crate) async fn find(
             Some(Custom::Nothing) => return Err(Page::NotFound.into()),
             None => return Err(Page::UnknownHost.into()),
         },
-        HostTarget::Image { project, digits } => {
-            return Ok(Box::pin(find_image(worker, host, project, digits, facts)).await?);
-        }
+        HostTarget::Image { .. } => return Err(Nowhere::Image),
         HostTarget::Control | HostTarget::Unknown => return Err(Page::UnknownHost.into()),
     };
     if let Some(pointer) = &place.pointer {
@@ -145,13 +145,8 @@ pub(crate) async fn find(
 }
 
 /// Finds the image that a host is the image's own host of.
-async fn find_image(
-    worker: &Worker,
-    host: &HostName<'_>,
-    project: &str,
-    digits: &str,
-    facts: &mut Facts,
-) -> Result<Arc<Place>, Page> {
+pub(crate) async fn find_image(worker: &Worker, host: &HostName<'_>, facts: &mut Facts) -> Result<Arc<Place>, Page> {
+    let HostTarget::Image { project, digits } = worker.hosts.target(host) else { return Err(Page::UnknownHost) };
     let (of, image_hosts) = worker.caches.resolver().pointers().image_hosts(project).ok_or(Page::UnknownHost)?;
     // Decided before the image is looked for, so that who may not see it does not learn whether it is there.
     match image_hosts {

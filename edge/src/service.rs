@@ -17,8 +17,9 @@ use pinstone_engine::host::{HostName, HostTarget, Hosts};
 use tower::ServiceExt;
 
 use crate::access_log::AccessLog;
-use crate::account::{Account, Facts};
-use crate::answer::{Call, Decided};
+use crate::account::Account;
+use crate::answer::{self, Call, Decided};
+use crate::answering::Answering;
 use crate::cache::Caches;
 use crate::client::{Client, Networks};
 use crate::config::Limits;
@@ -26,7 +27,7 @@ use crate::control::{ControlBody, ControlService};
 use crate::debug;
 use crate::fields::Fields;
 use crate::forwarded;
-use crate::guard::caught;
+use crate::guard::{catch, caught};
 use crate::head::{self, Answer, Body};
 use crate::https;
 use crate::mapped::LargeFiles;
@@ -99,33 +100,181 @@ pub(crate) struct Link {
     pub(crate) tls_version: Option<&'static str>,
 }
 
-/// Answers one request. A panic becomes a 500 and a line in the log.
-pub(crate) async fn serve(link: Arc<Link>, mut request: Box<RequestHead>, mut body: RequestBody) -> Reply {
+/// Begins to answer one request. A panic becomes a 500 and a line in the log.
+pub(crate) fn serve(link: Arc<Link>, request: Box<RequestHead>, body: RequestBody) -> Answering {
     let in_flight = link.watch.begin(!body.is_end_stream());
-    let protocol = request.protocol();
     let client = forwarded::client(link.client, &link.worker.trusted, &request);
-    let mut account = Account::begin(link, client, &request);
-    let (link, facts) = account.parts();
-    let answered = caught(pin!(route(link, client, &mut request, &mut body, facts))).await;
-    let mut reply = match answered {
-        Ok(Routed::Control(response)) => respond::forwarded(response, in_flight),
-        Ok(Routed::Site(decided, close)) => finish(link, protocol, decided, close, in_flight),
-        Err(_) => {
-            tracing::error!("a request was given up because its handler panicked");
-            let decided = head::page(Method::Get, Page::Internal).into();
-            finish(link, protocol, decided, true, in_flight)
+    let account = Account::begin(link, client, &request);
+    let mut asked = Asked { request, body, client, account, in_flight };
+    match catch(|| asked.route()) {
+        Ok(Ok(answer)) => Answering::Done(asked.end(answer)),
+        Ok(Err(awaited)) => Answering::begin(asked.wait_for(awaited)),
+        Err(_) => Answering::Done(asked.give_up()),
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+struct Asked {
+    request: Box<RequestHead>,
+    /// Taken where the request goes on.
+    body: RequestBody,
+    client: Client,
+    account: Account,
+    in_flight: InFlight,
+}
+
+/// Who answers, and with what.
+enum Routed {
+    Control(Response<ControlBody>),
+    /// The answer of a site, and whether the connection ends with it.
+    Site(Decided, bool),
+}
+
+/// What an answer waits for.
+enum Awaited {
+    /// What the control plane says to this.
+    Control(ControlService, Box<Request<RequestBody>>),
+    /// Something of a site.
+    Site {
+        awaited: answer::Awaited,
+        /// Whether search engines may list what is answered.
+        is_indexed: bool,
+        /// Whether the connection ends with it.
+        close: bool,
+    },
+}
+
+impl Routed {
+    fn site(answer: Answer, close: bool) -> Self {
+        Self::Site(answer.into(), close)
+    }
+}
+
+impl Asked {
+    /// Answers with what is at hand.
+    ///
+    /// # Errors
+    ///
+    /// Says what has to be [waited for](Self::wait_for).
+    fn route(&mut self) -> Result<Routed, Awaited> {
+        let Self { request, body, client, account, .. } = self;
+        let (link, facts) = account.parts();
+        let (worker, client) = (&*link.worker, *client);
+        let method = Method::parse(request.method());
+        let has_body = !body.is_end_stream();
+        let fields = Fields::of(request.fields());
+        let authority = request.authority();
+        let host = match request::host(request.protocol(), authority, fields.hosts.into_iter().flatten()) {
+            Ok(host) => host,
+            Err(_) => return Ok(Routed::site(head::page(method, Page::BadHost), true)),
+        };
+        if link.certificate.as_ref().is_some_and(|certificate| !certificate.covers(&host)) {
+            return Ok(Routed::site(head::page(method, Page::Misdirected), has_body));
         }
-    };
-    if let (Some(hsts), true) = (&link.worker.hsts, client.is_tls) {
-        // A site may have said something of its own.
-        if reply.fields.get(&header::STRICT_TRANSPORT_SECURITY).is_none() {
-            reply.fields.append(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        let target = worker.hosts.target(&host);
+        if let (HostTarget::Control, Some(control)) = (target, &worker.control) {
+            return match without_tls(worker, method, &host, true, client, request, &fields) {
+                https::Verdict::Serve => {
+                    let body = mem::replace(body, RequestBody::empty());
+                    let Some(forwarded) = request.to_http(body) else {
+                        return Ok(Routed::site(head::page(method, Page::BadRequest), true));
+                    };
+                    // It may be answered late, and is there once.
+                    request.forget();
+                    facts.goes_to_control();
+                    link.watch.goes_to_control();
+                    Err(Awaited::Control(control.clone(), Box::new(forwarded)))
+                }
+                https::Verdict::Redirect(location) => Ok(Routed::site(head::redirect(location), has_body)),
+                https::Verdict::Refuse => Ok(Routed::Control(https::refusal())),
+            };
+        }
+
+        if worker.debug_headers && debug::is_asked(request) {
+            facts.debug();
+        }
+        if fields.has_transfer_encoding {
+            return Ok(Routed::site(head::page(method, Page::BadRequest), true));
+        }
+        if request.count() > worker.limits.fields {
+            return Ok(Routed::site(head::page(method, Page::TooManyFields), has_body));
+        }
+        let length = request.path_and_query().map_or(0, str::len);
+        if length > worker.limits.target_bytes {
+            return Ok(Routed::site(head::page(method, Page::TargetTooLong), has_body));
+        }
+        if let https::Verdict::Redirect(location) = without_tls(worker, method, &host, false, client, request, &fields)
+        {
+            return Ok(Routed::site(head::redirect(location), has_body));
+        }
+        let (is_indexed, close) = (is_indexed(target), has_body);
+        match call(worker, request, client, &fields).answer(&host, target, facts) {
+            Ok(decided) => Ok(of_site(decided, is_indexed, close)),
+            Err(awaited) => Err(Awaited::Site { awaited, is_indexed, close }),
         }
     }
-    account.answered(&mut reply);
-    reply.body.tell(account);
-    request.give_back();
-    reply
+
+    /// Waits for what was not at hand, and answers.
+    async fn wait_for(mut self, awaited: Awaited) -> Reply {
+        let answered = match awaited {
+            Awaited::Control(control, request) => {
+                caught(pin!(to_control(control, self.client, *request))).await.map(Routed::Control)
+            }
+            Awaited::Site { awaited, is_indexed, close } => {
+                let Self { request, client, account, .. } = &mut self;
+                let (link, facts) = account.parts();
+                let fields = Fields::of(request.fields());
+                let call = call(&link.worker, request, *client, &fields);
+                let waiting = pin!(call.wait_for(awaited, facts));
+                caught(waiting).await.map(|decided| of_site(decided, is_indexed, close))
+            }
+        };
+        match answered {
+            Ok(answer) => self.end(answer),
+            Err(_) => self.give_up(),
+        }
+    }
+
+    /// Answers that it panicked.
+    fn give_up(self) -> Reply {
+        tracing::error!("a request was given up because its handler panicked");
+        self.end(Routed::site(head::page(Method::Get, Page::Internal), true))
+    }
+
+    /// Puts the answer together.
+    fn end(self, answer: Routed) -> Reply {
+        let Self { request, client, mut account, in_flight, .. } = self;
+        let (link, _) = account.parts();
+        let mut reply = match answer {
+            Routed::Control(response) => respond::forwarded(response, in_flight),
+            Routed::Site(decided, close) => finish(link, request.protocol(), decided, close, in_flight),
+        };
+        if let (Some(hsts), true) = (&link.worker.hsts, client.is_tls) {
+            // A site may have said something of its own.
+            if reply.fields.get(&header::STRICT_TRANSPORT_SECURITY).is_none() {
+                reply.fields.append(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+            }
+        }
+        account.answered(&mut reply);
+        reply.body.tell(account);
+        request.give_back();
+        reply
+    }
+}
+
+/// What is asked of a site.
+fn call<'r>(worker: &'r Worker, request: &'r RequestHead, client: Client, fields: &'r Fields<'r>) -> Call<'r> {
+    let (method, (path, query)) = (Method::parse(request.method()), request.path_then_query());
+    Call { worker, method, authority: request.authority(), is_tls: client.is_tls, path, query, fields }
+}
+
+/// The answer of a site.
+fn of_site(mut decided: Decided, is_indexed: bool, close: bool) -> Routed {
+    if !is_indexed {
+        respond::forbid_indexing(&mut decided.fields);
+    }
+    Routed::Site(decided, close)
 }
 
 fn finish(link: &Link, protocol: Protocol, mut decided: Decided, close: bool, in_flight: InFlight) -> Reply {
@@ -145,82 +294,6 @@ fn finish(link: &Link, protocol: Protocol, mut decided: Decided, close: bool, in
         shared.caches.note_read(file, part.end - part.start);
     }
     respond::reply(decided, sending, in_flight)
-}
-
-enum Routed {
-    Control(Response<ControlBody>),
-    /// The answer of a site, and whether the connection ends with it.
-    Site(Decided, bool),
-}
-
-impl Routed {
-    fn site(answer: Answer, close: bool) -> Self {
-        Self::Site(answer.into(), close)
-    }
-}
-
-async fn route(
-    link: &Link,
-    client: Client,
-    request: &mut RequestHead,
-    // Taken only where the request goes on.
-    body: &mut RequestBody,
-    facts: &mut Facts,
-) -> Routed {
-    let worker = &*link.worker;
-    let method = Method::parse(request.method());
-    let has_body = !body.is_end_stream();
-    let fields = Fields::of(request.fields());
-    let authority = request.authority();
-    let host = match request::host(request.protocol(), authority, fields.hosts.into_iter().flatten()) {
-        Ok(host) => host,
-        Err(_) => return Routed::site(head::page(method, Page::BadHost), true),
-    };
-    if link.certificate.as_ref().is_some_and(|certificate| !certificate.covers(&host)) {
-        return Routed::site(head::page(method, Page::Misdirected), has_body);
-    }
-    let target = worker.hosts.target(&host);
-    if let (HostTarget::Control, Some(control)) = (target, &worker.control) {
-        return match without_tls(worker, method, &host, true, client, request, &fields) {
-            https::Verdict::Serve => {
-                let body = mem::replace(body, RequestBody::empty());
-                let Some(forwarded) = request.to_http(body) else {
-                    return Routed::site(head::page(method, Page::BadRequest), true);
-                };
-                // It may be answered late, and is there once.
-                request.forget();
-                facts.goes_to_control();
-                link.watch.goes_to_control();
-                Routed::Control(Box::pin(to_control(control.clone(), client, forwarded)).await)
-            }
-            https::Verdict::Redirect(location) => Routed::site(head::redirect(location), has_body),
-            https::Verdict::Refuse => Routed::Control(https::refusal()),
-        };
-    }
-
-    if worker.debug_headers && debug::is_asked(request) {
-        facts.debug();
-    }
-    if fields.has_transfer_encoding {
-        return Routed::site(head::page(method, Page::BadRequest), true);
-    }
-    if request.count() > worker.limits.fields {
-        return Routed::site(head::page(method, Page::TooManyFields), has_body);
-    }
-    let length = request.path_and_query().map_or(0, str::len);
-    if length > worker.limits.target_bytes {
-        return Routed::site(head::page(method, Page::TargetTooLong), has_body);
-    }
-    if let https::Verdict::Redirect(location) = without_tls(worker, method, &host, false, client, request, &fields) {
-        return Routed::site(head::redirect(location), has_body);
-    }
-    let (path, query) = request.path_then_query();
-    let call = Call { worker, method, authority, is_tls: client.is_tls, path, query, fields: &fields };
-    let mut decided = call.answer(&host, target, facts).await;
-    if !is_indexed(target) {
-        respond::forbid_indexing(&mut decided.fields);
-    }
-    Routed::Site(decided, has_body)
 }
 
 async fn to_control(

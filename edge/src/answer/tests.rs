@@ -114,7 +114,10 @@ impl World {
         };
         let host = HostName::parse(HOST).unwrap();
         let mut facts = Facts::new(Protocol::Http11, false, None);
-        call.answer(&host, self.worker.hosts.target(&host), &mut facts).await
+        match call.answer(&host, self.worker.hosts.target(&host), &mut facts) {
+            Ok(decided) => decided,
+            Err(awaited) => call.wait_for(awaited, &mut facts).await,
+        }
     }
 
     fn place(&self) -> Arc<Place> {
