@@ -174,6 +174,10 @@ where
             // Answers to what came together are written together.
             ready!(self.poll_send(cx))?;
             if self.is_last {
+                if self.incoming.is_empty() && !self.saw_end {
+                    // What has come by now would have the kernel reset the connection, and the last answer be lost with that.
+                    let _ = self.poll_read(cx)?;
+                }
                 if !self.incoming.is_empty() {
                     // The client has sent more than was looked at, and may go on.
                     self.watch.on_waiting(true);

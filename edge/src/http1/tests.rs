@@ -425,6 +425,24 @@ fn it_leaves_behind_what_was_asked() {
 }
 
 #[test]
+fn what_came_while_the_last_answer_was_made_does_not_reset_it() {
+    let pipe: Arc<Mutex<Option<Pipe>>> = Arc::default();
+    for comes in [false, true] {
+        let client = Arc::clone(&pipe);
+        let mut peer = Peer::with(move |_| {
+            // At once, so nothing is waited for that would have more read.
+            if comes && let Some(pipe) = &*client.lock() {
+                pipe.0.lock().to_server.extend(b"GET /more HTTP/1.0\r\n\r\n");
+            }
+            Answering::Done(answer("last"))
+        });
+        *pipe.lock() = Some(peer.pipe.clone());
+        assert_eq!(peer.send("GET / HTTP/1.0\r\n\r\n"), closing("last"));
+        assert_eq!((peer.is_over(), peer.watch.must_linger()), (true, comes));
+    }
+}
+
+#[test]
 fn what_panics_is_answered_and_ends_the_connection() {
     let mut peer = Peer::with(|_| Answering::begin(async { panic!("on purpose") }));
     let answers = peer.send("GET / HTTP/1.1\r\n\r\n".repeat(2));
