@@ -119,7 +119,7 @@ impl Outgoing {
         self.large.push(Large { before, piece });
     }
 
-    /// Writes it, by whole `unit`s, to a stream that does not block.
+    /// Writes it, by whole `unit`s, which are a power of two, to a stream that does not block.
     pub(crate) fn poll_write<S>(
         &mut self,
         mut stream: Pin<&mut S>,
@@ -129,8 +129,9 @@ impl Outgoing {
     where
         S: WriteStored,
     {
+        debug_assert!(unit.is_power_of_two(), "{unit}");
         loop {
-            let most = self.length / unit * unit;
+            let most = self.length & !(unit - 1);
             if most == 0 {
                 return Poll::Ready(Ok(()));
             }
