@@ -11,7 +11,8 @@ pub(crate) fn poll_in_place<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What `work` came to, or the panic that it ended in. After a panic, what was worked at is only to be dropped.
+/// What `work` came to, or the panic that it ended in. After a panic, what was worked at may be half done: nothing is to be made of
+/// that, and a future is only to be dropped.
 pub(crate) fn catch<R>(work: impl FnOnce() -> R) -> thread::Result<R> {
     catch_unwind(AssertUnwindSafe(work))
 }

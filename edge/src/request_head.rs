@@ -48,7 +48,7 @@ pub(crate) struct RequestHead {
     /// Where those three are.
     line: String,
     fields: Vec<Line>,
-    /// Where those are.
+    /// Where those are: over HTTP/1 the whole head as it came, but for the letters of names.
     text: Vec<u8>,
 }
 
@@ -139,8 +139,9 @@ impl RequestHead {
         self.add_line(start..colon, colon..self.text.len())
     }
 
-    /// Adds the text that lines are in which are [added](Self::add_line) next.
-    pub(crate) fn add_text(&mut self, text: &[u8]) {
+    /// Sets the text that lines are in which are [added](Self::add_line) next.
+    pub(crate) fn set_text(&mut self, text: &[u8]) {
+        debug_assert!(self.text.is_empty(), "lines would be in what comes before");
         self.text.extend_from_slice(text);
     }
 

@@ -105,17 +105,17 @@ pub(crate) fn serve(link: Arc<Link>, request: Box<RequestHead>, body: RequestBod
     let in_flight = link.watch.begin(!body.is_end_stream());
     let client = forwarded::client(link.client, &link.worker.trusted, &request);
     let account = Account::begin(link, client, &request);
-    let mut asked = Asked { request, body, client, account, in_flight };
-    match catch(|| asked.route()) {
-        Ok(Ok(answer)) => Answering::Done(asked.end(answer)),
-        Ok(Err(awaited)) => Answering::begin(asked.wait_for(awaited)),
-        Err(_) => Answering::Done(asked.give_up()),
+    let mut handling = Handling { request, body, client, account, in_flight };
+    match catch(|| handling.route()) {
+        Ok(Ok(answer)) => Answering::Done(handling.end(answer)),
+        Ok(Err(awaited)) => Answering::begin(handling.wait_for(awaited)),
+        Err(_) => Answering::Done(handling.give_up()),
     }
 }
 
 /// A request that is being answered.
 #[derive(Debug)]
-struct Asked {
+struct Handling {
     request: Box<RequestHead>,
     /// Taken where the request goes on.
     body: RequestBody,
@@ -151,7 +151,7 @@ impl Routed {
     }
 }
 
-impl Asked {
+impl Handling {
     /// Answers with what is at hand.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ const LONGEST: usize = 253;
 const LONGEST_LABEL: usize = 63;
 
 /// What a byte of a name is. Bits, so that what all of them are is one number.
-const LOWER: u8 = 1;
+/// A small letter, a digit, `-` or `_`.
+const PLAIN: u8 = 1;
 const UPPER: u8 = 2;
 const DOT: u8 = 4;
 const NEVER: u8 = 8;
@@ -24,7 +25,7 @@ const KINDS: [u8; 256] = {
     let mut byte = 0_u8;
     while byte < 0x80 {
         kinds[byte as usize] = match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => LOWER,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => PLAIN,
             b'A'..=b'Z' => UPPER,
             b'.' => DOT,
             _ => NEVER,

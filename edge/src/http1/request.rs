@@ -102,7 +102,7 @@ pub(super) fn parse(input: &[u8], most_fields: usize) -> Result<Option<(Head, us
     request.set_method(method);
     put_target(&mut request, target)?;
     // Copied as a whole: one after the other would take as much again as all of this.
-    request.add_text(&input[..length]);
+    request.set_text(&input[..length]);
     for field in parsed.headers {
         let name = request.add_line(place(input, field.name.as_bytes()), place(input, field.value));
         facts.note(name, field.value)?;
