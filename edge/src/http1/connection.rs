@@ -175,8 +175,9 @@ where
             ready!(self.poll_send(cx))?;
             if self.is_last {
                 if self.incoming.is_empty() && !self.saw_end {
-                    // What has come by now would have the kernel reset the connection, and the last answer be lost with that.
-                    let _ = self.poll_read(cx)?;
+                    // What has come by now would have the kernel reset the connection, and the last answer be lost with that. So would
+                    // an end without a farewell, were it an error here.
+                    let _ = self.poll_read(cx);
                 }
                 if !self.incoming.is_empty() {
                     // The client has sent more than was looked at, and may go on.
