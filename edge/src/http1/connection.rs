@@ -142,8 +142,7 @@ where
             if self.exchange.is_some() {
                 // A body is taken as it comes. Whether the client leaves is asked only where its answer waits for something.
                 let has_body = self.receiving.is_some();
-                if has_body && self.poll_receive(cx)? == Came::NobodyWaits {
-                    self.send_the_last(cx);
+                if has_body && self.is_left(cx)? {
                     return Poll::Ready(Ok(()));
                 }
                 match self.poll_exchange(cx) {
@@ -161,8 +160,7 @@ where
                     // What there is of the answer is not kept back for what has to be waited for.
                     Poll::Pending => _ = self.poll_send(cx)?,
                 }
-                if !has_body && self.poll_receive(cx)? == Came::NobodyWaits {
-                    self.send_the_last(cx);
+                if !has_body && self.is_left(cx)? {
                     return Poll::Ready(Ok(()));
                 }
                 return Poll::Pending;
@@ -221,6 +219,15 @@ where
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.out.poll_write(Pin::new(&mut self.stream), cx, 1))?;
         Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Takes what came beside an answer; says whether nobody waits for that any more, after what there is of it was sent.
+    fn is_left(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let is_left = self.poll_receive(cx)? == Came::NobodyWaits;
+        if is_left {
+            self.send_the_last(cx);
+        }
+        Ok(is_left)
     }
 
     /// Writes what the socket takes of it: what was answered before the connection broke off is not lost with that.
