@@ -12,7 +12,7 @@ const LONGEST: usize = 253;
 /// The most of one of its labels.
 const LONGEST_LABEL: usize = 63;
 
-/// What a byte of a name is. Bits, so that what all of them are is one number.
+// What a byte of a name is. Bits, so that what all of them are is one number.
 /// A small letter, a digit, `-` or `_`.
 const PLAIN: u8 = 1;
 const UPPER: u8 = 2;
