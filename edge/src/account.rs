@@ -99,6 +99,11 @@ impl Account {
         self.facts.sent += bytes as u64;
     }
 
+    /// So many of them go nowhere.
+    pub(crate) fn take_back(&mut self, bytes: usize) {
+        self.facts.sent = self.facts.sent.saturating_sub(bytes as u64);
+    }
+
     /// The body is over. `complete` says whether its end was reached; otherwise the client cannot have got more than
     /// `at_most` bytes, where that is known.
     pub(crate) fn over(mut self, complete: bool, at_most: Option<u64>) {

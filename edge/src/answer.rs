@@ -244,7 +244,7 @@ impl Call<'_> {
     /// What is there of an answer that has to be [completed](Self::complete).
     fn file(self, file: Arc<Prepared>, facts: &mut Facts) -> Result<Decided, Box<Incomplete>> {
         let (form, mut decided) = self.decide(&file, file.published());
-        let is_complete = self.take_from_memory(&file, &form, &mut decided, facts);
+        let is_complete = self.take_at_hand(&file, &form, &mut decided, facts);
         if is_complete && !self.fields.wants_digests() {
             return Ok(decided);
         }
@@ -258,7 +258,7 @@ impl Call<'_> {
         }
     }
 
-    /// Fetches what the answer with a file lacks: bytes, if it has not taken them from memory, and digests.
+    /// Fetches what the answer with a file lacks: bytes, if they were not at hand, and digests.
     async fn complete(self, incomplete: Incomplete, facts: &mut Facts) -> Result<Decided, EdgeError> {
         let Incomplete { file, mut form, mut decided } = incomplete;
         let mut published = file.published();
@@ -327,7 +327,7 @@ impl Call<'_> {
     /// The page, where its bytes have to be [fetched](Self::fetch_not_found).
     fn not_found(self, page: Arc<Prepared>, facts: &mut Facts) -> Result<Decided, Arc<Prepared>> {
         let (form, mut decided) = self.decide_not_found(&page, page.published());
-        if self.take_from_memory(&page, &form, &mut decided, facts) { Ok(decided) } else { Err(page) }
+        if self.take_at_hand(&page, &form, &mut decided, facts) { Ok(decided) } else { Err(page) }
     }
 
     /// The same, where the site may have none.
@@ -380,22 +380,21 @@ impl Call<'_> {
         if published.variants.is_empty() { Accepted::default() } else { self.fields.accepted() }
     }
 
-    /// Gives the answer the bytes of a file that are in memory; says whether it has all that it needs, which may be none.
-    fn take_from_memory(
-        &self,
-        file: &Prepared,
-        form: &Representation,
-        decided: &mut Decided,
-        facts: &mut Facts,
-    ) -> bool {
+    /// Gives the answer the bytes of a file that are at hand; says whether it has all that it needs, which may be none.
+    fn take_at_hand(&self, file: &Prepared, form: &Representation, decided: &mut Decided, facts: &mut Facts) -> bool {
         if matches!(decided.body, Body::Empty | Body::Page(_)) {
             return true;
         }
         facts.set_variant(form.coding.map_or("identity", Coding::token));
-        let Some(whole) = file.bytes(form) else { return false };
-        self.worker.caches.looked_up(facts, Lookup::SmallBlob, true);
-        decided.source = Some(Source::Memory(whole));
-        true
+        let caches = &self.worker.caches;
+        decided.source = match file.bytes(form) {
+            Some(whole) => {
+                caches.looked_up(facts, Lookup::SmallBlob, true);
+                Some(Source::Memory(whole))
+            }
+            None => caches.at_hand(form.blob, form.length, facts),
+        };
+        decided.source.is_some()
     }
 
     /// Opens the file, where the answer has bytes of it.
@@ -406,7 +405,7 @@ impl Call<'_> {
         mut decided: Decided,
         facts: &mut Facts,
     ) -> Result<Decided, EdgeError> {
-        if decided.source.is_none() && !self.take_from_memory(file, form, &mut decided, facts) {
+        if decided.source.is_none() && !self.take_at_hand(file, form, &mut decided, facts) {
             decided.source = Some(Box::pin(self.load(file, form, facts)).await?);
         }
         Ok(decided)

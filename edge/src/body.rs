@@ -57,7 +57,7 @@ pub(crate) enum Content {
     Empty,
     Bytes(Bytes),
     /// Bytes of a file that is in memory.
-    Stored(Box<Stored>),
+    Stored(Stored),
     /// Many bytes in memory.
     Slices(Box<Slices>),
     /// Boxed, as all that few answers have: a body is moved several times.
@@ -96,6 +96,17 @@ impl EdgeBody {
         self.account = Some(Told { account, length, written_before });
     }
 
+    /// It is given up, and so many of the bytes that were taken of it are not sent.
+    pub(crate) fn give_up(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        if let Some(told) = &mut self.account {
+            told.account.take_back(bytes);
+        }
+        self.end(false);
+    }
+
     fn end(&mut self, complete: bool) {
         let Some(Told { account, length, written_before }) = self.account.take() else { return };
         // Nobody asks for the end of a body whose length is reached.
@@ -125,7 +136,12 @@ impl http_body::Body for EdgeBody {
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes.into())))
             }
             Content::Stored(_) => match std::mem::replace(&mut this.content, Content::Empty) {
-                Content::Stored(stored) => Some(Ok(Frame::data(Piece::Stored(stored)))),
+                Content::Stored(mut stored) => {
+                    if let Some(in_flight) = this.in_flight.take_if(|in_flight| in_flight.is_multiplexed()) {
+                        stored = stored.until_taken(in_flight);
+                    }
+                    Some(Ok(Frame::data(Piece::Stored(stored))))
+                }
                 _ => None,
             },
             Content::Slices(slices) => {
@@ -158,7 +174,7 @@ impl http_body::Body for EdgeBody {
         match &self.content {
             Content::Empty => true,
             Content::Bytes(bytes) => bytes.is_empty(),
-            Content::Stored(stored) => stored.bytes().is_empty(),
+            Content::Stored(stored) => stored.len() == 0,
             Content::Slices(slices) => slices.left.is_empty(),
             Content::Region(region) => region.left.is_empty(),
             Content::Parts(parts) => parts.left() == 0,
@@ -170,7 +186,7 @@ impl http_body::Body for EdgeBody {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stored(stored) => SizeHint::with_exact(stored.bytes().len() as u64),
+            Content::Stored(stored) => SizeHint::with_exact(stored.len() as u64),
             Content::Slices(slices) => SizeHint::with_exact(slices.left.len() as u64),
             Content::Region(region) => SizeHint::with_exact(region.left.end - region.left.start),
             Content::Parts(parts) => SizeHint::with_exact(parts.left()),
@@ -382,7 +398,7 @@ impl RegionBody {
             return None;
         }
         let start = usize::try_from(self.left.start).ok()?;
-        let stored = self.mapped.as_ref()?.stored(start..start + length, in_flight.map(InFlight::owed));
+        let stored = self.mapped.as_ref()?.stored(start..start + length, in_flight.map(InFlight::owed_in_file));
         self.left.start += length as u64;
         Some(Piece::of_file(stored, self.large_files))
     }

@@ -9,7 +9,9 @@
 
 use std::collections::hash_map::RandomState;
 use std::os::unix::fs::FileExt;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,6 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::account::Facts;
 use crate::config::CacheConfig;
 use crate::error::EdgeError;
+use crate::guard::poll_in_place;
 use crate::mapped::{self, LargeFiles};
 use crate::often::Often;
 use crate::site::{ListLoader, Site};
@@ -197,27 +200,49 @@ impl Caches {
 
     /// The `size` bytes of a file of a site: all of them in memory where they are few, else where they are stored.
     pub(crate) async fn blob(&self, hash: BlobHash, size: u64, facts: &mut Facts) -> Result<Source, EdgeError> {
-        let (what, kept) = if self.is_small(size) {
-            (Lookup::SmallBlob, self.small.get(&hash).await.map(Source::Memory))
-        } else {
-            // One look-up for most: few files are in memory, and of those that are not mostly the open file knows that.
-            let kept = match self.large.get(&hash).await {
-                Some(Source::File(file)) => match self.often.bytes_of(&file).await {
-                    Some(whole) => Some(Source::Memory(whole)),
-                    None => Some(Source::File(file)),
-                },
-                Some(source) => Some(source),
-                None => self.often.get(&hash, size).await.map(Source::Memory),
-            };
-            (Lookup::OpenFile, kept)
-        };
-        if let Some(source) = kept {
+        let what = self.kind(size);
+        if let Some(source) = self.kept(&hash, size).await {
             self.looked_up(facts, what, true);
             return Ok(source);
         }
         let loaded = Box::pin(self.load_blob(hash, size)).await;
         self.looked_up(facts, what, false);
         loaded
+    }
+
+    /// The same, if they are there without waiting. Only for what is large: of a small file, a site has the bytes at hand.
+    pub(crate) fn at_hand(&self, hash: BlobHash, size: u64, facts: &mut Facts) -> Option<Source> {
+        if self.is_small(size) {
+            return None;
+        }
+        match poll_in_place(pin!(self.kept(&hash, size))) {
+            Poll::Ready(Some(source)) => {
+                self.looked_up(facts, Lookup::OpenFile, true);
+                Some(source)
+            }
+            // Where somebody just tidies up, that is waited for.
+            Poll::Ready(None) | Poll::Pending => None,
+        }
+    }
+
+    /// The same, if it is kept.
+    async fn kept(&self, hash: &BlobHash, size: u64) -> Option<Source> {
+        if self.is_small(size) {
+            return self.small.get(hash).await.map(Source::Memory);
+        }
+        // One look-up for most: few files are in memory, and of those that are not mostly the open file knows that.
+        match self.large.get(hash).await {
+            Some(Source::File(file)) => match self.often.bytes_of(&file).await {
+                Some(whole) => Some(Source::Memory(whole)),
+                None => Some(Source::File(file)),
+            },
+            Some(source) => Some(source),
+            None => self.often.get(hash, size).await.map(Source::Memory),
+        }
+    }
+
+    fn kind(&self, size: u64) -> Lookup {
+        if self.is_small(size) { Lookup::SmallBlob } else { Lookup::OpenFile }
     }
 
     async fn load_blob(&self, hash: BlobHash, size: u64) -> Result<Source, EdgeError> {

@@ -78,6 +78,7 @@ mod service;
 mod site;
 mod socket;
 mod source;
+mod splice;
 mod stream;
 mod telemetry;
 pub mod tls;
@@ -155,7 +156,12 @@ impl Edge {
             large_files: LargeFiles::without_tls(config.sendfile),
         };
         let sending_sealed = Sending { large_files: LargeFiles::Read, ..sending.clone() };
-        let sending_streams = Sending { window: limits.window_bytes.min(STREAM_WINDOW), ..sending_sealed.clone() };
+        let sending_sealed_streams =
+            Sending { window: limits.window_bytes.min(STREAM_WINDOW), ..sending_sealed.clone() };
+        // What is copied out of a mapping may not be put together with others.
+        let sends_streams = sending.large_files == LargeFiles::Sent;
+        let large_files = if sends_streams { LargeFiles::Sent } else { LargeFiles::Read };
+        let sending_streams = Sending { large_files, ..sending_sealed_streams.clone() };
         let counters = Arc::new(Counters::new(workers));
         let caches = Caches::new(&cache, sending.large_files, resolver, loader.clone(), Arc::clone(&counters));
         let shared = Arc::new(Shared {
@@ -170,6 +176,7 @@ impl Edge {
             sending,
             sending_sealed,
             sending_streams,
+            sending_sealed_streams,
             certificates,
             redirect: https.redirect,
             hsts,

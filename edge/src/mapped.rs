@@ -1,8 +1,9 @@
 //! Large files, mapped into memory: what is sent of them without TLS is not read by this program.
 //!
 //! A piece of one goes to the socket in one of two ways ([`LargeFiles`]): the kernel sends the
-//! pages of the file as they lie (`sendfile`), or it copies them out of the mapping (`write`). Either way the bytes are the same.
-//! This module and `listener/queue.rs` are all of the edge that is `unsafe`.
+//! pages of the file as they lie (`sendfile`, or where there is much between them, `splice.rs`), or it copies them out of the
+//! mapping (`write`). Either way the bytes are the same.
+//! This module, `splice.rs` and `listener/queue.rs` are all of the edge that is `unsafe`.
 //!
 //! # Why it is sound
 //!
@@ -13,7 +14,7 @@
 //! What fails is the read of a page, where the disk does or somebody cut the file short. To a program that reads the page
 //! itself this is a signal; to the kernel that reads it on behalf of `write` it is EFAULT, an error like any other, and for
 //! `sendfile` the end of the file. So the bytes that this module gives out are for the socket, and nothing else reads them: they
-//! go where there is no TLS and no HTTP/2, and in pieces too large to be put together with others.
+//! go where there is no TLS, and are never put together with others.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -31,7 +32,8 @@ use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketType};
 use rustix::param::page_size;
 use smallvec::SmallVec;
 
-use crate::watch::{Owed, ticks};
+use crate::turns::LONGEST;
+use crate::watch::{InFlight, Owed, ticks};
 
 /// The least that is worth it, in bytes: for less, reading is as cheap.
 pub(crate) const LEAST: usize = 64 << 10;
@@ -76,10 +78,10 @@ impl LargeFiles {
         }
     }
 
-    /// The most that is handed out at once, in bytes. What the socket takes of it in one go stops the worker for about a tenth of a
-    /// millisecond.
+    /// The most that is handed out at once, in bytes. How much of it is sent in one go is said by `turns.rs`; what is copied is copied
+    /// in one go, which stops the worker for about a tenth of a millisecond.
     pub(crate) fn at_once(self) -> usize {
-        if self == Self::Sent { 1 << 20 } else { 512 << 10 }
+        if self == Self::Sent { LONGEST } else { 512 << 10 }
     }
 
     fn with(congestion_control: &str) -> Self {
@@ -96,12 +98,29 @@ pub(crate) struct Mapped {
     seen: Box<[AtomicU32]>,
 }
 
-/// Some bytes of it, which keep it. Where that is said, the client owes to take them until they are dropped.
+/// Some bytes of it, which keep it.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    mapped: Arc<Mapped>,
+    held: Arc<Held>,
     range: Range<usize>,
-    _owed: Option<Owed>,
+}
+
+/// What pieces of one answer hold until the last of them is dropped.
+#[derive(Debug)]
+struct Held {
+    mapped: Arc<Mapped>,
+    _until: Until,
+}
+
+/// What ends with the last piece.
+#[derive(Debug)]
+#[expect(dead_code, reason = "they end when they are dropped")]
+enum Until {
+    Nothing,
+    /// The client owes to take them.
+    Owed(Owed),
+    /// The request, and what the pieces held before.
+    InFlight(InFlight, Arc<Held>),
 }
 
 impl Mapped {
@@ -170,14 +189,34 @@ impl Mapped {
     /// Where the range is not within the region.
     pub(crate) fn stored(self: &Arc<Self>, range: Range<usize>, owed: Option<Owed>) -> Stored {
         assert!(range.start <= range.end && range.end <= self.bytes.len(), "{range:?} of {}", self.bytes.len());
-        Stored { mapped: Arc::clone(self), range, _owed: owed }
+        let held = Held { mapped: Arc::clone(self), _until: owed.map_or(Until::Nothing, Until::Owed) };
+        Stored { held: Arc::new(held), range }
     }
 }
 
 impl Stored {
     /// The bytes themselves. Who reads them waits for the disk where they are not in memory any more.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.mapped.bytes[self.range.clone()]
+        &self.held.mapped.bytes[self.range.clone()]
+    }
+
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// The same bytes, which are all that is left of the answer; the request is in flight until they are dropped.
+    pub(crate) fn until_taken(self, in_flight: InFlight) -> Self {
+        let Self { held, range } = self;
+        let mapped = Arc::clone(&held.mapped);
+        Self { held: Arc::new(Held { mapped, _until: Until::InFlight(in_flight, held) }), range }
+    }
+
+    /// Takes the first `bytes` out of it.
+    pub(crate) fn split_to(&mut self, bytes: usize) -> Self {
+        let first = Self { held: Arc::clone(&self.held), range: self.range.start..self.range.start + bytes };
+        self.advance(bytes);
+        first
     }
 
     /// The same bytes as any others.
@@ -196,20 +235,21 @@ impl Stored {
         self.range.start += bytes;
     }
 
-    /// Has the kernel send `before` and then these bytes to a socket that does not block, in the same packets; answers how many of
-    /// all of them it took, which are some.
+    /// Has the kernel send `before` and then these bytes, of which at most `at_once`, to a socket that does not block, in the same packets;
+    /// answers how many of all of them it took, which are some.
     ///
     /// What lies before the first whole page is copied with `before`: a packet has room for as many pages as 64 KiB are, and a page
     /// that is cut in two takes two of the places. Where the socket took a part of a page, the rest of it goes on behind that, in the
     /// same place of the packet.
-    pub(crate) fn send(&self, socket: impl AsFd, before: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn send(&self, socket: impl AsFd, before: &[&[u8]], at_once: usize) -> io::Result<usize> {
         let Range { mut start, end } = self.range;
+        let end = end.min(start.saturating_add(at_once));
         let mut copied = 0;
         if !before.is_empty() {
-            let first = &self.mapped.bytes[start..start.next_multiple_of(page_size()).min(end)];
+            let first = &self.held.mapped.bytes[start..start.next_multiple_of(page_size()).min(end)];
             start += first.len();
             let first = (!first.is_empty()).then_some(first);
-            let bufs: SmallVec<[_; 4]> = before.iter().map(|buf| &**buf).chain(first).map(IoSlice::new).collect();
+            let bufs: SmallVec<[_; 4]> = before.iter().copied().chain(first).map(IoSlice::new).collect();
             let follows = if start == end { SendFlags::empty() } else { SendFlags::MORE };
             let flags = follows | SendFlags::NOSIGNAL;
             copied = match &bufs[..] {
@@ -221,11 +261,11 @@ impl Stored {
             }
         }
         let mut offset = start as u64;
-        let sent = match rustix::fs::sendfile(&socket, &self.mapped.file, Some(&mut offset), end - start) {
+        let sent = match rustix::fs::sendfile(&socket, &self.held.mapped.file, Some(&mut offset), end - start) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             // A file system or a sandbox does not let it.
             Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {
-                rustix::net::send(&socket, &self.mapped.bytes[start..end], SendFlags::NOSIGNAL)
+                rustix::net::send(&socket, &self.held.mapped.bytes[start..end], SendFlags::NOSIGNAL)
             }
             sent => sent,
         };
@@ -352,7 +392,7 @@ pub(crate) mod tests {
     fn what_is_sent_is_what_comes_before_and_the_bytes_of_the_file_wherever_they_begin() {
         let mapped = Mapped::of(&region(1 << 20, 0)).unwrap();
         let want = pattern(1 << 20);
-        let head = [IoSlice::new(b"HTTP/1.1 200 OK\r\n"), IoSlice::new(b"\r\n")];
+        let head = [&b"HTTP/1.1 200 OK\r\n"[..], b"\r\n"];
         for before in [&head[..], &head[..1], &[]] {
             for range in [0..200_000, 4096..4097, 777..100_000, 8191..8193, 5000..5010, 12_288..16_384] {
                 let (from, mut to) = UnixStream::pair().unwrap();
@@ -364,13 +404,12 @@ pub(crate) mod tests {
                 let before_length: usize = before.iter().map(|buf| buf.len()).sum();
                 let mut rest = mapped.stored(range.clone(), None);
                 // The first call takes all that comes before, for there is room.
-                rest.advance(rest.send(&from, before).unwrap() - before_length);
+                rest.advance(rest.send(&from, before, usize::MAX).unwrap() - before_length);
                 while !rest.bytes().is_empty() {
-                    rest.advance(rest.send(&from, &[]).unwrap());
+                    rest.advance(rest.send(&from, &[], usize::MAX).unwrap());
                 }
                 drop(from);
-                let all: Vec<u8> =
-                    before.iter().flat_map(|buf| buf.iter()).chain(&want[range.clone()]).copied().collect();
+                let all: Vec<u8> = before.iter().copied().flatten().chain(&want[range.clone()]).copied().collect();
                 assert!(reader.join().unwrap() == all, "{range:?}");
             }
         }
@@ -383,7 +422,7 @@ pub(crate) mod tests {
         from.set_nonblocking(true).unwrap();
         let mut rest = mapped.stored(0..8 << 20, None);
         let error = loop {
-            match rest.send(&from, &[IoSlice::new(b"x")]) {
+            match rest.send(&from, &[b"x"], usize::MAX) {
                 Ok(0) => panic!("it took nothing"),
                 Ok(sent) => rest.advance(sent - 1),
                 Err(error) => break error,
@@ -412,6 +451,6 @@ pub(crate) mod tests {
         from.set_nonblocking(true).unwrap();
         let gone = mapped.stored(102_400..200_000, None);
         assert_eq!(from.write(gone.bytes()).unwrap_err().raw_os_error(), Some(libc::EFAULT));
-        assert_eq!(gone.send(&from, &[]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(gone.send(&from, &[], usize::MAX).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -9,15 +9,15 @@ use crate::mapped::{LargeFiles, Stored};
 pub(crate) enum Piece {
     /// In memory.
     Bytes(Bytes),
-    /// In a file, from where the kernel sends them. Boxed, for few pieces are such.
-    Stored(Box<Stored>),
+    /// In a file, from where the kernel sends them.
+    Stored(Stored),
 }
 
 impl Piece {
     /// Bytes of a file, as they reach the socket.
     pub(crate) fn of_file(stored: Stored, large_files: LargeFiles) -> Self {
         match large_files {
-            LargeFiles::Sent => Self::Stored(Box::new(stored)),
+            LargeFiles::Sent => Self::Stored(stored),
             LargeFiles::Copied | LargeFiles::Read => Self::Bytes(stored.into_bytes()),
         }
     }
@@ -26,8 +26,13 @@ impl Piece {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
-            Self::Stored(stored) => stored.bytes().len(),
+            Self::Stored(stored) => stored.len(),
         }
+    }
+
+    /// How many of them are stored in a file.
+    pub(crate) fn stored(&self) -> usize {
+        if let Self::Stored(stored) = self { stored.len() } else { 0 }
     }
 
     /// Whether they are none.
@@ -43,12 +48,18 @@ impl Piece {
         }
     }
 
-    /// The same bytes as any others, for who frames or encrypts them.
-    pub(crate) fn into_bytes(self) -> Bytes {
+    /// Takes the first `bytes` out of it.
+    pub(crate) fn split_to(&mut self, bytes: usize) -> Self {
         match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Stored(stored) => stored.into_bytes(),
+            Self::Bytes(all) => Self::Bytes(all.split_to(bytes)),
+            Self::Stored(stored) => Self::Stored(stored.split_to(bytes)),
         }
+    }
+}
+
+impl Default for Piece {
+    fn default() -> Self {
+        Self::Bytes(Bytes::new())
     }
 }
 

@@ -1,7 +1,7 @@
 //! A connection in memory, for tests and fuzz targets: who polls it sees what is there, and is never woken.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::mapped::Stored;
 use crate::outgoing::WriteStored;
+use crate::splice::Part;
 
 /// Polls that somebody may be woken for before it comes to rest.
 const POLLS: usize = 10_000;
@@ -93,15 +93,9 @@ impl AsyncWrite for Pipe {
 }
 
 impl WriteStored for Pipe {
-    fn poll_write_stored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        before: &[IoSlice<'_>],
-        stored: &Stored,
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_stored(self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[Part<'_>]) -> Poll<io::Result<usize>> {
         let most = self.0.lock().taken_at_once.unwrap_or(usize::MAX);
-        let all = before.iter().flat_map(|buf| buf.iter()).chain(stored.bytes());
-        let first: Vec<u8> = all.take(most).copied().collect();
+        let first: Vec<u8> = parts.iter().flat_map(Part::bytes).take(most).copied().collect();
         self.poll_write(cx, &first)
     }
 }

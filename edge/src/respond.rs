@@ -128,7 +128,7 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
             };
             match whole.resident(&within, sending.large_files, bring_back) {
                 Some((_, mapped, range)) if range.len() <= sending.large_files.at_once() => {
-                    Content::Stored(Box::new(mapped.stored(range, None)))
+                    Content::Stored(mapped.stored(range, None))
                 }
                 Some((file, ..)) => Content::Region(Box::new(region_body(file, &part, sending, &in_flight))),
                 None if within.len() > ONE_PIECE => {
@@ -151,7 +151,7 @@ fn one_piece(file: &OpenFile, part: &Range<u64>, large_files: LargeFiles, in_fli
         return None;
     }
     let (mapped, range) = file.resident(&part)?;
-    let stored = mapped.stored(range, Some(in_flight.owed()));
+    let stored = mapped.stored(range, Some(in_flight.owed_in_file()));
     Some(Piece::of_file(stored, large_files).into())
 }
 

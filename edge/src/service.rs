@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) sending_sealed: Sending,
     /// For HTTP/2, where every stream of a connection may hold a window.
     pub(crate) sending_streams: Sending,
+    /// For both.
+    pub(crate) sending_sealed_streams: Sending,
     pub(crate) certificates: Option<Arc<Certificates>>,
     /// The port that requests without TLS are sent to.
     pub(crate) redirect: Option<u16>,
@@ -279,14 +281,14 @@ fn of_site(mut decided: Decided, is_indexed: bool, close: bool) -> Routed {
 
 fn finish(link: &Link, protocol: Protocol, mut decided: Decided, close: bool, in_flight: InFlight) -> Reply {
     let shared = &link.worker;
-    let sending = match protocol {
-        Protocol::Http2 => &shared.sending_streams,
-        Protocol::Http10 | Protocol::Http11 => {
-            if close {
-                respond::close(&mut decided.fields);
-            }
-            if link.certificate.is_some() { &shared.sending_sealed } else { &shared.sending }
-        }
+    if close && protocol != Protocol::Http2 {
+        respond::close(&mut decided.fields);
+    }
+    let sending = match (protocol, link.certificate.is_some()) {
+        (Protocol::Http2, false) => &shared.sending_streams,
+        (Protocol::Http2, true) => &shared.sending_sealed_streams,
+        (Protocol::Http10 | Protocol::Http11, false) => &shared.sending,
+        (Protocol::Http10 | Protocol::Http11, true) => &shared.sending_sealed,
     };
     if let (LargeFiles::Read, Body::File(part), Some(source::Source::File(file))) =
         (sending.large_files, &decided.body, &decided.source)

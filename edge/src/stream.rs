@@ -12,9 +12,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use crate::mapped::Stored;
 use crate::outgoing::WriteStored;
 use crate::socket::Socket;
+use crate::splice::{self, Part};
 use crate::turns::Turns;
 use crate::watch::Watch;
 
@@ -24,9 +24,6 @@ const LINGER_BYTES: usize = 1 << 20;
 /// From how many bytes on a connection has written much in its turn, or is about to, and goes on only when it has one for that: a
 /// piece of a mapped file is as much at once, windows (TLS, HTTP/2) are when several have gone. See `docs/performance.md`.
 const MUCH: u64 = 256 << 10;
-
-/// From how many bytes on a turn in which much may be written is over.
-const TURN_BYTES: u64 = 512 << 10;
 
 /// What a connection goes over.
 #[derive(Debug)]
@@ -134,11 +131,14 @@ impl WatchedStream {
     fn has_to_wait(&self, bytes: usize, cx: &Context<'_>) -> bool {
         let written = self.watch.written_in_turn();
         let goes_on = if self.watch.has_turn() {
-            written < TURN_BYTES
+            written < self.turns.turn().over as u64
         } else {
             // Woken by what else it waits for, it has no more than it had; and what a disk was waited for comes after who needed none.
             written + (bytes as u64) < MUCH && self.watch.needs_no_turn()
         };
+        if goes_on && !self.watch.has_turn() {
+            self.turns.note_little();
+        }
         // Without a task of its own it has one soon, and tries again.
         if !goes_on && !self.watch.has_no_task() {
             self.turns.wait(&self.watch, cx.waker());
@@ -175,15 +175,12 @@ impl Drop for WatchedStream {
 }
 
 impl WriteStored for WatchedStream {
-    fn poll_write_stored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        before: &[IoSlice<'_>],
-        stored: &Stored,
-    ) -> Poll<io::Result<usize>> {
-        let bytes = total(before) + stored.bytes().len();
-        self.get_mut().poll_in_turn(cx, bytes, |transport, cx| match transport {
-            Transport::Plain(socket) => socket.poll_send(cx, |socket| stored.send(socket, before)),
+    fn poll_write_stored(self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[Part<'_>]) -> Poll<io::Result<usize>> {
+        let bytes = parts.iter().map(Part::len).sum();
+        let this = self.get_mut();
+        let at_once = this.turns.turn().at_once;
+        this.poll_in_turn(cx, bytes, |transport, cx| match transport {
+            Transport::Plain(socket) => socket.poll_send(cx, |socket| splice::send(socket, parts, at_once)),
             // What is encrypted is not stored anywhere.
             Transport::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         })
@@ -286,16 +283,21 @@ impl AsyncWrite for WatchedStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapped::Mapped;
+    use crate::outgoing::Outgoing;
+    use crate::piece::Piece;
     use crate::socket::tests::pair;
+    use crate::turns::SHORT;
+    use pinstone_engine::blob::FileRegion;
     use std::future::poll_fn;
-    use std::io::Read;
+    use std::io::{Read, Write};
 
     #[tokio::test]
     async fn a_turn_has_an_end_and_another_follows() {
         const ALL: usize = 8 << 20;
         for at_once in [20 << 10, 300 << 10] {
             let (longest, read) = written_in_turns(ALL, at_once).await;
-            assert!(longest < TURN_BYTES + at_once as u64, "{longest}");
+            assert!(longest < (SHORT.over + at_once) as u64, "{longest}");
             assert_eq!(read, ALL);
         }
     }
@@ -320,6 +322,58 @@ mod tests {
         assert!(write(&mut stream, &mut cx).is_ready(), "once is enough");
         drop(stream);
         assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 9);
+    }
+
+    #[tokio::test]
+    async fn frames_of_files_arrive_whole_however_slowly_they_are_taken() {
+        const FRAME: usize = 16 << 10;
+        let bytes: Vec<u8> = (0..1_000_003_usize).map(|at| (at % 251).to_le_bytes()[0]).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let mapped = Mapped::of(&FileRegion { file: file.into(), offset: 0, length: bytes.len() as u64 }).unwrap();
+        let (socket, mut client) = pair();
+        let reading = std::thread::spawn(move || {
+            let (mut all, mut some) = (Vec::new(), vec![0; 300_000]);
+            loop {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                match client.read(&mut some).unwrap() {
+                    0 => return all,
+                    read => all.extend_from_slice(&some[..read]),
+                }
+            }
+        });
+        let (watch, turns) = (Watch::new(), Arc::new(Turns::default()));
+        watch.set_task();
+        let mut stream = WatchedStream::new(Transport::Plain(socket), Arc::clone(&watch), Arc::clone(&turns));
+        let giving = tokio::spawn(async move { turns.give().await });
+        let (mut out, mut want) = (Outgoing::default(), Vec::new());
+        for number in 0..12_u8 {
+            let mut piece = Piece::Stored(mapped.stored(0..bytes.len(), None));
+            while !piece.is_empty() {
+                let frame = piece.split_to(piece.len().min(FRAME));
+                out.append(|out| out.extend([number; 9]));
+                want.extend([number; 9]);
+                let at = bytes.len() - piece.len() - frame.len();
+                want.extend_from_slice(&bytes[at..at + frame.len()]);
+                out.push(frame);
+                if out.is_full() {
+                    let write = |cx: &mut Context<'_>| {
+                        watch.begin_turn();
+                        out.poll_write(Pin::new(&mut stream), cx, FRAME)
+                    };
+                    poll_fn(write).await.unwrap();
+                }
+            }
+        }
+        poll_fn(|cx| {
+            watch.begin_turn();
+            out.poll_write(Pin::new(&mut stream), cx, 1)
+        })
+        .await
+        .unwrap();
+        giving.abort();
+        drop((stream, mapped));
+        assert!(reading.join().unwrap() == want);
     }
 
     /// Writes so many bytes, and few or many at once; the most that were in one turn, and what the client read.

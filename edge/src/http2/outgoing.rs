@@ -1,9 +1,8 @@
 //! The frames that a connection is about to write.
 
-use bytes::Bytes;
-
 use super::frame::{self, Head, Reason, flag, kind};
 use crate::outgoing::Outgoing;
+use crate::piece::Piece;
 
 impl Outgoing {
     /// Adds a frame whose payload is short.
@@ -49,11 +48,11 @@ impl Outgoing {
     }
 
     /// Adds a piece of a stream's body.
-    pub(crate) fn data(&mut self, stream: u32, ends: bool, bytes: Bytes) {
+    pub(crate) fn data(&mut self, stream: u32, ends: bool, piece: Piece) {
         let flags = if ends { flag::END_STREAM } else { 0 };
-        let head = Head { length: bytes.len(), kind: kind::DATA, flags, stream };
+        let head = Head { length: piece.len(), kind: kind::DATA, flags, stream };
         self.append(|out| out.extend_from_slice(&head.bytes()));
-        self.push(bytes);
+        self.push(piece);
     }
 }
 
@@ -61,6 +60,7 @@ impl Outgoing {
 mod tests {
     use super::*;
     use crate::outgoing::tests::written;
+    use bytes::Bytes;
 
     #[test]
     fn frames_go_out_in_their_order() {
@@ -71,9 +71,9 @@ mod tests {
             for stream in [1, 3, 5] {
                 out.fields(stream, false, |out| out.extend_from_slice(b"fields"));
                 frame::put(&mut want, kind::HEADERS, flag::END_HEADERS, stream, b"fields");
-                out.data(stream, false, large.clone());
+                out.data(stream, false, large.clone().into());
                 frame::put(&mut want, kind::DATA, 0, stream, &large);
-                out.data(stream, true, Bytes::from_static(b"small"));
+                out.data(stream, true, Bytes::from_static(b"small").into());
                 frame::put(&mut want, kind::DATA, flag::END_STREAM, stream, b"small");
                 out.reset(stream, Reason::Calm);
                 frame::put(&mut want, kind::RST_STREAM, 0, stream, &[0, 0, 0, 11]);

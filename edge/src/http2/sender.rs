@@ -4,7 +4,6 @@ use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable};
 use futures_util::stream::FuturesUnordered;
@@ -140,7 +139,7 @@ impl Sender {
         match came {
             Came::Answer(answer) => self.begin(stream, answer),
             Came::Piece(body, piece) => {
-                stream.progress = Progress::Sending { body, piece: Bytes::new() };
+                stream.progress = Progress::Sending { body, piece: Piece::default() };
                 self.take(stream, piece)
             }
             Came::Panicked => panicked(),
@@ -170,7 +169,7 @@ impl Sender {
         if ends {
             return Step::Over;
         }
-        stream.progress = Progress::Sending { body, piece: Bytes::new() };
+        stream.progress = Progress::Sending { body, piece: Piece::default() };
         self.send(stream)
     }
 
@@ -197,7 +196,7 @@ impl Sender {
         match next.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(data))) if data.is_empty() && !body.is_end_stream() => Step::GoesOn,
             Some(Ok(Ok(data))) => {
-                *piece = data.into_bytes();
+                *piece = data;
                 self.send_piece(stream)
             }
             Some(Ok(Err(frame))) => match frame.into_trailers() {
@@ -211,7 +210,7 @@ impl Sender {
             },
             Some(Err(_)) => Step::Failed,
             None => {
-                self.out.data(stream.id, true, Bytes::new());
+                self.out.data(stream.id, true, Piece::default());
                 Step::Over
             }
         }

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use futures_util::future::AbortHandle;
 
 use super::STREAMS;
 use super::frame::{LARGEST_NUMBER, Reason, Violation};
 use crate::body::EdgeBody;
 use crate::intake::Feed;
+use crate::piece::Piece;
 
 /// Streams that were reset here and whose numbers are remembered: the client may have sent more before it heard of that. Twice as
 /// many as may be open.
@@ -52,7 +52,7 @@ pub(crate) enum Progress {
     Sending {
         body: EdgeBody,
         /// What was taken of it and not sent.
-        piece: Bytes,
+        piece: Piece,
     },
 }
 
@@ -96,8 +96,10 @@ impl Receiving {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Progress::Waiting(waiting) = &self.progress {
-            waiting.abort();
+        match &mut self.progress {
+            Progress::Begun => {}
+            Progress::Waiting(waiting) => waiting.abort(),
+            Progress::Sending { body, piece } => body.give_up(piece.len()),
         }
     }
 }

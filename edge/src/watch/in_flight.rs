@@ -54,13 +54,19 @@ impl InFlight {
         self.watch.need_turn();
     }
 
-    /// From now on, and until what is returned is dropped, the client has to take a piece of the body.
+    /// From now on, and until what is returned is dropped, the client has to take a piece of the body that memory is held for.
     pub(crate) fn owed(&self) -> Owed {
-        let watch = &self.watch;
-        watch.on_owed();
-        let generation = watch.generation.load(Relaxed);
-        add_one(&watch.owed[generation]);
-        Owed { watch: Arc::clone(watch), generation }
+        let generation = self.watch.generation.load(Relaxed);
+        add_one(&self.watch.owed[generation]);
+        let mut owed = self.owed_in_file();
+        owed.generation = Some(generation);
+        owed
+    }
+
+    /// The same of a piece that is sent from where it is stored: nobody is short of memory for as long as it is left.
+    pub(crate) fn owed_in_file(&self) -> Owed {
+        self.watch.on_owed();
+        Owed { watch: Arc::clone(&self.watch), generation: None }
     }
 
     /// The same bytes; the client has to take them until they are dropped.
@@ -74,13 +80,16 @@ impl InFlight {
 #[derive(Debug)]
 pub(crate) struct Owed {
     watch: Arc<Watch>,
-    generation: usize,
+    /// Of those that memory is held for.
+    generation: Option<usize>,
 }
 
 impl Drop for Owed {
     fn drop(&mut self) {
         take_one(&self.watch.sending);
-        take_one(&self.watch.owed[self.generation]);
+        if let Some(generation) = self.generation {
+            take_one(&self.watch.owed[generation]);
+        }
     }
 }
 

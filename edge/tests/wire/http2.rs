@@ -9,7 +9,9 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use pinstone_edge::EdgeConfig;
 use pinstone_edge::metrics::{Exposition, MetricSource};
+use pinstone_engine::clock::Clock;
 use tokio::net::TcpStream;
 
 use crate::world::{SITE, World};
@@ -46,6 +48,41 @@ async fn many_streams_on_one_connection() {
         assert!(if number % 8 == 0 { body == large } else { body == "home" }, "stream {number}");
     }
     assert_eq!(world.counters.accepted_connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_arrive_as_they_were_however_they_are_sent() {
+    let large: Vec<u8> = (0..2_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
+    let lengths = [1, 65_535, 65_536, 65_537, 100_000, 524_288, 524_289, 2_000_000];
+    let names = lengths.map(|length| format!("{length}.bin"));
+    let files: Vec<(&str, &[u8])> =
+        std::iter::zip(&names, lengths).map(|(name, length)| (&**name, &large[..length])).collect();
+    for sendfile in [true, false] {
+        let world = World::start(Clock::system(), None, |config| config.sendfile = Some(sendfile), &files).await;
+        let sender = connect(&world).await;
+        let get = |name: &str, range: Option<(usize, usize)>| {
+            let (mut sender, mut request) = (sender.clone(), request(Method::GET, &format!("/{name}")));
+            let range = range.map(|(from, to)| format!("bytes={from}-{to}").parse().unwrap());
+            request.headers_mut().extend(range.map(|range| (RANGE, range)));
+            async move {
+                let response = sender.send_request(request).await.unwrap();
+                response.into_body().collect().await.unwrap().to_bytes()
+            }
+        };
+        // The second time they are at hand, and frames of all of them go out together.
+        for _ in 0..2 {
+            let whole =
+                files.iter().map(async |(name, file)| assert!(get(name, None).await == *file, "{name}, {sendfile}"));
+            let parts = files.iter().map(async |(name, file)| {
+                let last = file.len() - 1;
+                for (from, to) in [(last.min(4097), last), (0, last.min(70_000)), (last / 3, last / 2)] {
+                    let part = get(name, Some((from, to))).await;
+                    assert!(part == file[from..=to], "{from} to {to} of {name}, {sendfile}");
+                }
+            });
+            tokio::join!(join_all(whole), join_all(parts));
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +135,9 @@ async fn several_ranges_are_the_same_as_over_http_1() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_that_is_asked_for_often_is_read_no_more() {
     let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 253).to_le_bytes()[0]).collect();
-    let world = World::with(&[("large.bin", &large)]).await;
+    // Where the kernel sends it as it lies, nobody reads it.
+    let configure = |config: &mut EdgeConfig| config.sendfile = Some(false);
+    let world = World::start(Clock::system(), None, configure, &[("large.bin", &large)]).await;
     let mut sender = connect(&world).await;
     let mut get = async |range: Option<&str>| {
         let mut request = request(Method::GET, "/large.bin");

@@ -19,7 +19,8 @@ use pinstone_engine::clock::Clock;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::raw_http2::{
-    CONTINUATION, Client, END_HEADERS, END_STREAM, HEADERS, LARGEST_WINDOW, PING, RST_STREAM, SETTINGS, frame, get,
+    CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, HEADERS, LARGEST_WINDOW, PING, RST_STREAM, SETTINGS, frame,
+    get,
 };
 use crate::world::{Connection, SITE, World};
 
@@ -49,8 +50,10 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 /// Not a test of its own: the process that the others attack.
 #[test]
 fn serves_another_test() {
-    let Ok(write_timeout) = std::env::var(SERVE) else { return };
+    let Ok(serve) = std::env::var(SERVE) else { return };
+    let (write_timeout, sendfile) = serve.split_once(' ').expect("both are said");
     let configure = |config: &mut EdgeConfig| {
+        config.sendfile = Some(sendfile.parse().unwrap());
         config.limits.write_timeout = Duration::from_millis(write_timeout.parse().unwrap());
         config.limits.head_timeout = config.limits.write_timeout;
         // What is kept of files that are asked for often has a bound of its own, and would be taken for what an attack left.
@@ -94,10 +97,15 @@ impl fmt::Display for Held {
 
 impl Server {
     fn start(write_timeout: Duration) -> Self {
+        Self::sending(write_timeout, true)
+    }
+
+    /// One that says whether the kernel sends files as they lie.
+    fn sending(write_timeout: Duration, sendfile: bool) -> Self {
         raise_descriptors();
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["memory::serves_another_test", "--exact", "--nocapture"])
-            .env(SERVE, write_timeout.as_millis().to_string())
+            .env(SERVE, format!("{} {sendfile}", write_timeout.as_millis()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -111,8 +119,8 @@ impl Server {
             server.is_well();
             server.connect().get(SITE, "/large.bin", "");
             let mut client = Client::new(server.address);
-            assert!(client.ask("/", 1, 1));
-            while client.next().expect("an answer").0 != HEADERS {}
+            assert!(client.ask("/large.bin", 1, 1));
+            while client.next().expect("an answer").0 != DATA {}
         }
         server
     }
@@ -378,21 +386,23 @@ fn connections(server: &Server, count: usize, head: &str) -> Vec<Connection> {
 #[test]
 fn stalled_streams_share_the_memory_of_their_connection() {
     const CONNECTIONS: usize = 20;
-    let server = Server::start(Duration::from_secs(1));
-    for (windows, name) in [
-        (0, "20 × 100 streams of 8 MiB, windows shut"),
-        (1, "20 × 100 streams of 8 MiB, windows of a byte"),
-        (LARGEST_WINDOW, "20 × 100 streams of 8 MiB, windows open and nothing read"),
-    ] {
-        let attack = Attack { name, connections: CONNECTIONS, ends: Ends::ByTheServer, most: 40 * MIB };
-        server.attack(&attack, || -> Vec<Client> {
-            let client = |_| {
-                let mut client = Client::with_windows(server.address, windows);
-                assert!(client.ask("/large.bin", 1, 100));
-                client
-            };
-            (0..CONNECTIONS).map(client).collect()
-        });
+    for sendfile in [true, false] {
+        let server = Server::sending(Duration::from_secs(1), sendfile);
+        for (windows, name) in [
+            (0, "20 × 100 streams of 8 MiB, windows shut"),
+            (1, "20 × 100 streams of 8 MiB, windows of a byte"),
+            (LARGEST_WINDOW, "20 × 100 streams of 8 MiB, windows open and nothing read"),
+        ] {
+            let attack = Attack { name, connections: CONNECTIONS, ends: Ends::ByTheServer, most: 40 * MIB };
+            server.attack(&attack, || -> Vec<Client> {
+                let client = |_| {
+                    let mut client = Client::with_windows(server.address, windows);
+                    assert!(client.ask("/large.bin", 1, 100));
+                    client
+                };
+                (0..CONNECTIONS).map(client).collect()
+            });
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use pinstone_engine::clock::Clock;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
+use crate::raw_http2::{Client, DATA, RST_STREAM, frame};
 use crate::world::{SITE, World};
 
 #[path = "../../../tests/support/prometheus_text.rs"]
@@ -50,9 +51,13 @@ struct Logged {
 
 impl Logged {
     async fn with(control: Option<ControlService>, files: &[(&str, &[u8])]) -> Self {
+        Self::sending(None, control, files).await
+    }
+
+    async fn sending(sendfile: Option<bool>, control: Option<ControlService>, files: &[(&str, &[u8])]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = log(&folder.path().join("access.log"));
-        let configure = |config: &mut EdgeConfig| config.access_log = Some(log.clone());
+        let configure = |config: &mut EdgeConfig| (config.access_log, config.sendfile) = (Some(log.clone()), sendfile);
         let world = World::start(Clock::system(), control, configure, files).await;
         Self { world, log, folder }
     }
@@ -248,6 +253,30 @@ async fn nobody_waits_for_a_log_that_is_not_read() {
     let parsed = scrape(&world);
     assert_eq!(ended(&parsed, "2xx"), f64::from(asked), "all are answered and counted");
     assert!(parsed.value("pinstone_access_log_lost_total", &[("reason", "queue_full")]).unwrap() > 10.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_taken_back_is_logged_with_what_was_sent() {
+    const WINDOW: usize = 65_535;
+    for sendfile in [true, false] {
+        // Of the cache, and of a file.
+        let files = [200_000, 3_000_000].map(|length| vec![7; length]);
+        let logged = Logged::sending(Some(sendfile), None, &[("a.bin", &files[0]), ("b.bin", &files[1])]).await;
+        for path in ["/a.bin", "/b.bin"] {
+            let mut client = Client::new(logged.world.address);
+            assert!(client.ask(path, 1, 1));
+            let mut got = 0;
+            while got < WINDOW {
+                let (kind, _, payload) = client.next().expect("as much as the window has room for");
+                got += if kind == DATA { payload.len() } else { 0 };
+            }
+            assert!(client.send(&frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())));
+            let count = if path == "/a.bin" { 1 } else { 2 };
+            let lines = logged.lines(count);
+            let line = lines.last().unwrap();
+            assert_eq!((&line["bytes"], &line["complete"]), (&WINDOW.into(), &false.into()), "{line}, {sendfile}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
