@@ -271,6 +271,7 @@ impl Call<'_> {
                 Err(error) => give_up_variants(&form, &mut published, error)?,
             }
             (form, decided) = self.decide(&file, published);
+            self.take_at_hand(&file, &form, &mut decided, facts);
         }
         if self.fields.wants_digests() {
             Box::pin(self.add_digests(&mut decided, &form, &published)).await;
@@ -335,7 +336,8 @@ impl Call<'_> {
         let Some(page) = page else { return Ok(self.page(Page::NotFound)) };
         let mut published = page.published();
         loop {
-            let (form, decided) = self.decide_not_found(&page, published);
+            let (form, mut decided) = self.decide_not_found(&page, published);
+            self.take_at_hand(&page, &form, &mut decided, facts);
             match self.fetch(&page, &form, decided, facts).await {
                 Ok(decided) => return Ok(decided),
                 Err(error) => give_up_variants(&form, &mut published, error)?,
@@ -382,7 +384,7 @@ impl Call<'_> {
 
     /// Gives the answer the bytes of a file that are at hand; says whether it has all that it needs, which may be none.
     fn take_at_hand(&self, file: &Prepared, form: &Representation, decided: &mut Decided, facts: &mut Facts) -> bool {
-        if matches!(decided.body, Body::Empty | Body::Page(_)) {
+        if !has_bytes(&decided.body) {
             return true;
         }
         facts.set_variant(form.coding.map_or("identity", Coding::token));
@@ -397,7 +399,7 @@ impl Call<'_> {
         decided.source.is_some()
     }
 
-    /// Opens the file, where the answer has bytes of it.
+    /// Opens the file, where the answer has bytes of it, which were not at hand.
     async fn fetch(
         self,
         file: &Arc<Prepared>,
@@ -405,7 +407,7 @@ impl Call<'_> {
         mut decided: Decided,
         facts: &mut Facts,
     ) -> Result<Decided, EdgeError> {
-        if decided.source.is_none() && !self.take_at_hand(file, form, &mut decided, facts) {
+        if decided.source.is_none() && has_bytes(&decided.body) {
             decided.source = Some(Box::pin(self.load(file, form, facts)).await?);
         }
         Ok(decided)
@@ -443,6 +445,11 @@ impl Call<'_> {
             }
         }
     }
+}
+
+/// Whether it is bytes of a file.
+fn has_bytes(body: &Body) -> bool {
+    !matches!(body, Body::Empty | Body::Page(_))
 }
 
 /// Where a variant cannot be read, the file itself can still be: it is decided once more, as if there were none.

@@ -99,6 +99,7 @@ impl EdgeBody {
     /// It is given up, and so many of the bytes that were taken of it are not sent.
     pub(crate) fn give_up(&mut self, bytes: usize) {
         if bytes == 0 {
+            // Whether all of it was sent is known when it is dropped.
             return;
         }
         if let Some(told) = &mut self.account {
@@ -278,6 +279,8 @@ pub(crate) struct RegionBody {
     /// The file, where it can tell what is in memory of it.
     mapped: Option<Arc<Mapped>>,
     large_files: LargeFiles,
+    /// The most that is handed out of it at once.
+    at_once: usize,
     /// Up to where the pool has gone through the file, where it had to: no marks of the kernel's are left there.
     gone_through: Option<u64>,
 }
@@ -302,14 +305,15 @@ impl RegionBody {
             nowait: true,
             mapped: None,
             large_files: LargeFiles::Read,
+            at_once: window,
             gone_through: None,
         }
     }
 
-    /// Has what is in memory of `file` reach the socket in this way.
-    pub(crate) fn sent_as(mut self, large_files: LargeFiles, file: &OpenFile) -> Self {
+    /// Has what is in memory of `file` reach the socket in this way, at most so many bytes at once.
+    pub(crate) fn sent_as(mut self, large_files: LargeFiles, at_once: usize, file: &OpenFile) -> Self {
         self.mapped = file.mapped().map(Arc::clone);
-        self.large_files = large_files;
+        (self.large_files, self.at_once) = (large_files, at_once);
         self
     }
 
@@ -382,7 +386,7 @@ impl RegionBody {
             return Lies::Untold;
         };
         let left = usize::try_from(self.left.end - self.left.start).unwrap_or(usize::MAX - start);
-        let most = if self.large_files == LargeFiles::Read { window } else { self.large_files.at_once() }.min(left);
+        let most = if self.large_files == LargeFiles::Read { window } else { self.at_once }.min(left);
         let ahead = if self.gone_through.is_some() { left.min(READ_AHEAD) } else { 0 };
         let mut here = mapped.resident(start..start + most.max(ahead));
         if let Some(through) = self.gone_through.filter(|_| here < ahead) {
@@ -514,7 +518,7 @@ mod tests {
             let file = OpenFile::new(BlobHash::of(b""), region.clone(), None);
             let budget = Budget::new(1 << 20);
             let body = RegionBody::new(&region, &(0..LENGTH as u64), WINDOW, &budget, Handle::current());
-            let mut body = body.sent_as(LargeFiles::Read, &file);
+            let mut body = body.sent_as(LargeFiles::Read, WINDOW, &file);
             let (mut waited, mut windows) = (0, 0);
             while let Some(window) = poll_fn(|cx| {
                 let polled = body.poll_window(cx, None);
@@ -549,7 +553,7 @@ mod tests {
         let body = |large_files, at: u64| {
             let file = OpenFile::new(BlobHash::of(b""), region.clone(), None);
             let body = RegionBody::new(&region, &(at..length), WINDOW, &Budget::new(1 << 20), Handle::current());
-            body.sent_as(large_files, &file)
+            body.sent_as(large_files, large_files.at_once(), &file)
         };
         let lies = |large_files, at| body(large_files, at).lies(WINDOW);
         let behind_disk = |at| {

@@ -110,6 +110,10 @@ use crate::windows::Budget;
 /// 9 bytes it makes one whole record of TLS.
 const STREAM_WINDOW: usize = (16 << 10) - 9;
 
+/// The same where the kernel sends them as they lie: what is in memory may be taken away while a stream waits for its window to open, so it
+/// is looked at again for each of these.
+const STREAM_PIECE: usize = 256 << 10;
+
 /// An edge that is ready to serve.
 #[derive(Debug)]
 pub struct Edge {
@@ -154,10 +158,11 @@ impl Edge {
             budget,
             pool: loader.clone(),
             large_files: LargeFiles::without_tls(config.sendfile),
+            piece: usize::MAX,
         };
         let sending_sealed = Sending { large_files: LargeFiles::Read, ..sending.clone() };
-        let sending_sealed_streams =
-            Sending { window: limits.window_bytes.min(STREAM_WINDOW), ..sending_sealed.clone() };
+        let (window, piece) = (limits.window_bytes.min(STREAM_WINDOW), STREAM_PIECE);
+        let sending_sealed_streams = Sending { window, piece, ..sending_sealed.clone() };
         // What is copied out of a mapping may not be put together with others.
         let sends_streams = sending.large_files == LargeFiles::Sent;
         let large_files = if sends_streams { LargeFiles::Sent } else { LargeFiles::Read };

@@ -14,7 +14,7 @@
 //! What fails is the read of a page, where the disk does or somebody cut the file short. To a program that reads the page
 //! itself this is a signal; to the kernel that reads it on behalf of `write` it is EFAULT, an error like any other, and for
 //! `sendfile` the end of the file. So the bytes that this module gives out are for the socket, and nothing else reads them: they
-//! go where there is no TLS, and are never put together with others.
+//! go where there is no TLS, and are not copied to be put together with others.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -32,7 +32,6 @@ use rustix::net::{AddressFamily, SendAncillaryBuffer, SendFlags, SocketType};
 use rustix::param::page_size;
 use smallvec::SmallVec;
 
-use crate::turns::LONGEST;
 use crate::watch::{InFlight, Owed, ticks};
 
 /// The least that is worth it, in bytes: for less, reading is as cheap.
@@ -78,10 +77,10 @@ impl LargeFiles {
         }
     }
 
-    /// The most that is handed out at once, in bytes. How much of it is sent in one go is said by `turns.rs`; what is copied is copied
-    /// in one go, which stops the worker for about a tenth of a millisecond.
+    /// The most that is handed out at once, in bytes. What the socket takes of it in one go stops the worker for about a tenth of a
+    /// millisecond; and what of a file is in memory is known for no longer.
     pub(crate) fn at_once(self) -> usize {
-        if self == Self::Sent { LONGEST } else { 512 << 10 }
+        if self == Self::Sent { 1 << 20 } else { 512 << 10 }
     }
 
     fn with(congestion_control: &str) -> Self {
@@ -235,15 +234,14 @@ impl Stored {
         self.range.start += bytes;
     }
 
-    /// Has the kernel send `before` and then these bytes, of which at most `at_once`, to a socket that does not block, in the same packets;
-    /// answers how many of all of them it took, which are some.
+    /// Has the kernel send `before` and then these bytes to a socket that does not block, in the same packets; answers how many of
+    /// all of them it took, which are some.
     ///
     /// What lies before the first whole page is copied with `before`: a packet has room for as many pages as 64 KiB are, and a page
     /// that is cut in two takes two of the places. Where the socket took a part of a page, the rest of it goes on behind that, in the
     /// same place of the packet.
-    pub(crate) fn send(&self, socket: impl AsFd, before: &[&[u8]], at_once: usize) -> io::Result<usize> {
+    pub(crate) fn send(&self, socket: impl AsFd, before: &[&[u8]]) -> io::Result<usize> {
         let Range { mut start, end } = self.range;
-        let end = end.min(start.saturating_add(at_once));
         let mut copied = 0;
         if !before.is_empty() {
             let first = &self.held.mapped.bytes[start..start.next_multiple_of(page_size()).min(end)];
@@ -404,9 +402,9 @@ pub(crate) mod tests {
                 let before_length: usize = before.iter().map(|buf| buf.len()).sum();
                 let mut rest = mapped.stored(range.clone(), None);
                 // The first call takes all that comes before, for there is room.
-                rest.advance(rest.send(&from, before, usize::MAX).unwrap() - before_length);
+                rest.advance(rest.send(&from, before).unwrap() - before_length);
                 while !rest.bytes().is_empty() {
-                    rest.advance(rest.send(&from, &[], usize::MAX).unwrap());
+                    rest.advance(rest.send(&from, &[]).unwrap());
                 }
                 drop(from);
                 let all: Vec<u8> = before.iter().copied().flatten().chain(&want[range.clone()]).copied().collect();
@@ -422,7 +420,7 @@ pub(crate) mod tests {
         from.set_nonblocking(true).unwrap();
         let mut rest = mapped.stored(0..8 << 20, None);
         let error = loop {
-            match rest.send(&from, &[b"x"], usize::MAX) {
+            match rest.send(&from, &[b"x"]) {
                 Ok(0) => panic!("it took nothing"),
                 Ok(sent) => rest.advance(sent - 1),
                 Err(error) => break error,
@@ -451,6 +449,6 @@ pub(crate) mod tests {
         from.set_nonblocking(true).unwrap();
         let gone = mapped.stored(102_400..200_000, None);
         assert_eq!(from.write(gone.bytes()).unwrap_err().raw_os_error(), Some(libc::EFAULT));
-        assert_eq!(gone.send(&from, &[], usize::MAX).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(gone.send(&from, &[]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -62,7 +62,7 @@ struct Large {
 /// Bytes that are not written yet.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
-    /// In their order. Mostly there is one at a time, and never many: see [`ENOUGH`].
+    /// In their order. Mostly there is one at a time, and never many: see [`ENOUGH`] and [`ENOUGH_PIECES`].
     large: SmallVec<[Large; 1]>,
     /// What lies together, from `written` on. Without memory while there is none.
     together: Vec<u8>,
@@ -124,7 +124,7 @@ impl Outgoing {
         self.large.push(Large { before, piece });
     }
 
-    /// Writes it, by whole `unit`s, which are a power of two, where none of it is stored in files, to a stream that does not block.
+    /// Writes it to a stream that does not block: by whole `unit`s, which are a power of two, unless some of it is stored in files.
     pub(crate) fn poll_write<S>(
         &mut self,
         mut stream: Pin<&mut S>,
@@ -218,10 +218,13 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Adds as many of `bytes` as there is room for; says whether there is room for more.
+    /// Adds as many of `bytes` as there is room for, behind what is stored all of them or none; says whether there is room for more.
     fn add_bytes(&mut self, bytes: &'a [u8]) -> bool {
-        let most = if self.stored == 0 { self.most } else { splice::COPIED };
-        let taken = bytes.len().min(most.saturating_sub(self.bytes));
+        let taken = match self.stored {
+            0 => bytes.len().min(self.most.saturating_sub(self.bytes)),
+            _ if self.bytes + bytes.len() <= splice::MOST_COPIED => bytes.len(),
+            _ => 0,
+        };
         if taken > 0 {
             self.parts.push(Part::Bytes(&bytes[..taken]));
             self.bytes += taken;
@@ -233,7 +236,7 @@ impl<'a> Parts<'a> {
     /// a call of its own, with what comes before it.
     fn add_stored(&mut self, stored: &'a Stored) -> bool {
         let is_long = stored.len() >= mapped::LEAST;
-        let is_apart = if is_long { self.stored > 0 } else { self.bytes > splice::COPIED };
+        let is_apart = if is_long { self.stored > 0 } else { self.bytes > splice::MOST_COPIED };
         if is_apart {
             return false;
         }

@@ -33,6 +33,15 @@ pub(crate) struct Sending {
     pub(crate) pool: Handle,
     /// How the bytes of a large file reach the socket.
     pub(crate) large_files: LargeFiles,
+    /// The most bytes of a large file that are handed out at once, if not as many as that way takes.
+    pub(crate) piece: usize,
+}
+
+impl Sending {
+    /// The most bytes of a large file that are handed out at once as they lie.
+    fn at_once(&self) -> usize {
+        self.large_files.at_once().min(self.piece)
+    }
 }
 
 /// The most bytes in memory that the layer below is given as one piece.
@@ -109,7 +118,7 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
     let Decided { status, fields, body, source } = decided;
     let content = match (body, source) {
         (Body::Page(page), _) => Content::Bytes(Bytes::from_static(page.html().as_bytes())),
-        (Body::File(part), Some(Source::File(file))) => one_piece(&file, &part, sending.large_files, &in_flight)
+        (Body::File(part), Some(Source::File(file))) => one_piece(&file, &part, sending, &in_flight)
             .unwrap_or_else(|| Content::Region(Box::new(region_body(&file, &part, sending, &in_flight)))),
         (Body::Parts(parts), Some(Source::File(file))) => {
             // Of no bytes yet: the parts are read one after the other, within the same window.
@@ -127,7 +136,7 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
                 drop(sending.pool.spawn_blocking(move || file.bring_back()));
             };
             match whole.resident(&within, sending.large_files, bring_back) {
-                Some((_, mapped, range)) if range.len() <= sending.large_files.at_once() => {
+                Some((_, mapped, range)) if range.len() <= sending.at_once() => {
                     Content::Stored(mapped.stored(range, None))
                 }
                 Some((file, ..)) => Content::Region(Box::new(region_body(file, &part, sending, &in_flight))),
@@ -145,14 +154,14 @@ pub(crate) fn reply(decided: Decided, sending: &Sending, in_flight: InFlight) ->
 }
 
 /// A part of a file that is in the page cache and can be handed out at once.
-fn one_piece(file: &OpenFile, part: &Range<u64>, large_files: LargeFiles, in_flight: &InFlight) -> Option<Content> {
+fn one_piece(file: &OpenFile, part: &Range<u64>, sending: &Sending, in_flight: &InFlight) -> Option<Content> {
     let part = usize::try_from(part.start).ok()?..usize::try_from(part.end).ok()?;
-    if large_files == LargeFiles::Read || part.len() > large_files.at_once() {
+    if sending.large_files == LargeFiles::Read || part.len() > sending.at_once() {
         return None;
     }
     let (mapped, range) = file.resident(&part)?;
     let stored = mapped.stored(range, Some(in_flight.owed_in_file()));
-    Some(Piece::of_file(stored, large_files).into())
+    Some(Piece::of_file(stored, sending.large_files).into())
 }
 
 fn region_body(file: &OpenFile, part: &Range<u64>, sending: &Sending, in_flight: &InFlight) -> RegionBody {
@@ -160,7 +169,11 @@ fn region_body(file: &OpenFile, part: &Range<u64>, sending: &Sending, in_flight:
         Some(connection) => &sending.budget.within(connection),
         None => &sending.budget,
     };
-    RegionBody::new(&file.region, part, sending.window, budget, sending.pool.clone()).sent_as(sending.large_files, file)
+    RegionBody::new(&file.region, part, sending.window, budget, sending.pool.clone()).sent_as(
+        sending.large_files,
+        sending.at_once(),
+        file,
+    )
 }
 
 /// Passes on an answer of the control plane as it is.

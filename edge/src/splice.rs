@@ -2,7 +2,7 @@
 //! (`vmsplice`), and go from there into the socket (`splice`).
 //!
 //! `sendfile` sends one stretch of a file, and HTTP/2 puts a head before each 16 KiB. To call it for each takes more than to copy all.
-//! Measured with 100 KiB in frames: 0.65 of the CPU of copying them (see `docs/performance.md`).
+//! Measured: 100 KiB over HTTP/2 take 0.71 of the CPU of copying them (`docs/performance.md`).
 //!
 //! # Why it is sound
 //!
@@ -22,13 +22,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use memmap2::MmapMut;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::param::page_size;
 use rustix::pipe::{IoSliceRaw, PipeFlags, SpliceFlags};
 use smallvec::SmallVec;
 
 use crate::mapped::Stored;
 
 /// The most bytes that one call copies between what lies in files.
-pub(crate) const COPIED: usize = 4 << 10;
+pub(crate) const MOST_COPIED: usize = 4 << 10;
 
 /// How many bytes are worth one call. Of more, more is put into the pipe in vain where the socket takes only some: of 64, 128, 256 and
 /// 512 KiB, 4, 13, 27 and 50 in a hundred, and 128 and 256 cost least.
@@ -37,8 +38,8 @@ pub(crate) const WORTH_A_CALL: usize = 128 << 10;
 /// Memory for what is copied, which lasts for some hundred calls.
 const COPIES: usize = 64 << 10;
 
-/// The bytes that a pipe has room for where they lie in whole pages; of cut ones, less.
-const ROOM: usize = 512 << 10;
+/// The pages that a pipe has room for, of which a frame of 16 KiB may touch five.
+const PAGES: usize = 128;
 
 /// Something to be written.
 #[derive(Clone, Copy, Debug)]
@@ -67,36 +68,64 @@ impl<'a> Part<'a> {
     }
 }
 
-thread_local! {
-    /// What the thread splices with, once it did.
-    static SPLICER: RefCell<Option<Splicer>> = const { RefCell::new(None) };
+/// What a thread splices with.
+#[derive(Debug, Default)]
+enum Kept {
+    /// Nothing yet; or it is in use, or could not be made just now.
+    #[default]
+    Nothing,
+    Ready(Splicer),
+    /// A sandbox does not let it.
+    Refused,
 }
 
-/// Has the kernel write `parts` to a socket that does not block, and at most `at_once` bytes of a long one that lies in a file; answers
-/// how many bytes of all it took, which are some.
+thread_local! {
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept::Nothing) };
+}
+
+/// Has the kernel write `parts` to a socket that does not block; answers how many bytes of them it took, which are some.
 ///
 /// # Errors
 ///
 /// Those of the socket, [`io::ErrorKind::WouldBlock`] among them, and that a file cannot be read.
-pub(crate) fn send(socket: impl AsFd, parts: &[Part<'_>], at_once: usize) -> io::Result<usize> {
-    match parts {
+pub(crate) fn send(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
+    let sent = match parts {
         [before @ .., Part::Stored(stored)] if !before.iter().any(|part| matches!(part, Part::Stored(_))) => {
             let before: SmallVec<[_; 4]> = before.iter().map(Part::bytes).collect();
-            stored.send(socket, &before, at_once)
+            stored.send(socket, &before)
         }
         several => send_several(socket, several),
-    }
+    };
+    sent.inspect_err(|error| {
+        let is_of_file = error.kind() == io::ErrorKind::UnexpectedEof
+            || [Errno::FAULT, Errno::IO].iter().any(|errno| Some(errno.raw_os_error()) == error.raw_os_error());
+        if is_of_file {
+            tracing::error!(%error, "a file could not be read while it was sent");
+        }
+    })
 }
 
 fn send_several(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
-    // Where no file descriptor is left, or a sandbox does not let it, they are copied.
-    let Ok(mut splicer) = SPLICER.take().map_or_else(Splicer::new, Ok) else { return copy(socket, parts) };
+    let splicer = match KEPT.take() {
+        Kept::Nothing => Splicer::new().ok(),
+        Kept::Ready(splicer) => Some(splicer),
+        Kept::Refused => {
+            KEPT.set(Kept::Refused);
+            None
+        }
+    };
+    // Where no file descriptor is left they are copied too.
+    let Some(mut splicer) = splicer else { return copy(socket, parts) };
     let sent = splicer.send(&socket, parts);
+    if let Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) = sent {
+        KEPT.set(Kept::Refused);
+        return copy(socket, parts);
+    }
     if splicer.is_empty {
-        SPLICER.set(Some(splicer));
+        KEPT.set(Kept::Ready(splicer));
     }
     match sent {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => copy(socket, parts),
+        Err(Errno::NOMEM) => copy(socket, parts),
         sent => Ok(sent?),
     }
 }
@@ -124,7 +153,7 @@ impl Splicer {
     fn new() -> io::Result<Self> {
         let (from, to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // Where it may not be larger it does with what it has.
-        let _ = rustix::pipe::fcntl_setpipe_size(&to, ROOM);
+        let _ = rustix::pipe::fcntl_setpipe_size(&to, PAGES * page_size());
         let null = File::options().write(true).open("/dev/null")?;
         Ok(Self { from, to, is_empty: true, null, copies: Copies::new(COPIES)? })
     }
@@ -153,6 +182,8 @@ impl Splicer {
     }
 
     /// Puts as many bytes of `parts` into the pipe as there is room for; answers how many.
+    ///
+    /// Bytes that are not stored are read here, so they must not be a mapping's: where files are sent as they lie, none are.
     #[allow(unsafe_code, reason = "the call has no safe form")]
     fn put(&mut self, parts: &[Part<'_>]) -> Result<usize, Errno> {
         let copied = parts.iter().map(|part| if let Part::Bytes(bytes) = part { bytes.len() } else { 0 }).sum();
@@ -244,14 +275,14 @@ mod tests {
             let (from, to) = pair();
             let reading = std::thread::spawn(move || rest(to));
             let mut all = Vec::new();
-            let mut head = vec![0; COPIED / 2];
+            let mut head = vec![0; MOST_COPIED / 2];
             for number in 0..100_u8 {
                 head.fill(number);
                 let (first, second) = (mapped.stored(stored.clone(), None), mapped.stored(number.into()..50_000, None));
                 let parts = [Part::Bytes(&head), Part::Stored(&first), Part::Bytes(&head[..9]), Part::Stored(&second)];
                 let bytes: Vec<u8> = parts.iter().flat_map(Part::bytes).copied().collect();
                 let taken = loop {
-                    match send(&from, &parts, usize::MAX) {
+                    match send(&from, &parts) {
                         Ok(taken) => break taken,
                         Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
                     }
@@ -273,12 +304,12 @@ mod tests {
             let head = [number; 9];
             let stored = [0..1, 7..8].map(|range| mapped.stored(range, None));
             let parts = [Part::Bytes(&head), Part::Stored(&stored[0]), Part::Bytes(&head), Part::Stored(&stored[1])];
-            let Ok(taken) = send(&from, &parts, usize::MAX) else { break };
+            let Ok(taken) = send(&from, &parts) else { break };
             want.extend(parts.iter().flat_map(Part::bytes).take(taken));
         }
         // Neither the file nor what was copied is mapped any more when it is read.
         drop((from, mapped));
-        SPLICER.set(None);
+        KEPT.set(Kept::Nothing);
         assert!(!want.is_empty() && rest(to) == want);
     }
 
@@ -289,7 +320,7 @@ mod tests {
             let stored = [(); 6].map(|()| of.stored(0..FRAME, None));
             let parts: Vec<_> = stored.iter().flat_map(|stored| [Part::Bytes(b"head"), Part::Stored(stored)]).collect();
             let all: usize = parts.iter().map(Part::len).sum();
-            send(socket, &parts, usize::MAX).map(|taken| (taken, all))
+            send(socket, &parts).map(|taken| (taken, all))
         };
         let ((from, to), (other_from, other_to)) = (pair(), pair());
         let mut is_cut = false;
@@ -318,13 +349,13 @@ mod tests {
         let (of_cut, of_whole) = (stored(&cut), stored(&whole));
         let both = |stored: &[Stored; 2], socket: &UnixStream| {
             let [first, second] = stored.each_ref().map(Part::Stored);
-            send(socket, &[Part::Bytes(b"x"), first, Part::Bytes(b"y"), second], usize::MAX)
+            send(socket, &[Part::Bytes(b"x"), first, Part::Bytes(b"y"), second])
         };
         // What comes before the page that is gone may be taken.
         let taken = both(&of_cut, &from).unwrap_or(0);
         assert!(taken <= 102, "{taken}");
         let second = [Part::Stored(&of_cut[1]), Part::Bytes(b"y"), Part::Stored(&of_cut[1])];
-        assert_eq!(send(&from, &second, usize::MAX).unwrap_err().raw_os_error(), Some(libc::EFAULT));
+        assert_eq!(send(&from, &second).unwrap_err().raw_os_error(), Some(libc::EFAULT));
         assert_eq!(both(&of_whole, &from).unwrap(), 5102, "others are served");
         drop(to);
         assert_eq!(both(&of_whole, &from).unwrap_err().kind(), io::ErrorKind::BrokenPipe);

@@ -22,8 +22,11 @@ use crate::watch::Watch;
 const LINGER_BYTES: usize = 1 << 20;
 
 /// From how many bytes on a connection has written much in its turn, or is about to, and goes on only when it has one for that: a
-/// piece of a mapped file is as much at once, windows (TLS, HTTP/2) are when several have gone. See `docs/performance.md`.
+/// piece of a mapped file is as much at once, windows (TLS) and frames (HTTP/2) are when several have gone. See `docs/performance.md`.
 const MUCH: u64 = 256 << 10;
+
+/// Up to so many bytes are a small answer, rather than a part of a large one.
+const LITTLE: usize = 32 << 10;
 
 /// What a connection goes over.
 #[derive(Debug)]
@@ -131,14 +134,11 @@ impl WatchedStream {
     fn has_to_wait(&self, bytes: usize, cx: &Context<'_>) -> bool {
         let written = self.watch.written_in_turn();
         let goes_on = if self.watch.has_turn() {
-            written < self.turns.turn().over as u64
+            written < self.turns.bytes()
         } else {
             // Woken by what else it waits for, it has no more than it had; and what a disk was waited for comes after who needed none.
             written + (bytes as u64) < MUCH && self.watch.needs_no_turn()
         };
-        if goes_on && !self.watch.has_turn() {
-            self.turns.note_little();
-        }
         // Without a task of its own it has one soon, and tries again.
         if !goes_on && !self.watch.has_no_task() {
             self.turns.wait(&self.watch, cx.waker());
@@ -158,7 +158,12 @@ impl WatchedStream {
         }
         let written = write(&mut self.transport, cx);
         match &written {
-            Poll::Ready(Ok(written)) => self.watch.on_write(*written),
+            Poll::Ready(Ok(written)) => {
+                self.watch.on_write(*written);
+                if bytes <= LITTLE {
+                    self.turns.note_little();
+                }
+            }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.watch.on_write_blocked(),
         }
@@ -177,10 +182,8 @@ impl Drop for WatchedStream {
 impl WriteStored for WatchedStream {
     fn poll_write_stored(self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[Part<'_>]) -> Poll<io::Result<usize>> {
         let bytes = parts.iter().map(Part::len).sum();
-        let this = self.get_mut();
-        let at_once = this.turns.turn().at_once;
-        this.poll_in_turn(cx, bytes, |transport, cx| match transport {
-            Transport::Plain(socket) => socket.poll_send(cx, |socket| splice::send(socket, parts, at_once)),
+        self.get_mut().poll_in_turn(cx, bytes, |transport, cx| match transport {
+            Transport::Plain(socket) => socket.poll_send(cx, |socket| splice::send(socket, parts)),
             // What is encrypted is not stored anywhere.
             Transport::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         })
@@ -287,7 +290,7 @@ mod tests {
     use crate::outgoing::Outgoing;
     use crate::piece::Piece;
     use crate::socket::tests::pair;
-    use crate::turns::SHORT;
+    use crate::turns::TURN_BYTES;
     use pinstone_engine::blob::FileRegion;
     use std::future::poll_fn;
     use std::io::{Read, Write};
@@ -297,7 +300,7 @@ mod tests {
         const ALL: usize = 8 << 20;
         for at_once in [20 << 10, 300 << 10] {
             let (longest, read) = written_in_turns(ALL, at_once).await;
-            assert!(longest < (SHORT.over + at_once) as u64, "{longest}");
+            assert!(longest < TURN_BYTES + at_once as u64, "{longest}");
             assert_eq!(read, ALL);
         }
     }

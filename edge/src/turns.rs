@@ -9,8 +9,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 
 use parking_lot::Mutex;
@@ -21,35 +20,25 @@ use crate::watch::Watch;
 /// none waits for longer than so many of those.
 const AT_A_TIME: usize = 8;
 
-/// From how many bytes on a turn is over, and the most that the kernel is asked to send at once, while there are others that write little.
-pub(crate) const SHORT: Turn = Turn { over: 512 << 10, at_once: 1 << 20 };
+/// From how many bytes on a turn in which much may be written is over.
+pub(crate) const TURN_BYTES: u64 = 512 << 10;
 
-/// The same where there are none: about as much as a socket has room for, and the fewest rounds. 10 MiB take 0.92 of the CPU.
-const LONG: Turn = Turn { over: LONGEST, at_once: LONGEST };
+/// The same where nobody else is there: about as much as a socket has room for, and the fewest rounds.
+const ALONE_BYTES: u64 = 4 << 20;
 
-/// The most that is written in a turn, but for the end of its last write, in bytes.
-pub(crate) const LONGEST: usize = 4 << 20;
-
-/// So many turns after the last time that somebody wrote little, others are taken to write much only.
+/// So often has the worker to have looked at what came since somebody last wrote little.
 const ALONE: u32 = 64;
-
-/// How much may be written in a turn.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Turn {
-    /// From so many bytes on it is over.
-    pub(crate) over: usize,
-    /// The most bytes of one write.
-    pub(crate) at_once: usize,
-}
 
 /// The connections of a worker that wait for their turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     waiting: Mutex<Waiting>,
-    /// Turns that were given.
-    given: AtomicU32,
-    /// How many had been when somebody last wrote without one.
-    given_before: AtomicU32,
+    /// How often turns were given, each time after a look at what came.
+    rounds: AtomicU32,
+    /// What that was when somebody last wrote little.
+    little_in: AtomicU32,
+    /// Whether more than one had its turn the last time.
+    is_crowded: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -75,15 +64,15 @@ impl Turns {
         }
     }
 
-    /// Somebody writes little, and needs no turn for that.
+    /// Somebody wrote little: an answer that others are not to stand in the way of.
     pub(crate) fn note_little(&self) {
-        self.given_before.store(self.given.load(Relaxed), Relaxed);
+        self.little_in.store(self.rounds.load(Relaxed), Relaxed);
     }
 
-    /// How much may be written in a turn now.
-    pub(crate) fn turn(&self) -> Turn {
-        let alone = self.given.load(Relaxed).wrapping_sub(self.given_before.load(Relaxed));
-        if alone >= ALONE { LONG } else { SHORT }
+    /// From how many bytes on a turn is over.
+    pub(crate) fn bytes(&self) -> u64 {
+        let alone = self.rounds.load(Relaxed).wrapping_sub(self.little_in.load(Relaxed));
+        if alone >= ALONE && !self.is_crowded.load(Relaxed) { ALONE_BYTES } else { TURN_BYTES }
     }
 
     /// Gives turns, for ever. A connection that has ended meanwhile costs the others nothing but that one.
@@ -103,10 +92,11 @@ impl Turns {
             let next: Vec<_> = {
                 let connections = &mut self.waiting.lock().connections;
                 let count = connections.len().div_ceil(AT_A_TIME);
+                self.is_crowded.store(count > 1, Relaxed);
                 connections.drain(..count).collect()
             };
+            self.rounds.store(self.rounds.load(Relaxed).wrapping_add(1), Relaxed);
             for (watch, waker) in next {
-                self.given.fetch_add(1, Relaxed);
                 watch.give_turn();
                 waker.wake();
             }
@@ -176,23 +166,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn turns_are_long_while_nobody_writes_little() {
+    async fn turns_are_long_where_nobody_else_is_there() {
         let turns = Turns::default();
         let mut giving = std::pin::pin!(turns.give());
-        let mut give = |times: u32| {
-            for _ in 0..times {
-                turns.wait(&Watch::new(), Waker::noop());
-                let given = turns.given.load(Relaxed);
-                while turns.given.load(Relaxed) == given {
+        let mut give = |connections: usize, rounds: u32| {
+            for _ in 0..rounds {
+                let before = turns.rounds.load(Relaxed);
+                (0..connections).for_each(|_| turns.wait(&Watch::new(), Waker::noop()));
+                while turns.rounds.load(Relaxed) == before {
+                    assert!(poll_in_place(giving.as_mut()).is_pending());
+                }
+                while !turns.waiting.lock().connections.is_empty() {
                     assert!(poll_in_place(giving.as_mut()).is_pending());
                 }
             }
-            turns.turn()
+            turns.bytes()
         };
         for _ in 0..2 {
-            assert_eq!([give(ALONE - 1), give(1), give(ALONE)], [SHORT, LONG, LONG]);
+            assert_eq!([give(1, ALONE - 1), give(1, 1), give(1, ALONE)], [TURN_BYTES, ALONE_BYTES, ALONE_BYTES]);
             turns.note_little();
-            assert_eq!(turns.turn(), SHORT);
+            assert_eq!(turns.bytes(), TURN_BYTES);
+        }
+        give(1, ALONE);
+        (0..100 * AT_A_TIME).for_each(|_| turns.wait(&Watch::new(), Waker::noop()));
+        while turns.waiting.lock().connections.len() > AT_A_TIME {
+            assert!(poll_in_place(giving.as_mut()).is_pending());
+            assert!(turns.rounds.load(Relaxed) == 0 || turns.bytes() == TURN_BYTES || !turns.is_crowded.load(Relaxed));
         }
     }
 
