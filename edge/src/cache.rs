@@ -200,7 +200,7 @@ impl Caches {
 
     /// The `size` bytes of a file of a site: all of them in memory where they are few, else where they are stored.
     pub(crate) async fn blob(&self, hash: BlobHash, size: u64, facts: &mut Facts) -> Result<Source, EdgeError> {
-        let what = self.kind(size);
+        let what = if self.is_small(size) { Lookup::SmallBlob } else { Lookup::OpenFile };
         if let Some(source) = self.kept(&hash, size).await {
             self.looked_up(facts, what, true);
             return Ok(source);
@@ -239,10 +239,6 @@ impl Caches {
             Some(source) => Some(source),
             None => self.often.get(hash, size).await.map(Source::Memory),
         }
-    }
-
-    fn kind(&self, size: u64) -> Lookup {
-        if self.is_small(size) { Lookup::SmallBlob } else { Lookup::OpenFile }
     }
 
     async fn load_blob(&self, hash: BlobHash, size: u64) -> Result<Source, EdgeError> {

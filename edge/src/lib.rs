@@ -164,8 +164,10 @@ impl Edge {
         let (window, piece) = (limits.window_bytes.min(STREAM_WINDOW), STREAM_PIECE);
         let sending_sealed_streams = Sending { window, piece, ..sending_sealed.clone() };
         // What is copied out of a mapping may not be put together with others.
-        let sends_streams = sending.large_files == LargeFiles::Sent;
-        let large_files = if sends_streams { LargeFiles::Sent } else { LargeFiles::Read };
+        let large_files = match sending.large_files {
+            LargeFiles::Sent => LargeFiles::Sent,
+            LargeFiles::Copied | LargeFiles::Read => LargeFiles::Read,
+        };
         let sending_streams = Sending { large_files, ..sending_sealed_streams.clone() };
         let counters = Arc::new(Counters::new(workers));
         let caches = Caches::new(&cache, sending.large_files, resolver, loader.clone(), Arc::clone(&counters));

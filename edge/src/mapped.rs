@@ -250,10 +250,7 @@ impl Stored {
             let bufs: SmallVec<[_; 4]> = before.iter().copied().chain(first).map(IoSlice::new).collect();
             let follows = if start == end { SendFlags::empty() } else { SendFlags::MORE };
             let flags = follows | SendFlags::NOSIGNAL;
-            copied = match &bufs[..] {
-                [one] => rustix::net::send(&socket, one, flags)?,
-                several => rustix::net::sendmsg(&socket, several, &mut SendAncillaryBuffer::default(), flags)?,
-            };
+            copied = copy(&socket, &bufs, flags)?;
             if start == end || copied < bufs.iter().map(|buf| buf.len()).sum() {
                 return Ok(copied);
             }
@@ -261,8 +258,7 @@ impl Stored {
         let mut offset = start as u64;
         let sent = match rustix::fs::sendfile(&socket, &self.held.mapped.file, Some(&mut offset), end - start) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            // A file system or a sandbox does not let it.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {
+            Err(error) if is_refused(error) => {
                 rustix::net::send(&socket, &self.held.mapped.bytes[start..end], SendFlags::NOSIGNAL)
             }
             sent => sent,
@@ -272,6 +268,19 @@ impl Stored {
             Err(Errno::AGAIN | Errno::INTR) if copied > 0 => Ok(copied),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// Whether this says that a file system or a sandbox does not let the kernel send a file as it lies.
+pub(crate) fn is_refused(error: Errno) -> bool {
+    matches!(error, Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP)
+}
+
+/// Has the kernel copy `bufs` to a socket; answers how many bytes it took.
+pub(crate) fn copy(socket: impl AsFd, bufs: &[IoSlice<'_>], flags: SendFlags) -> Result<usize, Errno> {
+    match bufs {
+        [one] => rustix::net::send(socket, one, flags),
+        several => rustix::net::sendmsg(socket, several, &mut SendAncillaryBuffer::default(), flags),
     }
 }
 
@@ -334,7 +343,7 @@ pub(crate) mod tests {
         FileRegion { file: Arc::new(file), offset: 0, length: bytes.len() as u64 }
     }
 
-    fn pattern(length: usize) -> Vec<u8> {
+    pub(crate) fn pattern(length: usize) -> Vec<u8> {
         (0..length).map(|at| (at % 251).to_le_bytes()[0]).collect()
     }
 

@@ -146,10 +146,11 @@ impl Outgoing {
                 stream.as_mut().poll_write(cx, &self.together[self.written..][..most])
             } else {
                 let parts = self.parts(most);
-                if parts.iter().any(|part| matches!(part, Part::Stored(_))) {
-                    stream.as_mut().poll_write_stored(cx, &parts)
+                if parts.stored > 0 {
+                    stream.as_mut().poll_write_stored(cx, &parts.parts)
                 } else {
-                    let slices: SmallVec<[_; PARTS]> = parts.iter().map(|part| IoSlice::new(part.bytes())).collect();
+                    let slices: SmallVec<[_; PARTS]> =
+                        parts.parts.iter().map(|part| IoSlice::new(part.bytes())).collect();
                     stream.as_mut().poll_write_vectored(cx, &slices)
                 }
             };
@@ -161,7 +162,7 @@ impl Outgoing {
     }
 
     /// What is to be written next: at most `most` bytes where none of them are stored in a file; else what is worth a call.
-    fn parts(&self, most: usize) -> SmallVec<[Part<'_>; PARTS]> {
+    fn parts(&self, most: usize) -> Parts<'_> {
         let mut parts = Parts { parts: SmallVec::new(), bytes: 0, stored: 0, most };
         let mut together = &self.together[self.written..];
         for large in &self.large {
@@ -173,11 +174,11 @@ impl Outgoing {
                     Piece::Stored(stored) => parts.add_stored(stored),
                 };
             if !is_room {
-                return parts.parts;
+                return parts;
             }
         }
         parts.add_bytes(together);
-        parts.parts
+        parts
     }
 
     /// So many bytes were written.
@@ -262,7 +263,7 @@ pub(crate) mod tests {
     use std::task::Waker;
 
     fn next(out: &Outgoing, most: usize) -> Vec<u8> {
-        out.parts(most).iter().flat_map(|part| part.bytes()).copied().collect()
+        out.parts(most).parts.iter().flat_map(|part| part.bytes()).copied().collect()
     }
 
     /// All that is to be written, taken by so many bytes.

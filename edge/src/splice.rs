@@ -21,12 +21,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use memmap2::MmapMut;
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::net::SendFlags;
 use rustix::param::page_size;
 use rustix::pipe::{IoSliceRaw, PipeFlags, SpliceFlags};
 use smallvec::SmallVec;
 
-use crate::mapped::Stored;
+use crate::mapped::{self, Stored};
 
 /// The most bytes that one call copies between what lies in files.
 pub(crate) const MOST_COPIED: usize = 4 << 10;
@@ -51,6 +51,11 @@ pub(crate) enum Part<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// Whether its bytes lie in a file.
+    pub(crate) fn is_stored(&self) -> bool {
+        matches!(self, Self::Stored(_))
+    }
+
     /// How many bytes it has.
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -90,7 +95,7 @@ thread_local! {
 /// Those of the socket, [`io::ErrorKind::WouldBlock`] among them, and that a file cannot be read.
 pub(crate) fn send(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
     let sent = match parts {
-        [before @ .., Part::Stored(stored)] if !before.iter().any(|part| matches!(part, Part::Stored(_))) => {
+        [before @ .., Part::Stored(stored)] if !before.iter().any(Part::is_stored) => {
             let before: SmallVec<[_; 4]> = before.iter().map(Part::bytes).collect();
             stored.send(socket, &before)
         }
@@ -117,7 +122,7 @@ fn send_several(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
     // Where no file descriptor is left they are copied too.
     let Some(mut splicer) = splicer else { return copy(socket, parts) };
     let sent = splicer.send(&socket, parts);
-    if let Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) = sent {
+    if sent.is_err_and(mapped::is_refused) {
         KEPT.set(Kept::Refused);
         return copy(socket, parts);
     }
@@ -132,7 +137,7 @@ fn send_several(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
 
 fn copy(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
     let bufs: SmallVec<[_; 16]> = parts.iter().map(|part| IoSlice::new(part.bytes())).collect();
-    Ok(rustix::net::sendmsg(socket, &bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
+    Ok(mapped::copy(socket, &bufs, SendFlags::NOSIGNAL)?)
 }
 
 /// A pipe, and what it is filled with.
@@ -186,7 +191,7 @@ impl Splicer {
     /// Bytes that are not stored are read here, so they must not be a mapping's: where files are sent as they lie, none are.
     #[allow(unsafe_code, reason = "the call has no safe form")]
     fn put(&mut self, parts: &[Part<'_>]) -> Result<usize, Errno> {
-        let copied = parts.iter().map(|part| if let Part::Bytes(bytes) = part { bytes.len() } else { 0 }).sum();
+        let copied = parts.iter().filter(|part| !part.is_stored()).map(Part::len).sum();
         let mut copies = self.copies.room(copied)?;
         let bufs: SmallVec<[_; 32]> = parts
             .iter()
@@ -233,6 +238,7 @@ impl Copies {
 mod tests {
     use super::*;
     use crate::mapped::Mapped;
+    use crate::mapped::tests::pattern;
     use pinstone_engine::blob::FileRegion;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
@@ -246,10 +252,6 @@ mod tests {
         let file = Arc::new(file);
         let region = FileRegion { file: Arc::clone(&file), offset: 0, length: bytes.len() as u64 };
         (Mapped::of(&region).unwrap(), file)
-    }
-
-    fn pattern(length: usize) -> Vec<u8> {
-        (0..length).map(|at| (at % 251).to_le_bytes()[0]).collect()
     }
 
     /// An end that does not block, and one that does.

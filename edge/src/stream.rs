@@ -287,6 +287,7 @@ impl AsyncWrite for WatchedStream {
 mod tests {
     use super::*;
     use crate::mapped::Mapped;
+    use crate::mapped::tests::pattern;
     use crate::outgoing::Outgoing;
     use crate::piece::Piece;
     use crate::socket::tests::pair;
@@ -330,7 +331,7 @@ mod tests {
     #[tokio::test]
     async fn frames_of_files_arrive_whole_however_slowly_they_are_taken() {
         const FRAME: usize = 16 << 10;
-        let bytes: Vec<u8> = (0..1_000_003_usize).map(|at| (at % 251).to_le_bytes()[0]).collect();
+        let bytes = pattern(1_000_003);
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
         let mapped = Mapped::of(&FileRegion { file: file.into(), offset: 0, length: bytes.len() as u64 }).unwrap();

@@ -7,7 +7,7 @@ use pinstone_engine::hash::BlobHash;
 use pinstone_engine::name::EnvironmentName;
 use pinstone_engine::pointers::{PointerEvent, Shown};
 
-use crate::world::{SITE, World};
+use crate::world::{SITE, World, files_of_all_kinds};
 
 fn etag(bytes: &[u8]) -> String {
     format!("\"{}\"", &BlobHash::of(bytes).to_string()[..32])
@@ -114,12 +114,8 @@ async fn conditional_requests_and_ranges() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_arrive_as_they_were_however_they_are_sent() {
-    let large: Vec<u8> = (0..2_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
-    // In memory only; in memory and open; at the bounds of both; and open only.
-    let lengths = [1, 65_535, 65_536, 65_537, 100_000, 524_288, 524_289, 2_000_000];
-    let names = lengths.map(|length| format!("{length}.bin"));
-    let files: Vec<(&str, &[u8])> =
-        std::iter::zip(&names, lengths).map(|(name, length)| (&**name, &large[..length])).collect();
+    let files = files_of_all_kinds();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
     for sendfile in [true, false] {
         let world = World::start(Clock::system(), None, |config| config.sendfile = Some(sendfile), &files).await;
         let mut connection = world.connect();
@@ -142,7 +138,8 @@ async fn files_arrive_as_they_were_however_they_are_sent() {
             assert_eq!(connection.receive(false).field("content-length"), Some(&*file.len().to_string()));
         }
         // Requests that come together have their answers in their order.
-        let all: String = names.iter().map(|name| format!("GET /{name} HTTP/1.1\r\nHost: {SITE}\r\n\r\n")).collect();
+        let all: String =
+            files.iter().map(|(name, _)| format!("GET /{name} HTTP/1.1\r\nHost: {SITE}\r\n\r\n")).collect();
         connection.send(all);
         for (name, file) in &files {
             assert!(connection.receive(true).body == *file, "{name} among others, {sendfile}");

@@ -14,7 +14,7 @@ use pinstone_edge::metrics::{Exposition, MetricSource};
 use pinstone_engine::clock::Clock;
 use tokio::net::TcpStream;
 
-use crate::world::{SITE, World};
+use crate::world::{SITE, World, files_of_all_kinds};
 
 async fn connect(world: &World) -> SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(world.address).await.unwrap();
@@ -52,11 +52,8 @@ async fn many_streams_on_one_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_arrive_as_they_were_however_they_are_sent() {
-    let large: Vec<u8> = (0..2_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0]).collect();
-    let lengths = [1, 65_535, 65_536, 65_537, 100_000, 524_288, 524_289, 2_000_000];
-    let names = lengths.map(|length| format!("{length}.bin"));
-    let files: Vec<(&str, &[u8])> =
-        std::iter::zip(&names, lengths).map(|(name, length)| (&**name, &large[..length])).collect();
+    let files = files_of_all_kinds();
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
     for sendfile in [true, false] {
         let world = World::start(Clock::system(), None, |config| config.sendfile = Some(sendfile), &files).await;
         let sender = connect(&world).await;

@@ -29,6 +29,13 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const SITE: &str = "demo.pages.test";
 
+/// Files that are kept in memory only, in memory and open, and open only, and of lengths at the bounds of these.
+pub(crate) fn files_of_all_kinds() -> Vec<(String, Vec<u8>)> {
+    let byte = |n: u32| (n.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()[0];
+    let lengths = [1, 65_535, 65_536, 65_537, 100_000, 524_288, 524_289, 2_000_000];
+    lengths.map(|length| (format!("{length}.bin"), (0..length).map(byte).collect())).into()
+}
+
 pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) address: SocketAddr,
