@@ -76,7 +76,7 @@ impl Socket {
     pub(crate) fn poll_send<R>(
         &mut self,
         cx: &mut Context<'_>,
-        send: impl Fn(BorrowedFd<'_>) -> io::Result<R>,
+        mut send: impl FnMut(BorrowedFd<'_>) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         if let Some(sent) = self.at_once(|stream| send(stream.as_fd())) {
             return Poll::Ready(sent);

@@ -1,8 +1,10 @@
-//! Much that lies in files and little between it, such as frames and their heads, written by two calls: its pages are put into a pipe
-//! (`vmsplice`), and go from there into the socket (`splice`).
+//! Much that lies in files, written without copying it: its pages are put into a pipe (`vmsplice`), and go from there into the socket
+//! (`splice`).
 //!
-//! `sendfile` sends one stretch of a file, and HTTP/2 puts a head before each 16 KiB. To call it for each takes more than to copy all.
-//! Measured: 100 KiB over HTTP/2 take 0.71 of the CPU of copying them (`docs/performance.md`).
+//! `sendfile` sends one stretch of a file, and HTTP/2 puts a head before each 16 KiB. To call it for each takes more than to copy all; and
+//! of a long stretch it sends 64 KiB after the other, page by page.
+//! Measured (`docs/performance.md`): 100 KiB over HTTP/2 take 0.71 of the CPU of copying them, 10 MiB over HTTP/1.1 0.87 to 0.96 of that of
+//! `sendfile`.
 //!
 //! # Why it is sound
 //!
@@ -15,7 +17,6 @@
 //!   kernel is told of it. When all of it is used it is unmapped, and the kernel keeps its pages for as long as it needs them.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -31,15 +32,23 @@ use crate::mapped::{self, Stored};
 /// The most bytes that one call copies between what lies in files.
 pub(crate) const MOST_COPIED: usize = 4 << 10;
 
-/// How many bytes are worth one call. Of more, more is put into the pipe in vain where the socket takes only some: of 64, 128, 256 and
-/// 512 KiB, 4, 13, 27 and 50 in a hundred, and 128 and 256 cost least.
+/// How many bytes between which something is copied are worth one call: 128 and 256 KiB cost least, of 64 to 512.
 pub(crate) const WORTH_A_CALL: usize = 128 << 10;
+
+/// From how many bytes on one stretch of a file goes by way of a pipe: for less, `sendfile` takes no more.
+const LONG: usize = 256 << 10;
 
 /// Memory for what is copied, which lasts for some hundred calls.
 const COPIES: usize = 64 << 10;
 
-/// The pages that a pipe has room for, of which a frame of 16 KiB may touch five.
+/// The pages that a pipe has room for: 10 MiB take 0.95 of the CPU that they take with half as many, and with twice as many 0.99.
 const PAGES: usize = 128;
+
+/// Connections of a thread for which a pipe is kept with what their sockets did not take. What others put in in vain is put in again.
+const MOST_FILLED: usize = 64;
+
+/// Empty pipes that a thread keeps.
+const SPARE: usize = 16;
 
 /// Something to be written.
 #[derive(Clone, Copy, Debug)]
@@ -73,124 +82,156 @@ impl<'a> Part<'a> {
     }
 }
 
-/// What a thread splices with.
+/// What a connection splices with: a pipe, while there is something in it that its socket did not take.
+///
+/// That does not count as written. It is the beginning of what the connection writes next, which goes on out of the pipe.
 #[derive(Debug, Default)]
-enum Kept {
-    /// Nothing yet; or it is in use, or could not be made just now.
-    #[default]
-    Nothing,
-    Ready(Splicer),
+pub(crate) struct Splicing(Option<Filled>);
+
+/// A pipe that has so many bytes in it.
+#[derive(Debug)]
+struct Filled {
+    pipe: Pipe,
+    bytes: usize,
+}
+
+/// What the connections of a thread splice with in turn.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Those that are empty.
+    pipes: Vec<Pipe>,
+    /// How many connections have one that is not.
+    filled: usize,
+    copies: Copies,
     /// A sandbox does not let it.
-    Refused,
+    is_refused: bool,
 }
 
 thread_local! {
-    static KEPT: RefCell<Kept> = const { RefCell::new(Kept::Nothing) };
+    static KEPT: RefCell<Kept> = RefCell::default();
 }
 
-/// Has the kernel write `parts` to a socket that does not block; answers how many bytes of them it took, which are some.
-///
-/// # Errors
-///
-/// Those of the socket, [`io::ErrorKind::WouldBlock`] among them, and that a file cannot be read.
-pub(crate) fn send(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
-    let sent = match parts {
-        [before @ .., Part::Stored(stored)] if !before.iter().any(Part::is_stored) => {
-            let before: SmallVec<[_; 4]> = before.iter().map(Part::bytes).collect();
-            stored.send(socket, &before)
+impl Splicing {
+    /// Whether what is written next has begun to go by way of a pipe. It is then to [go on](Self::go_on).
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Has the kernel write `parts` to a socket that does not block; answers how many bytes of them it took, which are some. Where it
+    /// [has begun](Self::has_begun), that goes on instead.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket, [`io::ErrorKind::WouldBlock`] among them, and that a file cannot be read.
+    pub(crate) fn send(&mut self, socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
+        let sent = match parts {
+            _ if self.has_begun() => self.go_on(&socket, total(parts)),
+            // By whole pages, as many as there is room for, once what comes before it has gone.
+            [Part::Stored(stored)] if stored.len() >= LONG => {
+                self.begin(&socket, parts).unwrap_or_else(|| stored.send(&socket, &[]))
+            }
+            [before @ .., Part::Stored(stored)] if !before.iter().any(Part::is_stored) => {
+                let bufs: SmallVec<[_; 4]> = before.iter().map(Part::bytes).collect();
+                if stored.len() >= LONG {
+                    let bufs: SmallVec<[_; 4]> = bufs.iter().copied().map(IoSlice::new).collect();
+                    mapped::copy(&socket, &bufs, SendFlags::NOSIGNAL | SendFlags::MORE).map_err(Into::into)
+                } else {
+                    stored.send(&socket, &bufs)
+                }
+            }
+            several => self.begin(&socket, several).unwrap_or_else(|| copy(&socket, several)),
+        };
+        sent.inspect_err(|error| {
+            let is_of_file = error.kind() == io::ErrorKind::UnexpectedEof
+                || [Errno::FAULT, Errno::IO].iter().any(|errno| Some(errno.raw_os_error()) == error.raw_os_error());
+            if is_of_file {
+                tracing::error!(%error, "a file could not be read while it was sent");
+            }
+        })
+    }
+
+    /// Has the socket take what is in the pipe, of which the first `most` bytes are offered to it; answers how many it took.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket, [`io::ErrorKind::WouldBlock`] among them.
+    pub(crate) fn go_on(&mut self, socket: impl AsFd, most: usize) -> io::Result<usize> {
+        let Some(filled) = &mut self.0 else { return Ok(0) };
+        let (sent, error) = filled.pipe.take(socket, most.min(filled.bytes));
+        filled.bytes -= sent;
+        if filled.bytes == 0 {
+            self.end();
         }
-        several => send_several(socket, several),
-    };
-    sent.inspect_err(|error| {
-        let is_of_file = error.kind() == io::ErrorKind::UnexpectedEof
-            || [Errno::FAULT, Errno::IO].iter().any(|errno| Some(errno.raw_os_error()) == error.raw_os_error());
-        if is_of_file {
-            tracing::error!(%error, "a file could not be read while it was sent");
-        }
-    })
-}
-
-fn send_several(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
-    let splicer = match KEPT.take() {
-        Kept::Nothing => Splicer::new().ok(),
-        Kept::Ready(splicer) => Some(splicer),
-        Kept::Refused => {
-            KEPT.set(Kept::Refused);
-            None
-        }
-    };
-    // Where no file descriptor is left they are copied too.
-    let Some(mut splicer) = splicer else { return copy(socket, parts) };
-    let sent = splicer.send(&socket, parts);
-    if sent.is_err_and(mapped::is_refused) {
-        KEPT.set(Kept::Refused);
-        return copy(socket, parts);
-    }
-    if splicer.is_empty {
-        KEPT.set(Kept::Ready(splicer));
-    }
-    match sent {
-        Err(Errno::NOMEM) => copy(socket, parts),
-        sent => Ok(sent?),
-    }
-}
-
-fn copy(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
-    let bufs: SmallVec<[_; 16]> = parts.iter().map(|part| IoSlice::new(part.bytes())).collect();
-    Ok(mapped::copy(socket, &bufs, SendFlags::NOSIGNAL)?)
-}
-
-/// A pipe, and what it is filled with.
-#[derive(Debug)]
-struct Splicer {
-    /// Its end to read from.
-    from: OwnedFd,
-    /// Its end to write to.
-    to: OwnedFd,
-    /// Whether nothing is in it. What is left in it would go to another client, so it is not used again then.
-    is_empty: bool,
-    /// Where what is put in in vain goes.
-    null: File,
-    copies: Copies,
-}
-
-impl Splicer {
-    fn new() -> io::Result<Self> {
-        let (from, to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // Where it may not be larger it does with what it has.
-        let _ = rustix::pipe::fcntl_setpipe_size(&to, PAGES * page_size());
-        let null = File::options().write(true).open("/dev/null")?;
-        Ok(Self { from, to, is_empty: true, null, copies: Copies::new(COPIES)? })
+        if sent > 0 { Ok(sent) } else { Err(error.unwrap_or(Errno::PIPE).into()) }
     }
 
-    fn send(&mut self, socket: impl AsFd, parts: &[Part<'_>]) -> Result<usize, Errno> {
-        let put = self.put(parts)?;
-        self.is_empty = false;
-        let (sent, error) = self.take(&socket, put);
-        let (dropped, _) = self.take(&self.null, put - sent);
-        self.is_empty = sent + dropped == put;
-        if sent > 0 { Ok(sent) } else { Err(error.unwrap_or(Errno::PIPE)) }
-    }
-
-    /// Has `sink` take so many bytes out of the pipe; answers how many it took, and why not all.
-    fn take(&self, sink: impl AsFd, bytes: usize) -> (usize, Option<Errno>) {
-        let mut taken = 0;
-        while taken < bytes {
-            match rustix::pipe::splice(&self.from, None, &sink, None, bytes - taken, SpliceFlags::NONBLOCK) {
-                Ok(0) => break,
-                Ok(more) => taken += more,
-                Err(Errno::INTR) => {}
-                Err(error) => return (taken, Some(error)),
+    /// Sends by way of a pipe what there is room for; nothing where there can be none.
+    fn begin(&mut self, socket: impl AsFd, parts: &[Part<'_>]) -> Option<io::Result<usize>> {
+        let pipe = KEPT.with_borrow_mut(Kept::pipe)?;
+        let put = KEPT.with_borrow_mut(|kept| kept.put(&pipe, parts));
+        self.0 = Some(Filled { pipe, bytes: put.unwrap_or(0) });
+        let sent = match put {
+            Ok(bytes) => self.go_on(socket, bytes),
+            Err(error) => {
+                self.end();
+                Err(error.into())
+            }
+        };
+        match sent.as_ref().err().and_then(Errno::from_io_error) {
+            // Where memory is short, and where it may not be.
+            Some(Errno::NOMEM) => None,
+            Some(error) if mapped::is_refused(error) => {
+                KEPT.with_borrow_mut(|kept| kept.is_refused = true);
+                self.end();
+                None
+            }
+            _ => {
+                if self.has_begun() && KEPT.with_borrow(|kept| kept.filled > MOST_FILLED) {
+                    self.end();
+                }
+                Some(sent)
             }
         }
-        (taken, None)
     }
 
-    /// Puts as many bytes of `parts` into the pipe as there is room for; answers how many.
+    /// Ends with what is in the pipe, if there is anything.
+    fn end(&mut self) {
+        let Some(Filled { pipe, bytes }) = self.0.take() else { return };
+        // Nothing is kept by a thread that ends.
+        let _ = KEPT.try_with(|kept| kept.borrow_mut().give_back(pipe, bytes == 0));
+    }
+}
+
+impl Drop for Splicing {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Kept {
+    /// A pipe that nothing is in, for a connection; nothing where there can be none.
+    fn pipe(&mut self) -> Option<Pipe> {
+        if self.is_refused {
+            return None;
+        }
+        let pipe = self.pipes.pop().or_else(|| Pipe::new().ok())?;
+        self.filled += 1;
+        Some(pipe)
+    }
+
+    /// Takes back a pipe, which is closed where something is left in it: that would go to another client.
+    fn give_back(&mut self, pipe: Pipe, is_empty: bool) {
+        self.filled = self.filled.saturating_sub(1);
+        if is_empty && self.pipes.len() < SPARE {
+            self.pipes.push(pipe);
+        }
+    }
+
+    /// Puts as many bytes of `parts` into a pipe as there is room for; answers how many.
     ///
     /// Bytes that are not stored are read here, so they must not be a mapping's: where files are sent as they lie, none are.
     #[allow(unsafe_code, reason = "the call has no safe form")]
-    fn put(&mut self, parts: &[Part<'_>]) -> Result<usize, Errno> {
+    fn put(&mut self, pipe: &Pipe, parts: &[Part<'_>]) -> Result<usize, Errno> {
         let copied = parts.iter().filter(|part| !part.is_stored()).map(Part::len).sum();
         let mut copies = self.copies.room(copied)?;
         let bufs: SmallVec<[_; 32]> = parts
@@ -207,30 +248,70 @@ impl Splicer {
             .collect();
         // SAFETY: `to` is a pipe's end to write to, so the memory is not written to. What lies there is not changed for as long as the
         // kernel has it: see the module's description.
-        unsafe { rustix::pipe::vmsplice(&self.to, &bufs, SpliceFlags::NONBLOCK) }
+        unsafe { rustix::pipe::vmsplice(&pipe.to, &bufs, SpliceFlags::NONBLOCK) }
+    }
+}
+
+/// How many bytes there are.
+fn total(parts: &[Part<'_>]) -> usize {
+    parts.iter().map(Part::len).sum()
+}
+
+fn copy(socket: impl AsFd, parts: &[Part<'_>]) -> io::Result<usize> {
+    let bufs: SmallVec<[_; 16]> = parts.iter().map(|part| IoSlice::new(part.bytes())).collect();
+    Ok(mapped::copy(socket, &bufs, SendFlags::NOSIGNAL)?)
+}
+
+#[derive(Debug)]
+struct Pipe {
+    /// Its end to read from.
+    from: OwnedFd,
+    /// Its end to write to.
+    to: OwnedFd,
+}
+
+impl Pipe {
+    fn new() -> Result<Self, Errno> {
+        let (from, to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // A user has a bound for what all pipes have room for, beyond which one has room for two pages.
+        rustix::pipe::fcntl_setpipe_size(&to, PAGES * page_size())?;
+        Ok(Self { from, to })
+    }
+
+    /// Has a socket take so many bytes out of it; answers how many it took, and why not all.
+    fn take(&self, socket: impl AsFd, bytes: usize) -> (usize, Option<Errno>) {
+        let mut taken = 0;
+        while taken < bytes {
+            match rustix::pipe::splice(&self.from, None, &socket, None, bytes - taken, SpliceFlags::NONBLOCK) {
+                Ok(0) => break,
+                Ok(more) => taken += more,
+                Err(Errno::INTR) => {}
+                Err(error) => return (taken, Some(error)),
+            }
+        }
+        (taken, None)
     }
 }
 
 /// Memory of which each byte is written once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Copies {
-    memory: MmapMut,
+    /// Nothing until something is to be copied.
+    memory: Option<MmapMut>,
     used: usize,
 }
 
 impl Copies {
-    fn new(bytes: usize) -> io::Result<Self> {
-        Ok(Self { memory: MmapMut::map_anon(bytes)?, used: 0 })
-    }
-
     /// So many bytes that nothing was written to yet.
     fn room(&mut self, bytes: usize) -> Result<&mut [u8], Errno> {
-        if self.memory.len() - self.used < bytes {
-            *self = Self::new(bytes.max(COPIES)).map_err(|_| Errno::NOMEM)?;
+        let left = self.memory.as_ref().map_or(0, |memory| memory.len() - self.used);
+        if left < bytes {
+            let memory = MmapMut::map_anon(bytes.max(COPIES)).map_err(|_| Errno::NOMEM)?;
+            *self = Self { memory: Some(memory), used: 0 };
         }
         let begin = self.used;
         self.used += bytes;
-        Ok(&mut self.memory[begin..self.used])
+        Ok(self.memory.as_mut().map_or(&mut [], |memory| &mut memory[begin..begin + bytes]))
     }
 }
 
@@ -240,6 +321,7 @@ mod tests {
     use crate::mapped::Mapped;
     use crate::mapped::tests::pattern;
     use pinstone_engine::blob::FileRegion;
+    use std::fs::File;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
@@ -268,77 +350,165 @@ mod tests {
         all
     }
 
+    /// A part of which some may have been sent.
+    enum Left {
+        Bytes(Vec<u8>),
+        Stored(Stored),
+    }
+
+    impl Left {
+        fn part(&self) -> Part<'_> {
+            match self {
+                Self::Bytes(bytes) => Part::Bytes(bytes),
+                Self::Stored(stored) => Part::Stored(stored),
+            }
+        }
+    }
+
+    /// Offers all that is left, until the socket took so much of it at least, or takes nothing more.
+    fn send_some(splicing: &mut Splicing, socket: &UnixStream, left: &mut Vec<Left>, least: usize) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < least {
+            let parts: Vec<_> = left.iter().map(Left::part).collect();
+            let mut taken = splicing.send(socket, &parts)?;
+            sent += taken;
+            left.retain_mut(|part| {
+                let of_this = taken.min(part.part().len());
+                taken -= of_this;
+                match part {
+                    Left::Bytes(bytes) => drop(bytes.drain(..of_this)),
+                    Left::Stored(stored) => stored.advance(of_this),
+                }
+                part.part().len() > 0
+            });
+        }
+        Ok(())
+    }
+
+    fn is_full(sent: &io::Result<()>) -> bool {
+        sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn kept() -> (usize, usize) {
+        KEPT.with_borrow(|kept| (kept.filled, kept.pipes.len()))
+    }
+
     #[test]
     fn parts_arrive_in_their_order_and_as_they_were_when_they_were_written() {
-        let want = pattern(100_000);
+        let want = pattern(600_000);
         let (mapped, _) = mapped(&want);
-        // Whole pages, cut ones, single bytes; and more heads than one piece of memory has room for.
-        for stored in [0..FRAME, 1..FRAME, 4095..4097, 99_999..100_000] {
+        // Whole pages, cut ones, single bytes, what is more than a pipe has room for; and more heads than one piece of memory has.
+        for stored in [0..FRAME, 1..FRAME, 4095..4097, 599_999..600_000, 5..600_000] {
             let (from, to) = pair();
             let reading = std::thread::spawn(move || rest(to));
-            let mut all = Vec::new();
-            let mut head = vec![0; MOST_COPIED / 2];
+            let (mut splicing, mut all) = (Splicing::default(), Vec::<u8>::new());
             for number in 0..100_u8 {
-                head.fill(number);
-                let (first, second) = (mapped.stored(stored.clone(), None), mapped.stored(number.into()..50_000, None));
-                let parts = [Part::Bytes(&head), Part::Stored(&first), Part::Bytes(&head[..9]), Part::Stored(&second)];
-                let bytes: Vec<u8> = parts.iter().flat_map(Part::bytes).copied().collect();
-                let taken = loop {
-                    match send(&from, &parts) {
-                        Ok(taken) => break taken,
-                        Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-                    }
+                let stored = [stored.clone(), number.into()..50_000].map(|range| mapped.stored(range, None));
+                let [first, second] = stored.map(Left::Stored);
+                let heads = [MOST_COPIED / 2, 9].map(|length| Left::Bytes(vec![number; length]));
+                let [head, small] = heads;
+                let mut left = if number % 2 == 0 { vec![head, first, small, second] } else { vec![head, first] };
+                all.extend(left.iter().flat_map(|part| part.part().bytes()));
+                while let Some(least) = left.first().map(|_| total(&left.iter().map(Left::part).collect::<Vec<_>>())) {
+                    let sent = send_some(&mut splicing, &from, &mut left, least);
+                    assert!(sent.is_ok() || is_full(&sent), "{sent:?}");
                     std::thread::yield_now();
-                };
-                all.extend_from_slice(&bytes[..taken]);
+                }
             }
+            assert!(!splicing.has_begun());
             drop(from);
             assert!(reading.join().unwrap() == all, "{stored:?}");
         }
+        assert!(matches!(kept(), (0, 1)), "{:?}", kept());
     }
 
     #[test]
     fn what_waits_in_a_socket_is_not_changed_by_what_is_written_behind_it() {
         let (from, to) = pair();
         let (mapped, _) = mapped(&pattern(100_000));
-        let mut want: Vec<u8> = Vec::new();
+        let (mut splicing, mut want) = (Splicing::default(), Vec::<u8>::new());
         for number in 0..=u8::MAX {
             let head = [number; 9];
             let stored = [0..1, 7..8].map(|range| mapped.stored(range, None));
             let parts = [Part::Bytes(&head), Part::Stored(&stored[0]), Part::Bytes(&head), Part::Stored(&stored[1])];
-            let Ok(taken) = send(&from, &parts) else { break };
+            let taken = splicing.send(&from, &parts).unwrap_or(0);
             want.extend(parts.iter().flat_map(Part::bytes).take(taken));
+            if taken < total(&parts) {
+                break;
+            }
         }
         // Neither the file nor what was copied is mapped any more when it is read.
-        drop((from, mapped));
-        KEPT.set(Kept::Nothing);
+        drop((from, mapped, splicing));
+        KEPT.take();
         assert!(!want.is_empty() && rest(to) == want);
     }
 
+    /// Frames of a file.
+    fn frames(of: &Arc<Mapped>) -> Vec<Left> {
+        let stored = [(); 6].map(|()| of.stored(0..FRAME, None));
+        stored.into_iter().flat_map(|stored| [Left::Bytes(b"head".to_vec()), Left::Stored(stored)]).collect()
+    }
+
     #[test]
-    fn what_a_socket_did_not_take_goes_to_no_other() {
+    fn what_a_socket_did_not_take_goes_to_it_and_to_no_other() {
         let (mine, theirs) = (mapped(&[b'm'; 100_000]).0, mapped(&[b't'; 100_000]).0);
-        let send_frames = |socket: &UnixStream, of: &Arc<Mapped>| {
-            let stored = [(); 6].map(|()| of.stored(0..FRAME, None));
-            let parts: Vec<_> = stored.iter().flat_map(|stored| [Part::Bytes(b"head"), Part::Stored(stored)]).collect();
-            let all: usize = parts.iter().map(Part::len).sum();
-            send(socket, &parts).map(|taken| (taken, all))
-        };
         let ((from, to), (other_from, other_to)) = (pair(), pair());
-        let mut is_cut = false;
-        let error = loop {
-            match send_frames(&from, &mine) {
-                Ok((taken, all)) => is_cut |= taken < all,
-                Err(error) => break error,
+        let (mut splicing, mut other) = (Splicing::default(), Splicing::default());
+        let mut left = Vec::new();
+        let sent = loop {
+            left.extend(frames(&mine));
+            let sent = send_some(&mut splicing, &from, &mut left, usize::MAX);
+            if splicing.has_begun() || left.len() > 100 {
+                break sent;
             }
         };
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        assert!(is_cut, "a part of what was put into the pipe was taken");
-        let (taken, _) = send_frames(&other_from, &theirs).unwrap();
-        drop((from, other_from));
+        assert!(is_full(&sent) && splicing.has_begun(), "a part of what was put into the pipe was taken");
+        let mut theirs = frames(&theirs);
+        let _ = send_some(&mut other, &other_from, &mut theirs, usize::MAX);
+        drop((other_from, other));
         let got = rest(other_to);
-        assert!(got.len() == taken && got.iter().all(|byte| b"headt".contains(byte)));
-        drop(to);
+        assert!(!got.is_empty() && got.iter().all(|byte| b"headt".contains(byte)));
+        // What is written next may be told apart from what lies in files, and be less than is in the pipe.
+        let reading = std::thread::spawn(move || rest(to));
+        let mut few = 0;
+        while few < 3 {
+            few += splicing.go_on(&from, 3 - few).unwrap_or(0);
+        }
+        drop((from, splicing));
+        let got = reading.join().unwrap();
+        assert!(got.iter().all(|byte| b"headm".contains(byte)));
+        assert_eq!(kept().0, 0);
+    }
+
+    #[test]
+    fn pipes_with_something_in_them_have_a_bound() {
+        let (mapped, _) = mapped(&pattern(100_000));
+        let full = |_| {
+            let (mut splicing, ends, mut left) = (Splicing::default(), pair(), Vec::new());
+            for _ in 0..1000 {
+                left.extend(frames(&mapped));
+                if is_full(&send_some(&mut splicing, &ends.0, &mut left, usize::MAX)) {
+                    break;
+                }
+            }
+            (splicing, ends, left)
+        };
+        let connections: Vec<_> = (0..MOST_FILLED + 3).map(full).collect();
+        assert_eq!(kept().0, MOST_FILLED);
+        let begun = connections.iter().filter(|(splicing, ..)| splicing.has_begun()).count();
+        assert_eq!(begun, MOST_FILLED);
+        // The last ones have none, and go on as well.
+        for (mut splicing, (from, to), mut left) in connections.into_iter().rev() {
+            let reading = std::thread::spawn(move || rest(to));
+            while !left.is_empty() {
+                let _ = send_some(&mut splicing, &from, &mut left, 1);
+            }
+            drop(from);
+            let got = reading.join().unwrap();
+            assert!(got.chunks(4 + FRAME).all(|frame| frame[..4] == *b"head" && frame[4..] == pattern(FRAME)));
+        }
+        assert_eq!(kept().0, 0);
+        assert!(kept().1 <= SPARE);
     }
 
     #[test]
@@ -351,13 +521,13 @@ mod tests {
         let (of_cut, of_whole) = (stored(&cut), stored(&whole));
         let both = |stored: &[Stored; 2], socket: &UnixStream| {
             let [first, second] = stored.each_ref().map(Part::Stored);
-            send(socket, &[Part::Bytes(b"x"), first, Part::Bytes(b"y"), second])
+            Splicing::default().send(socket, &[Part::Bytes(b"x"), first, Part::Bytes(b"y"), second])
         };
         // What comes before the page that is gone may be taken.
         let taken = both(&of_cut, &from).unwrap_or(0);
         assert!(taken <= 102, "{taken}");
         let second = [Part::Stored(&of_cut[1]), Part::Bytes(b"y"), Part::Stored(&of_cut[1])];
-        assert_eq!(send(&from, &second).unwrap_err().raw_os_error(), Some(libc::EFAULT));
+        assert_eq!(Splicing::default().send(&from, &second).unwrap_err().raw_os_error(), Some(libc::EFAULT));
         assert_eq!(both(&of_whole, &from).unwrap(), 5102, "others are served");
         drop(to);
         assert_eq!(both(&of_whole, &from).unwrap_err().kind(), io::ErrorKind::BrokenPipe);

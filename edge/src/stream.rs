@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::outgoing::WriteStored;
 use crate::socket::Socket;
-use crate::splice::{self, Part};
+use crate::splice::{Part, Splicing};
 use crate::turns::Turns;
 use crate::watch::Watch;
 
@@ -119,6 +119,7 @@ pub(crate) struct WatchedStream {
     transport: Transport,
     watch: Arc<Watch>,
     turns: Arc<Turns>,
+    splicing: Splicing,
     end_of_stream: bool,
     /// What is left of [`LINGER_BYTES`], from the moment when our side was closed.
     lingering: Option<usize>,
@@ -127,7 +128,7 @@ pub(crate) struct WatchedStream {
 impl WatchedStream {
     /// The stream of a connection that has turns with others of its worker.
     pub(crate) fn new(transport: Transport, watch: Arc<Watch>, turns: Arc<Turns>) -> Self {
-        Self { transport, watch, turns, end_of_stream: false, lingering: None }
+        Self { transport, watch, turns, splicing: Splicing::default(), end_of_stream: false, lingering: None }
     }
 
     /// Whether the connection has to wait before it writes so many bytes.
@@ -151,12 +152,18 @@ impl WatchedStream {
         &mut self,
         cx: &mut Context<'_>,
         bytes: usize,
-        write: impl FnOnce(&mut Transport, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(&mut Transport, &mut Splicing, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if self.has_to_wait(bytes, cx) {
             return Poll::Pending;
         }
-        let written = write(&mut self.transport, cx);
+        let written = match &mut self.transport {
+            // What is written begins with that.
+            Transport::Plain(socket) if self.splicing.has_begun() => {
+                socket.poll_send(cx, |socket| self.splicing.go_on(socket, bytes))
+            }
+            transport => write(transport, &mut self.splicing, cx),
+        };
         match &written {
             Poll::Ready(Ok(written)) => {
                 self.watch.on_write(*written);
@@ -182,8 +189,8 @@ impl Drop for WatchedStream {
 impl WriteStored for WatchedStream {
     fn poll_write_stored(self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[Part<'_>]) -> Poll<io::Result<usize>> {
         let bytes = parts.iter().map(Part::len).sum();
-        self.get_mut().poll_in_turn(cx, bytes, |transport, cx| match transport {
-            Transport::Plain(socket) => socket.poll_send(cx, |socket| splice::send(socket, parts)),
+        self.get_mut().poll_in_turn(cx, bytes, |transport, splicing, cx| match transport {
+            Transport::Plain(socket) => socket.poll_send(cx, |socket| splicing.send(socket, parts)),
             // What is encrypted is not stored anywhere.
             Transport::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         })
@@ -210,7 +217,7 @@ impl AsyncRead for WatchedStream {
 
 impl AsyncWrite for WatchedStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_in_turn(cx, buf.len(), |transport, cx| either!(transport, poll_write(cx, buf)))
+        self.get_mut().poll_in_turn(cx, buf.len(), |transport, _, cx| either!(transport, poll_write(cx, buf)))
     }
 
     fn poll_write_vectored(
@@ -219,7 +226,8 @@ impl AsyncWrite for WatchedStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         // TLS puts slices together itself.
-        self.get_mut().poll_in_turn(cx, total(bufs), |transport, cx| either!(transport, poll_write_vectored(cx, bufs)))
+        self.get_mut()
+            .poll_in_turn(cx, total(bufs), |transport, _, cx| either!(transport, poll_write_vectored(cx, bufs)))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -330,7 +338,12 @@ mod tests {
 
     #[tokio::test]
     async fn frames_of_files_arrive_whole_however_slowly_they_are_taken() {
-        const FRAME: usize = 16 << 10;
+        for frame in [16 << 10, 1 << 20] {
+            files_arrive_by_frames_of(frame).await;
+        }
+    }
+
+    async fn files_arrive_by_frames_of(most: usize) {
         let bytes = pattern(1_000_003);
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
@@ -354,7 +367,7 @@ mod tests {
         for number in 0..12_u8 {
             let mut piece = Piece::Stored(mapped.stored(0..bytes.len(), None));
             while !piece.is_empty() {
-                let frame = piece.split_to(piece.len().min(FRAME));
+                let frame = piece.split_to(piece.len().min(most));
                 out.append(|out| out.extend([number; 9]));
                 want.extend([number; 9]);
                 let at = bytes.len() - piece.len() - frame.len();
@@ -363,7 +376,7 @@ mod tests {
                 if out.is_full() {
                     let write = |cx: &mut Context<'_>| {
                         watch.begin_turn();
-                        out.poll_write(Pin::new(&mut stream), cx, FRAME)
+                        out.poll_write(Pin::new(&mut stream), cx, 16 << 10)
                     };
                     poll_fn(write).await.unwrap();
                 }

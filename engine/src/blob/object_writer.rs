@@ -13,11 +13,9 @@ use super::multipart::Parts;
 
 /// Bytes up to this many are gathered and written at once, where a store is not far away.
 pub(super) const GATHER: usize = 256 << 10;
-/// More are written in parts of this many bytes there, at most [`PARTS_IN_FLIGHT`] of them in memory beside the one that is gathered.
-/// Each is one write to a file: the kernel keeps what is written at once in memory as pages that lie together, and sends those at
-/// 0.8 of the CPU that single ones take (`docs/performance.md`).
-pub(super) const PART: usize = 1 << 20;
-pub(super) const PARTS_IN_FLIGHT: usize = 2;
+/// More are written in parts of this many bytes there. Each is one write to a file, of as much as the kernel keeps and maps as one page
+/// where it can: it sends such pages at 0.8 of the CPU that single ones take (`docs/performance.md`).
+pub(super) const PART: usize = 2 << 20;
 /// How long a store may take to forget the parts of an object that is given up.
 const ABORT: Duration = Duration::from_secs(5);
 
@@ -40,7 +38,7 @@ impl ObjectWriter {
 
     /// Takes the next bytes; waits while more parts than may be in memory are on their way.
     pub(super) async fn write(&mut self, mut bytes: Bytes) -> Result<(), object_store::Error> {
-        let Writing { gather: at_most, part, .. } = self.writing;
+        let Writing { gather: at_most, part, in_flight, .. } = self.writing;
         let parts = match &mut self.parts {
             Some(parts) => parts,
             None => {
@@ -58,7 +56,7 @@ impl ObjectWriter {
             }
         };
         while let Some(whole) = gather(&mut self.gathered, &mut bytes, part) {
-            parts.wait_for_capacity(PARTS_IN_FLIGHT).await?;
+            parts.wait_for_capacity(in_flight).await?;
             parts.put(whole);
         }
         Ok(())

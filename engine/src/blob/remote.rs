@@ -13,12 +13,14 @@ use tokio::time::Instant;
 
 use super::disk_cache::{DiskCache, DiskCacheOptions, Kind, Part, Wanted};
 use super::multipart::Staging;
-use super::{BlobRecord, BlobSource, BlobStore, GATHER, Location, MARKER, PART, PARTS_IN_FLIGHT, ReadError};
+use super::{BlobRecord, BlobSource, BlobStore, GATHER, Location, MARKER, PART, ReadError};
 use super::{blob_path, manifest_path, pack_path};
 use crate::hash::{BlobHash, ManifestId};
 
 /// The parts that S3-compatible stores take, in bytes: none but the last may have fewer.
 const REMOTE_PART: usize = 5 << 20;
+/// How many of them are on their way at once: the store is far away.
+const REMOTE_IN_FLIGHT: usize = 2;
 /// How long a store may take to say that it is there.
 const PROBE: Duration = Duration::from_secs(4);
 /// How long that is believed of a remote store: whoever may ask for our health must not be able to keep a store busy.
@@ -31,6 +33,8 @@ pub(crate) struct Writing {
     pub(super) gather: usize,
     /// Larger ones are written in parts of this many bytes.
     pub(super) part: usize,
+    /// At most so many of them are in memory, beside the one that is gathered.
+    pub(super) in_flight: usize,
     /// One permit for each body of more than [`GATHER`] bytes that may be in memory.
     room: Option<Arc<Semaphore>>,
     /// Who writes to which object, where these are files of this machine.
@@ -39,7 +43,7 @@ pub(crate) struct Writing {
 
 impl Default for Writing {
     fn default() -> Self {
-        Self { gather: GATHER, part: PART, room: None, staging: None }
+        Self { gather: GATHER, part: PART, in_flight: 1, room: None, staging: None }
     }
 }
 
@@ -47,9 +51,15 @@ impl Writing {
     /// To a remote store, with `memory` bytes for all bodies at once.
     pub(crate) fn remote(memory: u64) -> Self {
         // A part that is gathered, beside those that are sent.
-        let each = REMOTE_PART as u64 * (PARTS_IN_FLIGHT as u64 + 1);
+        let each = REMOTE_PART as u64 * (REMOTE_IN_FLIGHT as u64 + 1);
         let bodies = usize::try_from(memory / each).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
-        Self { gather: REMOTE_PART, part: REMOTE_PART, room: Some(Arc::new(Semaphore::new(bodies))), staging: None }
+        Self {
+            gather: REMOTE_PART,
+            part: REMOTE_PART,
+            in_flight: REMOTE_IN_FLIGHT,
+            room: Some(Arc::new(Semaphore::new(bodies))),
+            staging: None,
+        }
     }
 
     /// Waits until a large body may be in memory; it may as long as the permit lives.
