@@ -28,7 +28,7 @@ pub struct EdgeConfig {
     pub cache: CacheConfig,
     /// Where requests are logged.
     pub access_log: Option<AccessLog>,
-    /// Whether the kernel sends large files without TLS as they lie in the page cache (`sendfile`; over HTTP/2 `splice`), rather than copy
+    /// Whether the kernel sends large files without TLS as they lie in the page cache (`sendfile` and `splice`), rather than copy
     /// them, or over HTTP/2 have them read. Nothing for what is mostly better: to send them, unless TCP's congestion control is BBR.
     pub sendfile: Option<bool>,
     /// Whether who asks by `Pinstone-Debug: 1` is told how an answer came about.

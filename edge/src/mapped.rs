@@ -1,8 +1,8 @@
 //! Large files, mapped into memory: what is sent of them without TLS is not read by this program.
 //!
 //! A piece of one goes to the socket in one of two ways ([`LargeFiles`]): the kernel sends the
-//! pages of the file as they lie (`sendfile`, or where there is much between them, `splice.rs`), or it copies them out of the
-//! mapping (`write`). Either way the bytes are the same.
+//! pages of the file as they lie (`sendfile`, or where they are many or there is something between them, `splice.rs`), or it copies
+//! them out of the mapping (`write`). Either way the bytes are the same.
 //! This module, `splice.rs` and `listener/queue.rs` are all of the edge that is `unsafe`.
 //!
 //! # Why it is sound
@@ -209,6 +209,12 @@ impl Stored {
         let Self { held, range } = self;
         let mapped = Arc::clone(&held.mapped);
         Self { held: Arc::new(Held { mapped, _until: Until::InFlight(in_flight, held) }), range }
+    }
+
+    /// Whether the file still goes as far as these bytes do. Behind its end a page of the mapping is zeros.
+    pub(crate) fn is_whole(&self) -> bool {
+        rustix::fs::fstat(&*self.held.mapped.file)
+            .is_ok_and(|stat| usize::try_from(stat.st_size).is_ok_and(|size| size >= self.range.end))
     }
 
     /// Takes the first `bytes` out of it.

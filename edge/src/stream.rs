@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::outgoing::WriteStored;
 use crate::socket::Socket;
-use crate::splice::{Part, Splicing};
+use crate::splice::{self, Part, Splicing};
 use crate::turns::Turns;
 use crate::watch::Watch;
 
@@ -188,8 +188,7 @@ impl Drop for WatchedStream {
 
 impl WriteStored for WatchedStream {
     fn poll_write_stored(self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[Part<'_>]) -> Poll<io::Result<usize>> {
-        let bytes = parts.iter().map(Part::len).sum();
-        self.get_mut().poll_in_turn(cx, bytes, |transport, splicing, cx| match transport {
+        self.get_mut().poll_in_turn(cx, splice::total(parts), |transport, splicing, cx| match transport {
             Transport::Plain(socket) => socket.poll_send(cx, |socket| splicing.send(socket, parts)),
             // What is encrypted is not stored anywhere.
             Transport::Tls(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),

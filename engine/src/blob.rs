@@ -34,7 +34,7 @@ pub(crate) use batch::{BatchWriter, Packed};
 pub(crate) use bulk::Unsynced;
 pub(crate) use disk_cache::DiskCache;
 pub use disk_cache::DiskCacheOptions;
-use object_writer::{GATHER, ObjectWriter, PART};
+use object_writer::{GATHER, IN_FLIGHT, ObjectWriter, PART};
 use remote::Heard;
 pub(crate) use remote::Writing;
 pub(crate) use variants::NewVariant;

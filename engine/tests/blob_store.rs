@@ -139,8 +139,8 @@ async fn read(store: &BlobStore, bytes: &Bytes) -> Result<Vec<u8>, ReadError> {
 }
 
 /// Sizes around everything that is cut somewhere: gathered bodies, parts, what is fetched into memory.
-const SIZES: [usize; 9] =
-    [0, 1, 64 << 10, (64 << 10) + 1, 256 << 10, (256 << 10) + 1, (1 << 20) + 1, 5 << 20, (12 << 20) + 77];
+const SIZES: [usize; 10] =
+    [0, 1, 64 << 10, (64 << 10) + 1, 256 << 10, (256 << 10) + 1, 2 << 20, (2 << 20) + 1, 5 << 20, (12 << 20) + 77];
 
 async fn blobs_are_read_back(place: &Place) {
     let store = place.open();
@@ -167,7 +167,7 @@ async fn blobs_are_read_back(place: &Place) {
 
 async fn what_does_not_match_is_nowhere(place: &Place) {
     let store = place.open();
-    for size in [1000, (1 << 20) + 5, (6 << 20) + 5] {
+    for size in [1000, (2 << 20) + 5, (6 << 20) + 5] {
         let bytes = noise(&format!("mismatch {size}"), size);
         let (hash, length) = (BlobHash::of(b"other bytes"), bytes.len() as u64);
         let refused = store.put(TEAM, hash, Some(length), LIMIT, body(&bytes)).await;

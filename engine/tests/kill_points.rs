@@ -157,7 +157,7 @@ type Site = Vec<(&'static str, Bytes)>;
 /// sites have.
 fn site(version: u8) -> Site {
     let mut site = vec![
-        ("big.bin", Bytes::from(vec![version; (1 << 20) + (64 << 10)])),
+        ("big.bin", Bytes::from(vec![version; (2 << 20) + (64 << 10)])),
         ("index.html", Bytes::from(format!("<!doctype html><title>version {version}</title>"))),
         ("shared.css", Bytes::from_static(b"body{}")),
         ("twice.html", Bytes::from(format!("<!doctype html><title>version {version}</title>"))),

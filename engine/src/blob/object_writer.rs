@@ -16,6 +16,8 @@ pub(super) const GATHER: usize = 256 << 10;
 /// More are written in parts of this many bytes there. Each is one write to a file, of as much as the kernel keeps and maps as one page
 /// where it can: it sends such pages at 0.8 of the CPU that single ones take (`docs/performance.md`).
 pub(super) const PART: usize = 2 << 20;
+/// How many of them are on their way at once, beside the one that is gathered: a file takes one write after the other.
+pub(super) const IN_FLIGHT: usize = 1;
 /// How long a store may take to forget the parts of an object that is given up.
 const ABORT: Duration = Duration::from_secs(5);
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::disk_cache::{DiskCache, DiskCacheOptions, Kind, Part, Wanted};
 use super::multipart::Staging;
-use super::{BlobRecord, BlobSource, BlobStore, GATHER, Location, MARKER, PART, ReadError};
+use super::{BlobRecord, BlobSource, BlobStore, GATHER, IN_FLIGHT, Location, MARKER, PART, ReadError};
 use super::{blob_path, manifest_path, pack_path};
 use crate::hash::{BlobHash, ManifestId};
 
@@ -43,7 +43,7 @@ pub(crate) struct Writing {
 
 impl Default for Writing {
     fn default() -> Self {
-        Self { gather: GATHER, part: PART, in_flight: 1, room: None, staging: None }
+        Self { gather: GATHER, part: PART, in_flight: IN_FLIGHT, room: None, staging: None }
     }
 }
 
