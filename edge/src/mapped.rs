@@ -162,7 +162,7 @@ impl Mapped {
         let whole = block * BLOCK..(block + 1).saturating_mul(BLOCK).min(self.bytes.len());
         let seen = &self.seen[block];
         let last = seen.load(Relaxed);
-        if last != 0 && now.wrapping_sub(last) < REMEMBERED {
+        if is_within(REMEMBERED, last, || now) {
             return whole.end;
         }
         let (page, mut pages) = (page_size(), [0; BLOCK / SMALLEST_PAGE]);
@@ -300,6 +300,11 @@ impl AsRef<[u8]> for Stored {
 #[allow(clippy::cast_possible_truncation, reason = "what is cut off is of no account for differences")]
 pub(crate) fn now() -> u32 {
     (ticks().as_millis() as u32).max(1)
+}
+
+/// Whether what was noted, by [`now`], is less than so many milliseconds old; not where it is 0, for never, and the clock is not read.
+pub(crate) fn is_within(milliseconds: u32, noted: u32, now: impl FnOnce() -> u32) -> bool {
+    noted != 0 && now().wrapping_sub(noted) < milliseconds
 }
 
 #[allow(unsafe_code, reason = "a mapping cannot be made without")]

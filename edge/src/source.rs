@@ -169,7 +169,7 @@ impl Absent {
     /// Whether it was seen so lately that it need not be looked at again, for an answer of so many bytes.
     fn is_known(&self, bytes: usize) -> bool {
         let seen = self.seen.load(Relaxed);
-        let is_known = seen != 0 && mapped::now().wrapping_sub(seen) < REMEMBERED;
+        let is_known = mapped::is_within(REMEMBERED, seen, mapped::now);
         if is_known {
             self.copied.fetch_add(bytes as u64, Relaxed);
         }

@@ -138,9 +138,10 @@ impl Splicing {
             // By whole pages, as many as there is room for, once what comes before it has gone.
             [Part::Stored(stored)] if stored.len() >= LONG && KEPT.with_borrow(Kept::has_place) => {
                 // Of a page that is cut, the kernel would send zeros behind what is left of it.
-                match stored.is_whole() {
-                    true => self.begin(&socket, parts).unwrap_or_else(|| stored.send(&socket, &[])),
-                    false => Err(io::ErrorKind::UnexpectedEof.into()),
+                if stored.is_whole() {
+                    self.begin(&socket, parts).unwrap_or_else(|| stored.send(&socket, &[]))
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
                 }
             }
             [before @ .., Part::Stored(stored)]
@@ -180,34 +181,24 @@ impl Splicing {
 
     /// Sends by way of a pipe what there is room for; nothing where there can be none.
     fn begin(&mut self, socket: impl AsFd, parts: &[Part<'_>]) -> Option<io::Result<usize>> {
-        let pipe = KEPT.with_borrow_mut(Kept::pipe)?;
-        let put = KEPT.with_borrow_mut(|kept| kept.put(&pipe, parts));
-        self.0 = Some(Filled { pipe, bytes: put.unwrap_or(0) });
-        let sent = match put {
-            Ok(bytes) => self.go_on(socket, bytes),
-            Err(error) => {
-                self.end();
-                Err(error.into())
-            }
-        };
-        match sent.as_ref().err().and_then(Errno::from_io_error) {
-            // Where memory is short, and where it may not be.
-            Some(Errno::NOMEM) => {
-                self.end();
-                None
-            }
-            Some(error) if mapped::is_refused(error) => {
-                KEPT.with_borrow_mut(|kept| kept.is_refused = true);
-                self.end();
-                None
-            }
-            _ => {
-                if self.has_begun() && KEPT.with_borrow(|kept| kept.filled > MOST_FILLED) {
-                    self.end();
-                }
-                Some(sent)
-            }
+        let filled = KEPT.with_borrow_mut(|kept| kept.fill(parts))?;
+        let sent = filled.map_err(Into::into).and_then(|filled| {
+            let bytes = filled.bytes;
+            self.0 = Some(filled);
+            self.go_on(socket, bytes)
+        });
+        let errno = sent.as_ref().err().and_then(Errno::from_io_error);
+        let is_refused = errno.is_some_and(mapped::is_refused);
+        // Where memory is short too.
+        let goes_otherwise = is_refused || errno == Some(Errno::NOMEM);
+        let is_kept = KEPT.with_borrow_mut(|kept| {
+            kept.is_refused |= is_refused;
+            kept.filled <= MOST_FILLED
+        });
+        if goes_otherwise || !is_kept {
+            self.end();
         }
+        (!goes_otherwise).then_some(sent)
     }
 
     /// Ends with what is in the pipe, if there is anything.
@@ -230,28 +221,29 @@ impl Kept {
         self.filled < MOST_FILLED
     }
 
-    /// A pipe that nothing is in, for a connection; nothing where there can be none.
+    /// Fills a pipe, for a connection; nothing where there can be none.
+    fn fill(&mut self, parts: &[Part<'_>]) -> Option<Result<Filled, Errno>> {
+        let pipe = self.pipe()?;
+        let put = self.put(&pipe, parts);
+        self.filled += usize::from(put.is_ok());
+        Some(put.map(|bytes| Filled { pipe, bytes }))
+    }
+
+    /// A pipe that nothing is in; nothing where there can be none.
     fn pipe(&mut self) -> Option<Pipe> {
         if self.is_refused {
             return None;
         }
-        if let Some(pipe) = self.pipes.pop() {
-            self.filled += 1;
-            return Some(pipe);
-        }
-        if self.failed != 0 && mapped::now().wrapping_sub(self.failed) < WITHOUT {
-            return None;
-        }
-        match Pipe::new() {
-            Ok(pipe) => {
-                self.filled += 1;
-                Some(pipe)
+        self.pipes.pop().or_else(|| {
+            if mapped::is_within(WITHOUT, self.failed, mapped::now) {
+                return None;
             }
-            Err(_) => {
+            let pipe = Pipe::new().ok();
+            if pipe.is_none() {
                 self.failed = mapped::now();
-                None
             }
-        }
+            pipe
+        })
     }
 
     /// Takes back a pipe, which is closed where something is left in it: that would go to another client.
@@ -404,10 +396,10 @@ mod tests {
         }
     }
 
-    /// Offers all that is left, until the socket took so much of it at least, or takes nothing more.
+    /// Offers all that is left, until the socket took so much of it at least, or all, or takes nothing more.
     fn send_some(splicing: &mut Splicing, socket: &UnixStream, left: &mut Vec<Left>, least: usize) -> io::Result<()> {
         let mut sent = 0;
-        while sent < least {
+        while sent < least && !left.is_empty() {
             let parts: Vec<_> = left.iter().map(Left::part).collect();
             let mut taken = splicing.send(socket, &parts)?;
             sent += taken;
@@ -448,8 +440,8 @@ mod tests {
                 let [head, small] = heads;
                 let mut left = if number % 2 == 0 { vec![head, first, small, second] } else { vec![head, first] };
                 all.extend(left.iter().flat_map(|part| part.part().bytes()));
-                while let Some(least) = left.first().map(|_| total(&left.iter().map(Left::part).collect::<Vec<_>>())) {
-                    let sent = send_some(&mut splicing, &from, &mut left, least);
+                while !left.is_empty() {
+                    let sent = send_some(&mut splicing, &from, &mut left, usize::MAX);
                     assert!(sent.is_ok() || is_full(&sent), "{sent:?}");
                     std::thread::yield_now();
                 }
